@@ -1,0 +1,48 @@
+# setup | demo | run | check | test | bench : see README.md
+SHELL := /bin/bash
+PYTHON ?= $(shell for p in /usr/bin/python3.11 /usr/bin/python3 python3; do $$p -c 'import sys, venv, ensurepip; sys.exit(sys.version_info < (3, 11))' 2>/dev/null && { echo $$p; break; }; done)
+VENV := .venv
+PY := $(VENV)/bin/python
+STAMP := $(VENV)/.ready
+TEST_STAMP := $(VENV)/.ready-test
+
+.PHONY: setup demo run check test bench clean
+
+setup: $(STAMP)
+
+$(PY):
+	@test -n "$(PYTHON)" || { echo "no Python >= 3.11 with venv found: install python3 and python3-venv"; exit 1; }
+	$(PYTHON) -m venv $(VENV)
+
+$(STAMP): pyproject.toml | $(PY)
+	$(PY) -m pip install -q --disable-pip-version-check -e '.[fast]'
+	@touch $@
+
+$(TEST_STAMP): pyproject.toml | $(PY)
+	$(PY) -m pip install -q --disable-pip-version-check -e '.[fast,test]'
+	@touch $@ $(STAMP)
+
+demo: $(STAMP)
+	@$(PY) -m tests.demo
+
+run: $(STAMP)
+	@$(PY) -m tests.demo --stay
+
+check: $(TEST_STAMP)
+	$(VENV)/bin/ruff check .
+	$(VENV)/bin/ruff format --check .
+	$(VENV)/bin/mypy
+	$(VENV)/bin/lint-imports --no-cache
+	$(VENV)/bin/sofia-node check --conf conf
+
+test: $(TEST_STAMP)
+	@bash tests/support/install.sh
+	@$(MAKE) --no-print-directory check
+	$(PY) -m pytest $(ARGS)
+
+bench: $(TEST_STAMP)
+	@bash tests/support/install.sh bench
+	$(PY) -m tests.bench $(ARGS)
+
+clean:
+	rm -rf $(VENV) .mypy_cache .ruff_cache .pytest_cache

@@ -1,0 +1,242 @@
+"""The records that rest in the store: one typed struct a thing, each with its owner, epoch and version.
+
+Encoded as msgpack maps (names, not positions), so that a reader accepts what one version before or after it wrote:
+a field it does not know is passed over, a field that is missing takes its default.
+"""
+
+from __future__ import annotations
+
+from typing import Literal
+
+import msgspec
+
+Transport = Literal["UDP", "TCP", "TLS", "WS", "WSS"]
+CallState = Literal["routing", "ringing", "answered", "ended"]
+LegState = Literal["trying", "ringing", "early", "answered"]
+
+
+class Record(msgspec.Struct, kw_only=True, omit_defaults=True):
+    """What every record carries: who wrote it last, under which epoch, and how often it has been written."""
+
+    node: str = ""
+    "Name of the node that wrote it."
+    slot: str = ""
+    "Slot of the worker that owns it, e.g. `internal#0`."
+    epoch: int = 0
+    "Epoch the owner wrote under; the store refuses an epoch older than the slot's fence."
+    version: int = 0
+    "Grows by one with every write; the store ignores an older version of the same record."
+
+
+class FlowRecord(msgspec.Struct, kw_only=True, omit_defaults=True, frozen=True):
+    """The way a message came or goes: `node.sip.flow.Flow` at rest."""
+
+    profile: str
+    transport: Transport = "UDP"
+    local_host: str = ""
+    local_port: int = 0
+    remote_host: str = ""
+    remote_port: int = 0
+    connection: str = ""
+    "Name of the stream connection on the worker that accepted it; empty for UDP."
+
+
+class Registration(Record, kw_only=True, omit_defaults=True):
+    """One binding of an address of record: the columns of mod_sofia's `sip_registrations`, plus flow and instance."""
+
+    call_id: str
+    sip_user: str
+    sip_host: str
+    contact: str
+    "As mod_sofia stores it: display, URI in angle brackets, `;fs_nat`, `;fs_path`."
+    profile_name: str
+    presence_hosts: str = ""
+    status: str = "Registered(UDP)"
+    ping_status: str = "Reachable"
+    ping_count: int = 0
+    ping_time: int = 0
+    "Microseconds of the last OPTIONS round trip."
+    force_ping: int = 0
+    rpid: str = "unknown"
+    expires: int = 0
+    "Seconds since 1970 by the store's clock, late margin included."
+    ping_expires: int = 0
+    user_agent: str = ""
+    server_user: str = ""
+    server_host: str = ""
+    hostname: str = ""
+    "The switchname, alike on both nodes of a pair."
+    network_ip: str = ""
+    network_port: str = ""
+    sip_username: str = ""
+    sip_realm: str = ""
+    mwi_user: str = ""
+    mwi_host: str = ""
+    orig_server_host: str = ""
+    orig_hostname: str = ""
+    sub_host: str = ""
+    flow: FlowRecord | None = None
+    instance: str = ""
+    "`+sip.instance` of the Contact (RFC 5626), empty where the phone gave none."
+    reg_id: int = 0
+    cseq: int = 0
+    metadata: str = ""
+
+    @property
+    def key(self) -> str:
+        """The natural key: one row for each contact of an address of record on a profile."""
+        return f"{self.profile_name}|{self.sip_user}@{self.sip_host}|{self.contact}"
+
+
+class DialogRecord(msgspec.Struct, kw_only=True, omit_defaults=True):
+    """One side of a SIP dialog (RFC 3261 12): enough to send and to judge the next request in it."""
+
+    call_id: str
+    local_tag: str
+    remote_tag: str = ""
+    "Empty while the peer has not answered with a tag."
+    local: str = ""
+    "Our From/To as name-addr or addr-spec, without the tag."
+    remote: str = ""
+    target: str = ""
+    "Remote target: the URI of the peer's Contact."
+    routes: list[str] = []
+    "Route set in the order in which it is sent, each as name-addr."
+    cseq: int = 0
+    "The last CSeq we used when this was written."
+    cseq_reserved: int = 0
+    "We may have used any CSeq up to this one since; a successor goes on above it."
+    remote_cseq: int = 0
+    secure: bool = False
+
+
+class PendingInvite(msgspec.Struct, kw_only=True, omit_defaults=True):
+    """An INVITE transaction that is not over: not answered finally, or answered and not yet acknowledged."""
+
+    role: Literal["server", "client"]
+    request: bytes
+    "The INVITE as received, or as sent with our Via on top."
+    flow: FlowRecord
+    response: bytes = b""
+    "Server: the last response we sent. Client: the last provisional we saw."
+    acknowledged: bool = False
+    cancelled: bool = False
+
+
+class MediaRecord(msgspec.Struct, kw_only=True, omit_defaults=True):
+    """One leg's side of the media: our address and ports, the peer's, and both SDPs as they stand."""
+
+    address: str = ""
+    "The local address its sockets are bound to."
+    advertised: str = ""
+    "The address our SDP names."
+    port: int = 0
+    "RTP port; RTCP is the next one."
+    remote_host: str = ""
+    remote_port: int = 0
+    remote_rtcp_port: int = 0
+    local_sdp: str = ""
+    "Last SDP we sent to this leg."
+    remote_sdp: str = ""
+    "Last SDP this leg sent to us."
+    sdp_session: int = 0
+    sdp_version: int = 0
+    "`o=` session id and version of our SDP (RFC 3264 8: the version grows by one with each change)."
+    held: Literal["", "local", "remote", "both"] = ""
+    ssrc: int = 0
+    "SSRC of what we ourselves send to this leg (playback, echo excepted)."
+
+
+class LegRecord(msgspec.Struct, kw_only=True, omit_defaults=True):
+    """One side of a call."""
+
+    uuid: str
+    direction: Literal["inbound", "outbound"]
+    profile: str
+    state: LegState = "trying"
+    flow: FlowRecord | None = None
+    "Where its in-dialog requests go."
+    dialog: DialogRecord | None = None
+    invite: PendingInvite | None = None
+    "Its INVITE transaction, until it is over."
+    media: MediaRecord | None = None
+    variables: dict[str, str] = {}
+    name: str = ""
+    "Channel name, e.g. `sofia/internal/1000@example.org`."
+    caller_id_name: str = ""
+    caller_id_number: str = ""
+    callee_id_name: str = ""
+    callee_id_number: str = ""
+    destination: str = ""
+    context: str = ""
+    dialplan: str = "XML"
+    network_addr: str = ""
+    user_agent: str = ""
+    gateway: str = ""
+    created: float = 0.0
+    progressed: float = 0.0
+    answered: float = 0.0
+    session_expires: int = 0
+    session_refresher: Literal["", "us", "them"] = ""
+
+
+class Step(msgspec.Struct, frozen=True, array_like=True):
+    """One dialplan action still to be run, or running: application and its data, unexpanded."""
+
+    application: str
+    data: str = ""
+
+
+class CallRecord(Record, kw_only=True, omit_defaults=True):
+    """A call with all its legs: what its actor needs to live on in another process, or on the other node."""
+
+    uuid: str
+    "UUID of the first leg."
+    state: CallState = "routing"
+    profile_name: str = ""
+    legs: list[LegRecord] = []
+    bridged: list[str] = []
+    "UUIDs of the two legs that are bridged; empty when none are."
+    steps: list[Step] = []
+    "The dialplan's actions."
+    position: int = 0
+    "Index of the running action in `steps`."
+    progress: dict[str, str] = {}
+    "What the running action needs to be resumed at its place (its own words)."
+    created: float = 0.0
+    expires: float = 0.0
+    "For an ended call: until when its tombstone still answers retransmissions (store's clock)."
+
+    @property
+    def key(self) -> str:
+        return self.uuid
+
+    @property
+    def call_ids(self) -> list[str]:
+        return [leg.dialog.call_id for leg in self.legs if leg.dialog is not None]
+
+
+class Lease(msgspec.Struct, frozen=True, kw_only=True):
+    """Who may be active, and until when by the store's clock (seconds since 1970)."""
+
+    holder: str
+    epoch: int
+    until: float
+    now: float
+    "The store's clock when this was read or written: `until - now` is what is left."
+
+
+def encode(record: Record) -> bytes:
+    return msgspec.msgpack.encode(record)
+
+
+def decode_registration(data: bytes) -> Registration:
+    return _registration.decode(data)
+
+
+def decode_call(data: bytes) -> CallRecord:
+    return _call.decode(data)
+
+
+_registration = msgspec.msgpack.Decoder(Registration)
+_call = msgspec.msgpack.Decoder(CallRecord)
