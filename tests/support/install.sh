@@ -1,0 +1,23 @@
+#!/usr/bin/env bash
+# Installs the third-party programs that the tests run against, when it may (root on a Debian machine);
+# says what is missing when it may not.
+set -euo pipefail
+declare -A packages=([sipp]=sip-tester [baresip]=baresip-core [ip]=iproute2 [iptables]=iptables)
+if [ "${1:-}" = bench ]; then
+  packages+=([kamailio]=kamailio [rtpengine]=rtpengine-daemon)
+fi
+PATH=$PATH:/usr/sbin:/sbin
+missing=()
+for program in "${!packages[@]}"; do
+  command -v "$program" >/dev/null || missing+=("${packages[$program]}")
+done
+[ ${#missing[@]} -eq 0 ] && exit 0
+if [ "$(id -u)" != 0 ] || ! command -v apt-get >/dev/null; then
+  echo "the tests need: ${missing[*]} (install them, or run this as root on Debian)" >&2
+  exit 1
+fi
+# A service that starts by itself would take the ports of the tests.
+policy=/usr/sbin/policy-rc.d
+[ -e $policy ] || { printf '#!/bin/sh\nexit 101\n' >$policy; chmod +x $policy; trap 'rm -f /usr/sbin/policy-rc.d' EXIT; }
+apt-get update -qq
+DEBIAN_FRONTEND=noninteractive apt-get install -y -qq --no-install-recommends "${missing[@]}" >/dev/null
