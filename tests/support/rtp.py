@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import itertools
 import random
 import socket
 import struct
@@ -53,7 +54,7 @@ class Audio:
     def longest_gap(self, since: float = 0.0, until: float = float("inf")) -> float:
         """The longest silence in seconds between two packets that arrived in that time."""
         times = [at for at, _number in self.arrivals if since <= at <= until]
-        return max((b - a for a, b in zip(times, times[1:], strict=False)), default=0.0)
+        return max((b - a for a, b in itertools.pairwise(times)), default=0.0)
 
     def missing(self) -> int:
         """How many numbers between the first and the last arrived one never came."""

@@ -112,7 +112,8 @@ def digest(challenge: str, username: str, password: str, method: str, uri: str) 
     parts = {"username": username, "realm": given["realm"], "nonce": given["nonce"], "uri": uri}
     text = ", ".join(f'{key}="{value}"' for key, value in parts.items())
     if "qop" not in given:
-        return f'Digest {text}, response="{h(f"{ha1}:{given["nonce"]}:{ha2}")}", algorithm={algorithm}'
+        legacy = h(f"{ha1}:{given['nonce']}:{ha2}")
+        return f'Digest {text}, response="{legacy}", algorithm={algorithm}'
     cnonce = secrets.token_hex(8)
     response = h(f"{ha1}:{given['nonce']}:00000001:{cnonce}:auth:{ha2}")
     return f'Digest {text}, response="{response}", algorithm={algorithm}, qop=auth, nc=00000001, cnonce="{cnonce}"'

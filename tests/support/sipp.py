@@ -1,0 +1,106 @@
+"""sipp as caller or callee: a real load, with its own judgement of each call."""
+
+from __future__ import annotations
+
+import csv
+import subprocess
+import tempfile
+from pathlib import Path
+
+SCENARIOS = Path(__file__).resolve().parents[1] / "sipp"
+
+
+class Sipp:
+    """One sipp process running one scenario. Exit status 0 means that every call went as the scenario says."""
+
+    def __init__(
+        self,
+        scenario: str,
+        *,
+        server: tuple[str, int],
+        calls: int,
+        host: str = "127.0.0.1",
+        port: int,
+        media_port: int,
+        rate: float = 20,
+        pause: float = 0.0,
+        rows: list[str] | None = None,
+        prefix: tuple[str, ...] = (),
+        transport: str = "u1",
+        timeout: int = 90,
+    ) -> None:
+        self._temporary = tempfile.TemporaryDirectory(prefix="sipp-")
+        self.directory = Path(self._temporary.name)
+        words = [*prefix, "sipp", f"{server[0]}:{server[1]}", "-sf", str(SCENARIOS / f"{scenario}.xml"), "-nostdin"]
+        words += [
+            "-i",
+            host,
+            "-p",
+            str(port),
+            "-mp",
+            str(media_port),
+            "-m",
+            str(calls),
+            "-r",
+            str(rate),
+            "-t",
+            transport,
+        ]
+        words += ["-l", str(max(calls, 10)), "-d", str(round(pause * 1000)), "-timeout", str(timeout), "-timeout_error"]
+        words += ["-trace_stat", "-stf", str(self.directory / "stat.csv"), "-fd", "1"]
+        words += ["-trace_err", "-error_file", str(self.directory / "errors"), "-recv_timeout", "60000"]
+        words += ["-trace_counts", "-trace_msg", "-message_file", str(self.directory / "messages")]
+        if rows is not None:
+            users = self.directory / "users.csv"
+            users.write_text("SEQUENTIAL\n" + "".join(f"{row}\n" for row in rows))
+            words += ["-inf", str(users)]
+        self.scenario = scenario
+        self._process = subprocess.Popen(
+            words, cwd=self.directory, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, stdin=subprocess.DEVNULL
+        )
+
+    def wait(self, within: float = 120.0) -> int:
+        self._process.wait(within)
+        return self._process.returncode
+
+    def stop(self) -> None:
+        if self._process.poll() is None:
+            self._process.kill()
+            self._process.wait()
+        self._temporary.cleanup()
+
+    def statistics(self) -> dict[str, str]:
+        """sipp's last line of statistics."""
+        with (self.directory / "stat.csv").open() as lines:
+            rows = list(csv.DictReader(lines, delimiter=";"))
+        return rows[-1] if rows else {}
+
+    def count(self, name: str) -> int:
+        try:
+            return int(self.statistics().get(name, "0"))
+        except FileNotFoundError:
+            return 0
+
+    def received(self, text: str) -> int:
+        """How many messages with this start line arrived, e.g. `SIP/2.0 481`."""
+        path = self.directory / "messages"
+        messages = path.read_text(errors="replace") if path.exists() else ""
+        return sum(
+            1
+            for block in messages.split("-----------------------------------------------")
+            if "received" in block and f"\n{text}" in block
+        )
+
+    def errors(self) -> str:
+        path = self.directory / "errors"
+        said = (
+            self._process.stderr.read().decode(errors="replace")
+            if self._process.stderr and self._process.poll() is not None
+            else ""
+        )
+        return (path.read_text(errors="replace")[-4000:] if path.exists() else "") + said[-2000:]
+
+
+def user_rows(users: list[str], password: str, domain: str, number: str = "") -> list[str]:
+    """CSV rows for the scenarios: user, authentication, domain, number to call."""
+    return [f"{user};[authentication username={user} password={password}];{domain};{number}" for user in users]
