@@ -1,0 +1,68 @@
+"""What is wrong with a configuration: gathered in one pass, each complaint with the file and line it is about."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal, NamedTuple
+
+
+class Place(NamedTuple):
+    """A line of a file as the operator wrote it (before any preprocessing)."""
+
+    file: Path
+    line: int
+
+    def __str__(self) -> str:
+        return f"{self.file}:{self.line}"
+
+
+@dataclass(frozen=True, slots=True)
+class Complaint:
+    """One thing that is wrong. Its text never holds a secret."""
+
+    file: Path
+    line: int
+    text: str
+    severity: Literal["error", "warning"] = "error"
+
+    def __str__(self) -> str:
+        return f"{self.file}:{self.line}: {self.text}"
+
+
+class ConfigurationError(Exception):
+    """The configuration cannot be used; `complaints` holds everything that was found, warnings too."""
+
+    def __init__(self, complaints: Iterable[Complaint]) -> None:
+        self.complaints = list(complaints)
+        errors = [str(complaint) for complaint in self.complaints if complaint.severity == "error"]
+        super().__init__("\n".join(errors))
+
+
+class Complaints:
+    """Where the readers write what they find."""
+
+    def __init__(self) -> None:
+        self._all: dict[Complaint, None] = {}
+        self._unknown: set[tuple[str, str]] = set()
+
+    def error(self, place: Place, text: str) -> None:
+        self._all.setdefault(Complaint(place.file, place.line, text, "error"))
+
+    def warning(self, place: Place, text: str) -> None:
+        self._all.setdefault(Complaint(place.file, place.line, text, "warning"))
+
+    def unknown(self, place: Place, kind: str, name: str) -> None:
+        """Something FreeSWITCH may know and this node has not: said once for each name, at its first place."""
+        if (kind, name) not in self._unknown:
+            self._unknown.add((kind, name))
+            self.warning(place, f"{kind} {name!r} is not known to this node and has no effect")
+
+    def sorted(self) -> list[Complaint]:
+        """Errors first, then by place."""
+        return sorted(self._all, key=lambda c: (c.severity != "error", str(c.file), c.line))
+
+    @property
+    def fatal(self) -> bool:
+        return any(complaint.severity == "error" for complaint in self._all)

@@ -1,0 +1,142 @@
+"""The user directory: users merged with their group and domain, found at once by id or number alias."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+
+from node.config.directory import DirectorySection, DomainSection, GroupSection, UserSection
+from node.config.gateway import GatewaySettings
+
+
+class Names(dict[str, str]):
+    """Params or variables by name, in any case; iteration gives the names as written."""
+
+    def __init__(self, *layers: Mapping[str, str]) -> None:
+        """Later layers win."""
+        super().__init__()
+        self._written: dict[str, str] = {}
+        for layer in layers:
+            for name, value in layer.items():
+                self[self._written.setdefault(name.lower(), name)] = value
+
+    def get(self, name: str, default: str = "") -> str:  # type: ignore[override]
+        written = self._written.get(name.lower())
+        return default if written is None else self[written]
+
+    def __contains__(self, name: object) -> bool:
+        return isinstance(name, str) and name.lower() in self._written
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class User:
+    """A user of the directory with what it inherits: its own values win over its group's, those over the domain's."""
+
+    id: str
+    domain: str
+    number_alias: str = ""
+    group: str = ""
+    ip: str = ""
+    pointer: bool = False
+    params: Names = field(repr=False)
+    variables: Names = field(repr=False)
+    gateways: tuple[GatewaySettings, ...] = ()
+
+    @property
+    def password(self) -> str:
+        return self.params.get("password")
+
+    @property
+    def a1_hash(self) -> str:
+        """H(user:realm:password) in hex; wins over the password."""
+        return self.params.get("a1-hash")
+
+    @property
+    def has_secret(self) -> bool:
+        return bool(self.password or self.a1_hash)
+
+    @property
+    def dial_string(self) -> str:
+        """Unexpanded; the call knows dialed_user and dialed_domain."""
+        return self.params.get("dial-string")
+
+    @property
+    def context(self) -> str:
+        """The dialplan context of its calls; empty: the profile's."""
+        return self.variables.get("user_context")
+
+
+class Directory:
+    """Answers lookups in constant time. Merging is done at the first lookup of a user and kept."""
+
+    def __init__(self, section: DirectorySection) -> None:
+        self._domains: dict[str, DomainSection] = {}
+        self._by_name: dict[tuple[str, str], _Entry] = {}
+        self._by_ip: dict[tuple[str, str], _Entry] = {}
+        self._merged: dict[int, User] = {}
+        for domain in section.domains:
+            if self._domains.setdefault(domain.name.lower(), domain) is domain:
+                self._index(domain)
+
+    def find(self, user: str, domain: str, ip: str = "") -> User | None:
+        """A user by id or number alias; one whose attribute `ip` equals the source address comes first."""
+        entry = self._by_ip.get((ip, domain.lower())) if ip else None
+        if entry is None:
+            entry = self._by_name.get((user.lower(), domain.lower()))
+        return None if entry is None else self._merge(entry)
+
+    def domain(self, name: str) -> DomainSection | None:
+        return self._domains.get(name.lower())
+
+    @property
+    def domains(self) -> list[str]:
+        return [domain.name for domain in self._domains.values()]
+
+    def users(self, domain: str, group: str = "") -> list[User]:
+        """The users of a domain, or of one of its groups, pointers resolved, each once."""
+        found = self._domains.get(domain.lower())
+        if found is None:
+            return []
+        names = [user.id for section in found.groups if group in ("", section.name) for user in section.users]
+        users = (self.find(name, domain) for name in dict.fromkeys(name.lower() for name in names))
+        return [user for user in users if user is not None]
+
+    def _index(self, domain: DomainSection) -> None:
+        """First come, first served, but a pointer never stands before the user it points to."""
+        name = domain.name.lower()
+        entries = [_Entry(domain, group, user) for group in domain.groups for user in group.users]
+        for entry in sorted(entries, key=lambda entry: entry.user.pointer):
+            self._by_name.setdefault((entry.user.id.lower(), name), entry)
+            if entry.user.ip:
+                self._by_ip.setdefault((entry.user.ip, name), entry)
+        for entry in entries:
+            if entry.user.number_alias and not entry.user.pointer:
+                self._by_name.setdefault((entry.user.number_alias.lower(), name), entry)
+
+    def _merge(self, entry: _Entry) -> User:
+        merged = self._merged.get(id(entry))
+        if merged is None:
+            merged = self._merged[id(entry)] = entry.merged()
+        return merged
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class _Entry:
+    """Where a user stands."""
+
+    domain: DomainSection
+    group: GroupSection
+    user: UserSection
+
+    def merged(self) -> User:
+        return User(
+            id=self.user.id,
+            domain=self.domain.name,
+            number_alias=self.user.number_alias,
+            group=self.group.name,
+            ip=self.user.ip,
+            pointer=self.user.pointer,
+            params=Names(self.domain.params, self.group.params, self.user.params),
+            variables=Names(self.domain.variables, self.group.variables, self.user.variables),
+            gateways=self.user.gateways,
+        )
