@@ -12,7 +12,7 @@ import msgspec
 
 Transport = Literal["UDP", "TCP", "TLS", "WS", "WSS"]
 CallState = Literal["routing", "ringing", "answered", "ended"]
-LegState = Literal["trying", "ringing", "early", "answered"]
+LegState = Literal["trying", "ringing", "early", "answered", "ended"]
 
 
 class Record(msgspec.Struct, kw_only=True, omit_defaults=True):
