@@ -1,0 +1,183 @@
+"""One side of a call: its dialog, its INVITE transaction, its media, and what FreeSWITCH calls a channel.
+
+Pure state with the small questions about it; the call (`call.py`) is the only one that touches it.
+"""
+
+from __future__ import annotations
+
+from typing import Any, Literal
+
+from node.calls import causes
+from node.sip.dialog import Dialog
+from node.sip.flow import Flow
+from store.records import LegState, MediaRecord, PendingInvite
+
+Direction = Literal["inbound", "outbound"]
+
+
+class Leg:
+    """One side of a call. Everything that must survive a failover is in `store.records.LegRecord` too."""
+
+    __slots__ = (
+        "answered",
+        "awaits_ack",
+        "bridged_at",
+        "callee_id_name",
+        "callee_id_number",
+        "caller_id_name",
+        "caller_id_number",
+        "cause",
+        "context",
+        "created",
+        "destination",
+        "dialog",
+        "dialplan",
+        "direction",
+        "early_sent",
+        "flow",
+        "gateway",
+        "hold_accumulated",
+        "hung_up",
+        "invite_cseq",
+        "last_hold",
+        "media",
+        "name",
+        "network_addr",
+        "offered",
+        "pending",
+        "profile",
+        "progress_media",
+        "progressed",
+        "refresh",
+        "renegotiating",
+        "repeat",
+        "session_expires",
+        "session_refresher",
+        "state",
+        "transaction",
+        "user_agent",
+        "username",
+        "uuid",
+        "variables",
+    )
+
+    def __init__(self, uuid: str, direction: Direction, profile: str, *, created: float) -> None:
+        self.uuid = uuid
+        self.direction = direction
+        self.profile = profile
+        self.state: LegState = "trying"
+        self.flow: Flow | None = None
+        self.dialog: Dialog | None = None
+        self.pending: PendingInvite | None = None
+        self.transaction: Any = None
+        "The INVITE transaction of `pending`, server or client."
+        self.media: MediaRecord | None = None
+        self.variables: dict[str, str] = {}
+        self.name = ""
+        self.username = ""
+        self.caller_id_name = ""
+        self.caller_id_number = ""
+        self.callee_id_name = ""
+        self.callee_id_number = ""
+        self.destination = ""
+        self.context = ""
+        self.dialplan = "XML"
+        self.network_addr = ""
+        self.user_agent = ""
+        self.gateway = ""
+        self.created = created
+        self.progressed = 0.0
+        self.progress_media = 0.0
+        self.answered = 0.0
+        self.bridged_at = 0.0
+        self.hung_up = 0.0
+        self.last_hold = 0.0
+        self.hold_accumulated = 0.0
+        self.session_expires = 0
+        self.session_refresher: Literal["", "us", "them"] = ""
+        self.cause = ""
+        "Why it ended."
+        self.invite_cseq = 0
+        "CSeq of the last INVITE we sent on it: what a 2xx again is acknowledged by."
+        self.offered = False
+        "The peer's last message with SDP was an offer that has no answer yet (delayed offer: its answer comes in the ACK)."
+        self.awaits_ack = False
+        "A 2xx of the peer holds an offer; our ACK waits for the answer of the other side."
+        self.early_sent = False
+        "An SDP answer went out in a 183."
+        self.renegotiating = False
+        "An INVITE or UPDATE with an offer is under way on this dialog, in either direction."
+        self.repeat: Any = None
+        "The alarm that sends our 2xx again."
+        self.refresh: Any = None
+        "The alarm of the session timer."
+
+    # ---- questions -------------------------------------------------------------------------------------------------
+
+    @property
+    def live(self) -> bool:
+        return self.state != "ended"
+
+    @property
+    def confirmed(self) -> bool:
+        """Answered, and not over: its end is a BYE."""
+        return self.state == "answered"
+
+    @property
+    def cancelled(self) -> bool:
+        return self.pending is not None and self.pending.cancelled
+
+    @property
+    def held(self) -> bool:
+        """The peer has put us on hold."""
+        return self.media is not None and self.media.held in ("remote", "both")
+
+    @property
+    def nat(self) -> bool:
+        """Answer to where packets come from, whatever the Contact says."""
+        return self.variables.get("sip_nat_detected") == "true"
+
+    @property
+    def offer(self) -> str:
+        """The SDP the peer sent last."""
+        return self.media.remote_sdp if self.media is not None else ""
+
+    @property
+    def callstate(self) -> str:
+        """`callstate` of `show channels`."""
+        if self.state == "ended":
+            return "HANGUP"
+        if self.state == "answered":
+            return "HELD" if self.held else "ACTIVE"
+        return {"trying": "DOWN", "ringing": "RINGING", "early": "EARLY"}[self.state]
+
+    def is_true(self, name: str) -> bool:
+        """Whether a variable is set to what FreeSWITCH takes for true."""
+        return truth(self.variables.get(name, ""))
+
+    def refusal(self, cause: str) -> tuple[int, str]:
+        """Status and phrase that end an unanswered caller (mod_sofia: the status of the failed leg wins over the table)."""
+        words = self.variables.get("respond_code", "").split(None, 1)
+        if words and words[0].isdigit():
+            return int(words[0]), words[1] if len(words) > 1 else ""
+        protocol, _, status = self.variables.get("last_bridge_proto_specific_hangup_cause", "").partition(":")
+        if protocol == "sip" and status.isdigit() and int(status) >= 300 and not self.is_true("sip_ignore_remote_cause"):
+            return int(status), ""
+        return causes.to_status(cause), ""
+
+    def reason(self, cause: str) -> list[tuple[str, str]]:
+        """The Reason header that says why it ends."""
+        if self.is_true("disable_q850_reason"):
+            return []
+        return [("Reason", self.variables.get("sip_reason") or causes.reason(cause))]
+
+    def extra_headers(self, prefix: str) -> list[tuple[str, str]]:
+        """The headers that variables like `sip_h_X-Name` ask for."""
+        size = len(prefix)
+        return [(name[size:], value) for name, value in self.variables.items() if name.startswith(prefix)]
+
+
+def truth(value: str) -> bool:
+    """`switch_true`."""
+    value = value.lower()
+    return value in ("true", "yes", "on", "enabled", "active", "allow", "t") or (value.isdigit() and int(value) != 0)
