@@ -1,0 +1,154 @@
+"""What every backend can do: the one contract of `memory`, SQL and whatever comes later.
+
+A `Store` blocks. It lives in one thread or process, is opened there, and never in the loop that does the SIP: that one
+writes through `store.writer`. Whoever may block (the lease keeper, the console's reader, a command) uses it as it is:
+
+    with opened(open_store(dsn)) as store:
+        store.read_lease()
+
+Every method but `abandon` raises `StoreError`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from copy import copy
+from enum import Enum
+from typing import Protocol
+
+from store.records import CallRecord, Lease, Record, Registration, encode
+
+ANY_SLOT = "*"
+"The fence that stands before all slots."
+
+
+class Outcome(Enum):
+    """What became of one write."""
+
+    STORED = "stored"
+    "Committed: it outlives us."
+    STALE = "stale"
+    "The store has the same version, or a newer one; nothing was changed."
+    FENCED = "fenced"
+    "Its epoch is over: we are not the owner any more."
+    AT_RISK = "at risk"
+    "Not committed in time; the writer goes on trying, but a crash of this host may lose it."
+
+
+class Write:
+    """One change of one record, as the record is now: it is encoded at once and may change afterwards."""
+
+    __slots__ = ("data", "record")
+
+    def __init__(self, record: Registration | CallRecord) -> None:
+        self.data = encode(record)
+        # The copy is shallow: what a backend reads of it (key, slot, epoch, version, the columns) are plain values.
+        self.record = copy(record)
+
+
+class Put(Write):
+    """Insert the record, or replace the one with the same natural key.
+
+    It is ignored when the stored version is the same or newer, refused when its epoch is older than the fence of its
+    slot. Of a call, a newer epoch wins over any version, and an older one than the stored is refused like a fenced one.
+    Of a registration, whose next refresh may reach any worker, the version alone decides: take the store's clock in
+    microseconds, and no worker needs to know what another one wrote.
+    """
+
+    __slots__ = ()
+
+
+class Remove(Write):
+    """Delete the record with this natural key, by the rules of `Put`. What is not there counts as stored."""
+
+    __slots__ = ()
+
+
+class Store(Protocol):
+    def open(self) -> None:
+        """Connect, and bring the tables up to date."""
+
+    def close(self) -> None:
+        """Let go; closing twice is no error, and opening again is allowed."""
+
+    def abandon(self) -> None:
+        """From another thread: commit nothing any more, come back from what you are doing if you can."""
+
+    def clock(self) -> float:
+        """Seconds since 1970 by the store."""
+
+    def commit(self, writes: Sequence[Write]) -> list[Outcome]:
+        """All of it in one transaction, in this order; one outcome for each write."""
+
+    def registrations(
+        self, *, profile: str | None = None, user: str | None = None, host: str | None = None
+    ) -> list[Registration]:
+        """Those that are not past due."""
+
+    def expire_registrations(self, profile: str) -> list[Registration]:
+        """Remove those past due and return them; of two that ask at once only one gets each."""
+
+    def calls(self, *, slots: Sequence[str] | None = None) -> list[CallRecord]:
+        """The live ones."""
+
+    def call_by_call_id(self, call_id: str) -> CallRecord | None:
+        """The call that has this Call-ID on one of its legs: a live one, or one whose tombstone is not past due."""
+
+    def sweep_calls(self) -> int:
+        """Delete the tombstones past due; returns how many."""
+
+    def call_slots(self) -> dict[str, int]:
+        """How many live calls each slot has."""
+
+    def claim(self, slots: Sequence[str], *, node: str, slot: str, epoch: int, limit: int = 500) -> list[CallRecord]:
+        """Become the owner of live calls of these slots, at most `limit` of them: call until it returns none.
+
+        It takes the records whose epoch is older than `epoch`, and writes node, slot, epoch and the next version into
+        them; of two claimers only one gets each. The fences of the slots are raised to `epoch`, so that who owned them
+        before writes no more. Raises `Fenced` if `epoch` itself is over.
+        """
+
+    def flush_calls(self, profile: str | None) -> int:
+        """Delete all calls of a profile, or of all; returns how many."""
+
+    def raise_fence(self, slot: str) -> int:
+        """A new epoch, greater than any before. Writes for `slot` (`*`: all) under an older one are refused from now on."""
+
+    def acquire_lease(self, holder: str, ttl: float) -> Lease | None:
+        """Take the lease, under a new epoch that fences all slots in the same transaction.
+
+        None: somebody else holds a live one. Taking what one holds already begins a new epoch too: who asks has lost
+        his lease, by a restart perhaps, and what he started before must not write any more.
+        """
+
+    def renew_lease(self, lease: Lease, ttl: float) -> Lease:
+        """Prolong it to `ttl` from now; raises `LeaseLost`. One that has run out but that nobody took is prolonged."""
+
+    def release_lease(self, lease: Lease) -> None:
+        """Give it back, so that the next one need not wait. No error if it is lost already."""
+
+    def read_lease(self) -> Lease | None:
+        """The lease as it stands, run out or not; None if nobody holds it."""
+
+    def secret(self, name: str) -> bytes:
+        """32 random bytes, made when first asked for, the same for all who share the store."""
+
+
+Factory = Callable[[], Store]
+
+
+@contextmanager
+def opened(factory: Factory) -> Iterator[Store]:
+    """A store for the length of a `with`, for those who may block."""
+    store = factory()
+    store.open()
+    try:
+        yield store
+    finally:
+        store.close()
+
+
+def fence_of(fences: dict[str, int], record: Record) -> int:
+    """The oldest epoch that may still write this record."""
+    return max(fences.get(record.slot, 0), fences.get(ANY_SLOT, 0))
