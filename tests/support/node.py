@@ -12,7 +12,10 @@ import subprocess
 import sys
 import tempfile
 import time
+from collections.abc import Sequence
 from pathlib import Path
+
+from tests.support.netns import Host
 
 ROOT = Path(__file__).resolve().parents[2]
 PASSWORD = "sesame-for-tests"
@@ -47,16 +50,16 @@ class Node:
         *,
         standalone: bool = False,
         conf: Path = ROOT / "conf",
-        prefix: tuple[str, ...] = (),
+        host: Host | None = None,
     ) -> None:
         self.name, self.run_dir, self.settings, self.conf = name, run_dir, dict(settings), conf
-        self.standalone, self.prefix = standalone, prefix
+        self.standalone, self.host = standalone, host
         self.console_port = int(self.settings.setdefault("event_socket_port", str(free_port())))
         self.process: subprocess.Popen[bytes] | None = None
 
     def start(self) -> None:
         self.run_dir.mkdir(parents=True, exist_ok=True)
-        words = [*self.prefix, sys.executable, "-m", "ha", "run", "--conf", str(self.conf)]
+        words = [*(self.host.prefix if self.host else ()), sys.executable, "-m", "ha", "run", "--conf", str(self.conf)]
         words += ["--run-dir", str(self.run_dir), "--node", self.name]
         words += [word for item in self.settings.items() for word in ("--set", "=".join(item))]
         words += ["--standalone"] if self.standalone else []
@@ -93,7 +96,9 @@ class Node:
 
     def api(self, command: str) -> str:
         """One command over the event socket, as fs_cli -x sends it."""
-        with socket.create_connection(("127.0.0.1", self.console_port), timeout=15 * STRETCH) as sock:
+        with self.host.inside() if self.host else contextlib.nullcontext():
+            sock = socket.create_connection(("127.0.0.1", self.console_port), timeout=15 * STRETCH)
+        with sock:
             with sock.makefile("rwb") as stream:
                 _read_block(stream)
                 stream.write(f"auth {EVENT_SOCKET_PASSWORD}\n\n".encode())
@@ -147,18 +152,26 @@ class Node:
 class Pair:
     """Two nodes, one shared address, one SQLite store."""
 
-    def __init__(self, directory: Path | None = None, *, address: str | None = None, **settings: str) -> None:
+    def __init__(
+        self,
+        directory: Path | None = None,
+        *,
+        address: str | None = None,
+        hosts: Sequence[Host] = (),
+        **settings: str,
+    ) -> None:
         self._temporary = tempfile.TemporaryDirectory(prefix="sofia-") if directory is None else None
         self.directory = directory or Path(self._temporary.name)  # type: ignore[union-attr]
         self.address = address or loopback_address()
         self.sip = (self.address, 5060)
-        links = (f"127.0.0.1:{free_port()}", f"127.0.0.1:{free_port()}")
+        links = [f"{host.address}:7001" for host in hosts] or [f"127.0.0.1:{free_port()}" for _ in range(2)]
         shared = shared_settings(self.address, self.directory / "store.db") | settings
         self.nodes = [
             Node(
                 name,
                 self.directory / name,
                 shared | {"peer_listen": links[i], "peer_address": links[1 - i]},
+                host=hosts[i] if hosts else None,
             )
             for i, name in enumerate(("alpha", "beta"))
         ]

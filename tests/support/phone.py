@@ -8,6 +8,7 @@ import secrets
 import socket
 import time
 
+from tests.support.netns import Host
 from tests.support.rtp import Audio
 from tests.support.sipmessage import Sip, address_of, audio_address, digest, uri_of
 
@@ -26,11 +27,21 @@ class Phone:
     """One user on one UDP socket. Use as an async context manager."""
 
     def __init__(
-        self, user: str, password: str, server: tuple[str, int], *, domain: str, host: str = "127.0.0.1", port: int = 0
+        self,
+        user: str,
+        password: str,
+        server: tuple[str, int],
+        *,
+        domain: str,
+        host: str = "127.0.0.1",
+        port: int = 0,
+        namespace: Host | None = None,
     ) -> None:
         self.user, self.password, self.server, self.domain, self.host = user, password, server, domain, host
-        self._socket = socket.socket(socket.AF_INET6 if ":" in host else socket.AF_INET, socket.SOCK_DGRAM)
-        self._socket.bind((host, port))
+        self.namespace = namespace
+        with self.inside():
+            self._socket = socket.socket(socket.AF_INET6 if ":" in host else socket.AF_INET, socket.SOCK_DGRAM)
+            self._socket.bind((host, port))
         self._socket.setblocking(False)
         self.port: int = self._socket.getsockname()[1]
         self.seen: list[tuple[float, Sip]] = []
@@ -48,6 +59,10 @@ class Phone:
             line.close()
         asyncio.get_running_loop().remove_reader(self._socket.fileno())
         self._socket.close()
+
+    def inside(self) -> contextlib.AbstractContextManager[None]:
+        """Where this phone's sockets are made."""
+        return self.namespace.inside() if self.namespace is not None else contextlib.nullcontext()
 
     @property
     def contact(self) -> str:
@@ -195,7 +210,8 @@ class Line:
         self.local = self.remote = self.target = ""
         self.routes: list[str] = []
         self.cseq = 0
-        self.audio = Audio(phone.host) if audio else None
+        with phone.inside():
+            self.audio = Audio(phone.host) if audio else None
         self.ringing, self.answered, self.ended = asyncio.Event(), asyncio.Event(), asyncio.Event()
         self.refused: Sip | None = None
         self.ended_by = ""

@@ -1,0 +1,51 @@
+"""Promise 2 under fire: killed at any moment of a load, every call whose caller saw the 200 is recovered."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import random
+
+import pytest
+
+from tests.support.node import DOMAIN, PASSWORD, STRETCH, Pair
+from tests.support.swarm import Swarm
+
+pytestmark = pytest.mark.real
+ROUNDS = int(os.environ.get("SOFIA_KILL_ROUNDS", "50"))
+RATE = 50
+
+
+@pytest.mark.timeout(1200)
+def test_every_call_whose_caller_saw_the_200_is_recovered_wherever_the_kill_falls() -> None:
+    dice = random.Random(20261123)
+    totals = {"answered": 0, "lost": 0, "unhappy": 0}
+    with Pair() as pair:
+        for number in range(ROUNDS):
+            answered, lost, unhappy = asyncio.run(one_round(pair, dice.uniform(0.3, 1.2)))
+            totals["answered"] += answered
+            totals["lost"] += lost
+            totals["unhappy"] += unhappy
+            assert lost == 0, f"round {number}: {lost} of {answered} answered calls lost"
+    print(f"{ROUNDS} kills at {RATE} calls/s: {totals}")
+    assert totals["answered"] > ROUNDS * 5
+    assert totals["unhappy"] == 0
+
+
+async def one_round(pair: Pair, after: float) -> tuple[int, int, int]:
+    """Load, kill, take over, hang up all that was answered; returns answered, lost, and answers of 481 or 500."""
+    active, standby = pair.active, pair.standby
+    async with Swarm(pair.sip, DOMAIN, PASSWORD) as swarm:
+        load = asyncio.create_task(swarm.place(int(RATE * (after + 0.3)), RATE))
+        await asyncio.sleep(after)
+        active.kill()
+        seen = [call for call in swarm.calls.values() if call.state == "answered"]
+        await asyncio.to_thread(standby.wait_role, "active")
+        active.start()
+        await load
+        for call in seen:
+            swarm.hang_up(call, by_callee=call.number % 2 == 1)
+        await swarm.until(lambda: all(call.hangup == 200 for call in seen), 15 * STRETCH)
+        both = [c for c in seen if c.hangup == 200 and (c.caller.ended or (c.callee is not None and c.callee.ended))]
+        await asyncio.to_thread(active.wait_role, "standby")
+        return len(seen), len(seen) - len(both), swarm.statuses[481] + swarm.statuses[500]
