@@ -1,0 +1,175 @@
+"""What a node knows of the lease and of its peer, and until when it may act. Pure: time is an argument.
+
+All moments are this host's monotonic clock. What the store or the peer grants is counted from the moment *before* it
+was asked for, so it ends here before it ends there, whatever the clocks of the other machines say.
+"""
+
+from __future__ import annotations
+
+import math
+from itertools import count
+
+from ha.policy import Holding, Order, Peer, Role, View
+from ha.settings import LeaseSettings, PeerSettings
+from store.records import Lease
+
+BLIND = 2.0
+"Seconds for which a node that is alone waits for a store that does not answer."
+STALE = 3.0
+"Polls after which what the store said is no longer taken for true."
+
+
+class Standing:
+    """Fed with what store and peer say; asked for the view that the policy decides from."""
+
+    def __init__(self, node: str, lease: LeaseSettings, peer: PeerSettings, *, alone: bool, now: float) -> None:
+        self.node = node
+        self.role = Role.STANDBY
+        self.order = Order.NONE
+        self.claiming = False
+        "An acquire is under way: until it is answered nothing may be promised."
+        self.lease: Lease | None = None
+        "The lease that this node holds."
+        self.seen: Lease | None = None
+        "The lease as the store showed it last."
+        self.seen_at = -math.inf
+        self._settings, self._peer_settings = lease, peer
+        self._alone = alone
+        self._leased_until = -math.inf
+        self._renewed_at = -math.inf
+        self._unchanged_since = now
+        self._beat_at = -math.inf
+        self._peer_acts = False
+        self._peer_gone = False
+        self._promised_until = -math.inf
+        "Until when the peer has promised not to claim."
+        # A former life of this node may have promised something: wait as long as a promise can last.
+        self.bound_until = now + (BLIND if alone else lease.ttl if peer.configured else 0.0)
+        self._asked: dict[int, float] = {}
+        self._numbers = count(1)
+
+    # ---- what the store says ---------------------------------------------------------------------------------------
+
+    def on_acquired(self, lease: Lease, began: float, now: float) -> None:
+        self.claiming = False
+        self.lease = lease
+        self._renewed_at = now
+        self._leased_until = began + (lease.until - lease.now)
+
+    def on_renewed(self, lease: Lease, began: float, now: float) -> None:
+        if self.lease is None:
+            return
+        self.lease = lease
+        self._renewed_at = now
+        self._leased_until = max(self._leased_until, began + (lease.until - lease.now))
+
+    def on_claim_failed(self) -> None:
+        self.claiming = False
+
+    def on_lost(self) -> None:
+        """The store says that the lease is not ours any more: neither it nor a promise covers us."""
+        self.lease = None
+        self._leased_until = self._promised_until = -math.inf
+
+    def on_released(self) -> None:
+        self.on_lost()
+        self.seen_at = -math.inf
+
+    def on_read(self, lease: Lease | None, now: float) -> None:
+        """How the lease stands for anybody. One whose end moves is alive, whatever the store's clock says of it."""
+        if lease is None or self.seen is None or _identity(lease) != _identity(self.seen):
+            self._unchanged_since = now
+        self.seen, self.seen_at = lease, now
+
+    # ---- what the peer says ----------------------------------------------------------------------------------------
+
+    def on_beat(self, role: Role, now: float) -> None:
+        self._beat_at, self._peer_gone = now, False
+        self._peer_acts = role in (Role.ACTIVE, Role.PROMOTING)
+
+    def on_peer_closed(self) -> None:
+        """The link is closed. No proof of anything: the lease is only looked at more often."""
+        self._peer_gone = True
+
+    def ask(self, now: float) -> int:
+        """A number for a promise to be asked for now."""
+        number = next(self._numbers)
+        self._asked = {n: at for n, at in self._asked.items() if now - at < self._settings.ttl}
+        self._asked[number] = now
+        return number
+
+    def on_promise(self, number: int, seconds: float) -> None:
+        """The peer will not claim for so many seconds from the moment it was asked."""
+        asked = self._asked.pop(number, None)
+        if asked is not None and self.lease is not None:
+            self._promised_until = max(self._promised_until, asked + seconds)
+
+    def promise(self, seconds: float, now: float) -> bool:
+        """Promise the peer not to claim for a while, if that can be kept."""
+        if self.role is not Role.STANDBY or self.lease is not None or self.claiming:
+            return False
+        self.bound_until = max(self.bound_until, now + min(seconds, 2 * self._settings.ttl))
+        return True
+
+    def on_handed_over(self) -> None:
+        """The peer has let go and released the lease: what was promised to it is settled."""
+        if not self._alone:
+            self.bound_until = -math.inf
+
+    # ---- what follows ----------------------------------------------------------------------------------------------
+
+    @property
+    def until(self) -> float:
+        """The moment at which this node must have let go."""
+        if self._alone:
+            return math.inf
+        return max(self._leased_until, self._promised_until) - self._settings.margin
+
+    @property
+    def epoch(self) -> int:
+        return self.lease.epoch if self.lease is not None else 0
+
+    def holding(self, now: float) -> Holding:
+        if self.lease is not None:
+            late = now - self._renewed_at > 2 * self._settings.renew
+            return Holding.LATE if late else Holding.MINE
+        if now - self.seen_at > STALE * self._settings.poll + self._settings.renew:
+            return Holding.UNKNOWN
+        return Holding.FREE if self._free(now) else Holding.OTHERS
+
+    def peer(self, now: float) -> Peer:
+        if self._alone:
+            return Peer.ALONE
+        if self._peer_gone or now - self._beat_at > self._peer_settings.dead:
+            return Peer.SILENT
+        return Peer.ACTIVE if self._peer_acts else Peer.STANDBY
+
+    def poll(self, now: float) -> float:
+        """Seconds between two looks at the lease."""
+        alert = self.peer(now) is Peer.SILENT and self.role is Role.STANDBY
+        return self._settings.poll_alert if alert else self._settings.poll
+
+    def view(self, now: float, *, ready: bool, done: bool) -> View:
+        return View(
+            role=self.role,
+            holding=self.holding(now),
+            peer=self.peer(now),
+            order=self.order,
+            safe=now < self.until,
+            bound=now < self.bound_until,
+            ready=ready,
+            done=done,
+        )
+
+    def _free(self, now: float) -> bool:
+        """Free by the store's clock; and, for that clock may jump, not seen to move for its whole life by ours."""
+        lease = self.seen
+        if lease is None or not lease.holder or lease.holder == self.node:
+            return True
+        if lease.until > lease.now:
+            return False
+        return self._alone or not self._peer_settings.configured or now - self._unchanged_since >= self._settings.ttl
+
+
+def _identity(lease: Lease) -> tuple[str, int, float]:
+    return lease.holder, lease.epoch, lease.until
