@@ -6,19 +6,18 @@ import asyncio
 import os
 import signal
 import time
-from pathlib import Path
 
 import pytest
 
-from tests.support.node import DOMAIN, PASSWORD, Node, loopback_address, shared_settings, until
+from tests.support.node import DOMAIN, PASSWORD, Node, until
 from tests.support.phone import Phone
 
 pytestmark = pytest.mark.real
 
 
-def test_a_killed_worker_costs_no_audio_and_its_call_can_be_hung_up(single_node: Node) -> None:
+def test_a_killed_worker_costs_no_audio_and_its_call_can_be_hung_up(solo: Node) -> None:
     async def scenario() -> None:
-        server = (single_node.settings["sip_ip"], 5060)
+        server = (solo.settings["sip_ip"], 5060)
         async with (
             Phone("1000", PASSWORD, server, domain=DOMAIN) as alice,
             Phone("1001", PASSWORD, server, domain=DOMAIN) as bob,
@@ -33,7 +32,7 @@ def test_a_killed_worker_costs_no_audio_and_its_call_can_be_hung_up(single_node:
             assert incoming.audio is not None
             await asyncio.gather(out.audio.heard(50, 5), incoming.audio.heard(50, 5))
             killed = time.monotonic()
-            os.kill(single_node.worker_pid("internal#0"), signal.SIGKILL)
+            os.kill(solo.worker_pid("internal#0"), signal.SIGKILL)
             answer = await alice.register()
             answered = time.monotonic() - killed
             await asyncio.gather(out.audio.heard(100, 5), incoming.audio.heard(100, 5))
@@ -52,9 +51,9 @@ def test_a_killed_worker_costs_no_audio_and_its_call_can_be_hung_up(single_node:
 
 
 @pytest.mark.parametrize("who", ["caller", "callee"])
-def test_a_call_that_rings_while_its_worker_dies_is_answered_by_the_next(single_node: Node, who: str) -> None:
+def test_a_call_that_rings_while_its_worker_dies_is_answered_by_the_next(solo: Node, who: str) -> None:
     async def scenario() -> None:
-        server = (single_node.settings["sip_ip"], 5060)
+        server = (solo.settings["sip_ip"], 5060)
         async with (
             Phone("1000", PASSWORD, server, domain=DOMAIN) as alice,
             Phone("1001", PASSWORD, server, domain=DOMAIN) as bob,
@@ -64,7 +63,7 @@ def test_a_call_that_rings_while_its_worker_dies_is_answered_by_the_next(single_
             incoming = await bob.next_line()
             async with asyncio.timeout(5):
                 await out.ringing.wait()
-            os.kill(single_node.worker_pid("internal#0"), signal.SIGKILL)
+            os.kill(solo.worker_pid("internal#0"), signal.SIGKILL)
             incoming.answer()
             async with asyncio.timeout(10):
                 await out.answered.wait()
@@ -80,9 +79,9 @@ def test_a_call_that_rings_while_its_worker_dies_is_answered_by_the_next(single_
     asyncio.run(scenario())
 
 
-def test_a_worker_killed_five_times_in_a_row_keeps_the_call(single_node: Node) -> None:
+def test_a_worker_killed_five_times_in_a_row_keeps_the_call(solo: Node) -> None:
     async def scenario() -> None:
-        server = (single_node.settings["sip_ip"], 5060)
+        server = (solo.settings["sip_ip"], 5060)
         async with (
             Phone("1000", PASSWORD, server, domain=DOMAIN) as alice,
             Phone("1001", PASSWORD, server, domain=DOMAIN) as bob,
@@ -93,10 +92,10 @@ def test_a_worker_killed_five_times_in_a_row_keeps_the_call(single_node: Node) -
             async with asyncio.timeout(5):
                 await out.answered.wait()
             for _ in range(5):
-                victim = single_node.worker_pid("internal#0")
+                victim = solo.worker_pid("internal#0")
                 os.kill(victim, signal.SIGKILL)
                 await asyncio.to_thread(
-                    until, lambda v=victim: single_node.worker_pid("internal#0") != v, 10, "a successor", single_node
+                    until, lambda v=victim: solo.worker_pid("internal#0") != v, 10, "a successor", solo
                 )
                 assert (await alice.register()).status == 200
                 assert (await out.reinvite()).status == 200
@@ -105,12 +104,3 @@ def test_a_worker_killed_five_times_in_a_row_keeps_the_call(single_node: Node) -
                 await out.ended.wait()
 
     asyncio.run(scenario())
-
-
-@pytest.fixture
-def single_node(tmp_path: Path):  # type: ignore[no-untyped-def]
-    node = Node("solo", tmp_path / "solo", shared_settings(loopback_address(), tmp_path / "store.db"), standalone=True)
-    node.start()
-    node.wait_role("active")
-    yield node
-    node.stop()
