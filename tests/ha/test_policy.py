@@ -1,0 +1,238 @@
+"""The policy on every view there is, and on hundreds of histories of two nodes."""
+
+from __future__ import annotations
+
+import itertools
+import random
+
+import pytest
+
+from ha.policy import Holding, Order, Peer, Role, Step, View, decide, sentence
+from ha.settings import LeaseSettings, PeerSettings
+from ha.standing import Standing
+from store.records import Lease
+from tests.ha.simulator import SimulatedNode, World
+
+BOTH = (False, True)
+VIEWS = [View(*values) for values in itertools.product(Role, Holding, Peer, Order, BOTH, BOTH, BOTH, BOTH)]
+ACTING = (Role.PROMOTING, Role.ACTIVE)
+
+
+def where(**wanted: object) -> list[View]:
+    return [view for view in VIEWS if all(getattr(view, name) in value for name, value in wanted.items())]  # type: ignore[operator]
+
+
+def test_every_view_has_a_step_and_a_sentence():
+    assert len(VIEWS) == 5120
+    for view in VIEWS:
+        step = decide(view)
+        assert sentence(view, step).endswith(step.value)
+
+
+def test_an_active_that_nothing_covers_always_lets_go():
+    assert {decide(view) for view in where(role=ACTING, safe=(False,))} == {Step.DEMOTE}
+
+
+def test_an_active_whose_lease_another_has_always_lets_go():
+    assert {decide(view) for view in where(role=ACTING, holding=(Holding.OTHERS,))} == {Step.DEMOTE}
+
+
+def test_an_active_without_a_lease_stays_only_when_it_is_alone():
+    for view in where(role=ACTING, holding=(Holding.FREE, Holding.UNKNOWN), safe=(True,), order=(Order.NONE,)):
+        stays = decide(view) in (Step.STAY, Step.CLAIM, Step.SERVE)
+        assert stays == (view.peer is Peer.ALONE), sentence(view, decide(view))
+
+
+def test_only_a_ready_standby_with_a_lease_in_good_time_is_promoted():
+    for view in VIEWS:
+        if decide(view) is Step.PROMOTE:
+            assert view.role is Role.STANDBY
+            assert view.ready
+            assert view.order in (Order.NONE, Order.PROMOTE) or view.peer is Peer.ALONE
+            assert (view.holding is Holding.MINE and view.safe) or view.peer is Peer.ALONE
+
+
+def test_a_lease_is_claimed_only_when_it_is_free_and_nobody_is_owed_anything():
+    for view in VIEWS:
+        if decide(view) is Step.CLAIM:
+            assert view.holding is Holding.FREE
+            assert view.peer is Peer.ALONE or (not view.bound and view.peer is not Peer.ACTIVE)
+            assert view.order is not Order.DEMOTE
+
+
+def test_a_standby_never_disturbs_a_living_active():
+    steps = {decide(view) for view in where(role=(Role.STANDBY,), peer=(Peer.ACTIVE,))}
+    assert Step.CLAIM not in steps
+    assert decide(view_of(peer=Peer.ACTIVE, holding=Holding.OTHERS, order=Order.PROMOTE)) is Step.REQUEST
+
+
+def test_a_silent_peer_alone_is_no_reason_to_act():
+    assert decide(view_of(peer=Peer.SILENT, holding=Holding.OTHERS)) is Step.WAIT
+    assert decide(view_of(peer=Peer.SILENT, holding=Holding.UNKNOWN)) is Step.WAIT
+    assert decide(view_of(peer=Peer.SILENT, holding=Holding.FREE)) is Step.CLAIM
+
+
+def test_a_holder_that_cannot_renew_asks_the_peer_and_stays():
+    active = view_of(role=Role.ACTIVE, holding=Holding.LATE, peer=Peer.STANDBY)
+    assert decide(active) is Step.ASK
+    assert decide(active._replace(peer=Peer.SILENT)) is Step.STAY
+    assert decide(active._replace(peer=Peer.SILENT, safe=False)) is Step.DEMOTE
+
+
+def test_a_node_told_to_be_passive_stays_so():
+    for view in where(role=(Role.STANDBY,), order=(Order.DEMOTE,)):
+        assert decide(view) in (Step.WAIT, Step.RELEASE)
+
+
+def test_letting_go_is_always_finished_before_anything_else():
+    for view in where(role=(Role.DEMOTING,)):
+        assert decide(view) is (Step.REST if view.done else Step.WAIT)
+
+
+def view_of(**changes: object) -> View:
+    view = View(Role.STANDBY, Holding.FREE, Peer.STANDBY, Order.NONE, safe=True, bound=False, ready=True, done=False)
+    return view._replace(**changes)  # type: ignore[arg-type]
+
+
+# ---- histories of two nodes ----------------------------------------------------------------------------------------
+
+
+def befall(world: World, chance: random.Random) -> None:
+    """One fault by name, drawn by chance; it heals by itself."""
+    node: SimulatedNode = chance.choice(world.nodes)
+    seconds = chance.choice([0.05, 0.3, 0.6, 1.0, 3.0])
+    match chance.choice(["crash", "freeze", "freeze host", "cut link", "cut store", "cut all", "jump", "switchover"]):
+        case "crash" if not node.down:
+            node.crash(seconds)
+        case "freeze":
+            node.supervisor_frozen_until = world.now + seconds
+        case "freeze host":
+            node.host_frozen_until = world.now + seconds
+        case "cut link":
+            world.link_up = False
+            world.later(seconds, lambda: setattr(world, "link_up", True))
+        case "cut store":
+            node.store_up = False
+            world.later(seconds, lambda: setattr(node, "store_up", True))
+        case "cut all":
+            for each in world.nodes:
+                each.store_up = False
+                world.later(seconds, lambda each=each: setattr(each, "store_up", True))
+        case "jump":
+            world.store_offset += chance.choice([0.3, 600.0])
+        case "switchover" if node.acting:
+            node.standing.order = Order.HAND_OVER
+            world.later(
+                1.0, lambda: node.standing.order is Order.HAND_OVER and node.standing.__setattr__("order", Order.NONE)
+            )
+
+
+@pytest.mark.parametrize("block", range(8))
+def test_there_are_never_two_actives_and_soon_one_again(block: int):
+    for seed in range(block * 50, block * 50 + 50):
+        world = World(seed)
+        chance = random.Random(f"faults {seed}")
+        world.run(3.0)
+        assert world.active, f"seed {seed}: nobody became active"
+        for _ in range(6):
+            befall(world, chance)
+            world.run(chance.choice([0.1, 0.5, 2.0]))
+        world.run(9.0)
+        assert world.active, f"seed {seed}: nobody is active after the last fault has healed"
+
+
+@pytest.mark.parametrize("seed", range(30))
+def test_a_dead_active_is_replaced_within_a_second(seed: int):
+    world = World(seed)
+    world.hiccups = 0.0
+    world.run(3.0 + seed / 97)
+    first = next(node for node in world.nodes if node.acting)
+    first.crash(60.0)
+    died = world.now
+    while world.active is None and world.now < died + 2:
+        world.run(0.005)
+    assert world.active == first.peer.name
+    assert world.now - died < 1.0
+
+
+@pytest.mark.parametrize("seed", range(10))
+def test_an_active_without_the_store_stays_as_long_as_the_peer_promises(seed: int):
+    world = World(seed)
+    world.run(3.0)
+    first = next(node for node in world.nodes if node.acting)
+    first.store_up = False
+    for _ in range(100):
+        world.run(0.1)
+        assert world.active == first.name
+    world.link_up = False
+    world.run(3.0)
+    assert world.active == first.peer.name
+
+
+@pytest.mark.parametrize("seed", range(10))
+def test_without_store_and_without_peer_nobody_is_active(seed: int):
+    world = World(seed)
+    world.run(3.0)
+    for node in world.nodes:
+        node.store_up = False
+    world.link_up = False
+    world.run(0.7)
+    assert world.active is None
+    for node in world.nodes:
+        node.store_up = True
+    world.run(3.0)
+    assert world.active is not None
+
+
+# ---- the bookkeeping below -----------------------------------------------------------------------------------------
+
+LEASE, PEER = LeaseSettings(), PeerSettings(address=("192.0.2.1", 1), listen=("192.0.2.2", 1))
+
+
+def lease(holder: str = "alpha", left: float = 0.7, epoch: int = 1, now: float = 5000.0) -> Lease:
+    return Lease(holder=holder, epoch=epoch, until=now + left, now=now)
+
+
+def test_a_lease_covers_from_before_it_was_asked_for_until_the_margin():
+    standing = Standing("alpha", LEASE, PEER, alone=False, now=0.0)
+    standing.on_acquired(lease(), began=10.0, now=10.3)
+    assert standing.until == pytest.approx(10.5)
+
+
+def test_a_promise_counts_from_the_asking_and_only_once():
+    standing = Standing("alpha", LEASE, PEER, alone=False, now=0.0)
+    standing.on_acquired(lease(), began=10.0, now=10.0)
+    number = standing.ask(10.4)
+    standing.on_promise(number, 0.7)
+    standing.on_promise(number, 99.0)
+    assert standing.until == pytest.approx(10.9)
+
+
+def test_nothing_is_promised_while_a_claim_is_under_way_or_after_it():
+    standing = Standing("beta", LEASE, PEER, alone=False, now=0.0)
+    standing.claiming = True
+    assert not standing.promise(0.7, 5.0)
+    standing.on_acquired(lease("beta"), began=5.0, now=5.0)
+    assert not standing.promise(0.7, 5.0)
+
+
+def test_a_newborn_waits_for_what_its_former_life_may_have_promised():
+    standing = Standing("beta", LEASE, PEER, alone=False, now=100.0)
+    assert standing.view(100.6, ready=True, done=False).bound
+    assert not standing.view(100.71, ready=True, done=False).bound
+
+
+def test_a_lease_that_the_stores_clock_calls_over_must_also_have_been_still_for_its_whole_life():
+    standing = Standing("beta", LEASE, PEER, alone=False, now=0.0)
+    standing.on_read(lease(left=0.7), 10.0)
+    standing.on_read(Lease(holder="alpha", epoch=1, until=5000.7, now=6000.0), 10.1)
+    assert standing.holding(10.1) is Holding.OTHERS
+    standing.on_read(Lease(holder="alpha", epoch=1, until=5000.7, now=6000.7), 10.75)
+    assert standing.holding(10.75) is Holding.FREE
+
+
+def test_what_the_store_said_long_ago_is_unknown():
+    standing = Standing("beta", LEASE, PEER, alone=False, now=0.0)
+    standing.on_read(None, 10.0)
+    assert standing.holding(10.1) is Holding.FREE
+    assert standing.holding(10.5) is Holding.UNKNOWN
