@@ -1,1 +1,185 @@
-"""Session descriptions (RFC 8866): a tolerant parser that keeps the order and what it does not know, and its inverse."""
+"""Session descriptions (RFC 8866): a tolerant parser that keeps the order and what it does not know, and its inverse.
+
+Only what everything else hangs on must be right: each line a letter and `=`, the numbers of `m=`, the address of `c=`.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable
+from dataclasses import dataclass, replace
+from typing import Literal
+
+from node.media.errors import MalformedSdp
+
+Direction = Literal["sendrecv", "sendonly", "recvonly", "inactive"]
+DIRECTIONS: tuple[Direction, ...] = ("sendrecv", "sendonly", "recvonly", "inactive")
+
+MAXIMUM = 65_535
+"Characters of a description."
+MAXIMUM_MEDIA = 64
+
+Line = tuple[str, str]
+"Type and value: `a=ptime:20` is `('a', 'ptime:20')`."
+
+_MEDIA = re.compile(
+    r"(?P<kind>[^\s/]+)\s+(?P<port>\d{1,5})(?:/(?P<count>\d+))?\s+(?P<protocol>\S+)(?P<formats>(?:\s+\S+)*)\s*"
+)
+_CONNECTION = re.compile(r"IN\s+IP[46]\s+(?P<host>[^\s/]+)(?:/[\d/]*)?\s*", re.IGNORECASE)
+_ORIGIN = re.compile(
+    r"(?P<user>\S+)\s+(?P<session>\d+)\s+(?P<version>\d+)\s+IN\s+IP[46]\s+(?P<host>\S+)\s*", re.IGNORECASE
+)
+
+
+@dataclass(frozen=True, slots=True)
+class Media:
+    """One `m=` section."""
+
+    kind: str
+    port: int
+    protocol: str
+    formats: tuple[str, ...]
+    lines: tuple[Line, ...] = ()
+    "What follows the `m=` line, in order."
+
+    def attribute(self, name: str) -> str | None:
+        return attribute(self.lines, name)
+
+    @property
+    def host(self) -> str | None:
+        return connection(self.lines)
+
+    @property
+    def direction(self) -> Direction | None:
+        return direction(self.lines)
+
+    def __str__(self) -> str:
+        head = " ".join((self.kind, str(self.port), self.protocol, *self.formats))
+        return f"m={head}\r\n" + _text(self.lines)
+
+    def rejected(self) -> Media:
+        """The same section switched off: port zero, nothing said about it (RFC 3264 6)."""
+        return replace(self, port=0, lines=())
+
+
+@dataclass(frozen=True, slots=True)
+class Description:
+    """A session description: the lines before the first `m=`, and the media sections."""
+
+    lines: tuple[Line, ...]
+    media: tuple[Media, ...] = ()
+
+    @property
+    def origin(self) -> Origin | None:
+        return Origin.parse(next((value for kind, value in self.lines if kind == "o"), ""))
+
+    @property
+    def host(self) -> str | None:
+        return connection(self.lines)
+
+    @property
+    def direction(self) -> Direction | None:
+        return direction(self.lines)
+
+    def __str__(self) -> str:
+        return _text(self.lines) + "".join(str(media) for media in self.media)
+
+
+@dataclass(frozen=True, slots=True)
+class Origin:
+    """The `o=` line. The version grows by one with each change of the description (RFC 3264 8)."""
+
+    user: str
+    session: int
+    version: int
+    host: str
+
+    @classmethod
+    def parse(cls, text: str) -> Origin | None:
+        match = _ORIGIN.fullmatch(text)
+        return cls(match["user"], int(match["session"]), int(match["version"]), match["host"]) if match else None
+
+    def __str__(self) -> str:
+        return f"{self.user} {self.session} {self.version} {network(self.host)}"
+
+
+def parse(text: str) -> Description:
+    """Read a description. Raises MalformedSdp, naming the line."""
+    if len(text) > MAXIMUM:
+        raise MalformedSdp(f"longer than {MAXIMUM} characters")
+    session: list[Line] = []
+    sections: list[tuple[Media, list[Line]]] = []
+    lines = session
+    for number, raw in enumerate(text.split("\n"), 1):
+        line = raw.strip("\r\0\ufeff \t")
+        if not line:
+            continue
+        if len(line) < 2 or line[1] != "=" or not line[0].isalpha():
+            raise MalformedSdp("not a type and `=`", number, line)
+        kind, value = line[0], line[2:].strip()
+        if kind == "m":
+            lines = []
+            sections.append((_media(value, number, line), lines))
+            continue
+        if kind == "c" and _CONNECTION.fullmatch(value) is None:
+            raise MalformedSdp("no address", number, line)
+        lines.append((kind, value))
+    if not session:
+        raise MalformedSdp("empty")
+    if len(sections) > MAXIMUM_MEDIA:
+        raise MalformedSdp(f"more than {MAXIMUM_MEDIA} media sections")
+    return Description(tuple(session), tuple(replace(media, lines=tuple(below)) for media, below in sections))
+
+
+def _media(value: str, number: int, line: str) -> Media:
+    match = _MEDIA.fullmatch(value)
+    if match is None or int(match["port"]) > 65_535:
+        raise MalformedSdp("not `m=<media> <port> <protocol> <formats>`", number, line)
+    return Media(match["kind"].lower(), int(match["port"]), match["protocol"], tuple(match["formats"].split()))
+
+
+def _text(lines: Iterable[Line]) -> str:
+    return "".join([f"{kind}={value}\r\n" for kind, value in lines])
+
+
+# ---- lines ---------------------------------------------------------------------------------------------------------
+
+
+def attribute(lines: Iterable[Line], name: str) -> str | None:
+    """The value of the first `a=name:value`; the empty string for a plain `a=name`."""
+    for kind, value in lines:
+        if kind == "a":
+            found, _, rest = value.partition(":")
+            if found.strip().lower() == name:
+                return rest.strip()
+    return None
+
+
+def attributes(lines: Iterable[Line], name: str) -> list[str]:
+    """The values of all `a=name:value`."""
+    return [value[len(name) + 1 :].strip() for kind, value in lines if kind == "a" and attribute_name(value) == name]
+
+
+def attribute_name(value: str) -> str:
+    return value.partition(":")[0].strip().lower()
+
+
+def connection(lines: Iterable[Line]) -> str | None:
+    for kind, value in lines:
+        if kind == "c" and (match := _CONNECTION.fullmatch(value)):
+            return match["host"]
+    return None
+
+
+def direction(lines: Iterable[Line]) -> Direction | None:
+    for kind, value in lines:
+        if kind == "a":
+            for known in DIRECTIONS:
+                if value.lower() == known:
+                    return known
+    return None
+
+
+def network(host: str) -> str:
+    """`IN IP4 192.0.2.1`, as `c=` and `o=` want it."""
+    return f"IN IP6 {host}" if ":" in host else f"IN IP4 {host}"

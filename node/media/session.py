@@ -386,8 +386,10 @@ class MediaClient:
         for number, waiting in list(self._waiting.items()):
             if waiting.deadline > now:
                 continue
-            self._post(control.Close(waiting.leg))  # should it be opened after all
-            self._on_refused(number, MediaError(f"media process did not answer within {DEADLINE:g} s"))
+            leg = self._legs.get(waiting.leg)
+            if leg is not None and leg.opening is not None and not leg.opening.port:
+                self.close(leg.name)  # should it be opened after all; one with a port may be in the middle of a call
+            self._answer(number, MediaError(f"media process did not answer within {DEADLINE:g} s"))
         if self._waiting:
             self._expiry_set = True
             self._call_later(DEADLINE / 4, self._expire)

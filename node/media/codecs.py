@@ -1,0 +1,123 @@
+"""Codecs as SDP names them, and as FreeSWITCH's preference lists do (`PCMU@20i`, `OPUS@48000h@20i@2c`)."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+
+from node.media.sdp import Media, attributes
+
+STATIC = {
+    0: ("PCMU", 8000),
+    3: ("GSM", 8000),
+    4: ("G723", 8000),
+    5: ("DVI4", 8000),
+    6: ("DVI4", 16000),
+    7: ("LPC", 8000),
+    8: ("PCMA", 8000),
+    9: ("G722", 8000),
+    10: ("L16", 44100),
+    11: ("L16", 44100),
+    12: ("QCELP", 8000),
+    13: ("CN", 8000),
+    15: ("G728", 8000),
+    18: ("G729", 8000),
+}
+"RFC 3551 6, audio."
+
+ACCESSORIES = frozenset({"TELEPHONE-EVENT", "CN", "RED"})
+"No codecs of their own: they go along with one."
+
+
+@dataclass(frozen=True, slots=True)
+class Codec:
+    """One payload type of a media section."""
+
+    payload_type: int
+    name: str
+    "As written; compare with `is_called`."
+    rate: int = 8000
+    channels: int = 1
+    fmtp: str = ""
+
+    def is_called(self, name: str) -> bool:
+        return self.name.upper() == name.upper()
+
+    @property
+    def is_accessory(self) -> bool:
+        return self.name.upper() in ACCESSORIES
+
+    def same(self, other: Codec) -> bool:
+        """Whether both are the same encoding, whatever the payload type."""
+        return self.is_called(other.name) and self.rate == other.rate and self.channels == other.channels
+
+
+@dataclass(frozen=True, slots=True)
+class Preference:
+    """One token of a codec preference list."""
+
+    name: str
+    rate: int = 0
+    "0: any."
+
+    @classmethod
+    def parse(cls, text: str) -> Preference:
+        name, *options = text.strip().split("~")[0].split("@")
+        rates = [int(option[:-1]) for option in options if option.endswith("h") and option[:-1].isdigit()]
+        return cls(name.rpartition(".")[2].upper(), rates[0] if rates else 0)
+
+    def wants(self, codec: Codec) -> bool:
+        return codec.name.upper() == self.name and self.rate in (0, codec.rate)
+
+
+def codecs_of(media: Media) -> tuple[Codec, ...]:
+    """What the formats of an RTP section stand for, in order; formats that mean nothing to anybody are left out."""
+    maps = _by_format(attributes(media.lines, "rtpmap"))
+    parameters = _by_format(attributes(media.lines, "fmtp"))
+    found = []
+    for text in media.formats:
+        if not text.isdigit() or int(text) > 127:
+            continue
+        codec = _codec(int(text), maps.get(text, ""), parameters.get(text, ""))
+        if codec is not None:
+            found.append(codec)
+    return tuple(found)
+
+
+def _by_format(values: Iterable[str]) -> dict[str, str]:
+    found: dict[str, str] = {}
+    for value in values:
+        number, _, rest = value.partition(" ")
+        found.setdefault(number, rest.strip())
+    return found
+
+
+def _codec(payload_type: int, mapped: str, fmtp: str) -> Codec | None:
+    name, _, rest = mapped.partition("/")
+    rate, _, channels = rest.partition("/")
+    if name and rate.isdecimal():
+        return Codec(payload_type, name, int(rate), int(channels) if channels.isdecimal() else 1, fmtp)
+    if payload_type in STATIC:
+        static_name, static_rate = STATIC[payload_type]
+        return Codec(payload_type, static_name, static_rate, 1, fmtp)
+    return None
+
+
+def selected(offered: Sequence[Codec], preferences: Sequence[str], *, greedy: bool = False) -> list[Codec]:
+    """The offered codecs that a preference list names, with what goes along; all of them if it names none of these.
+
+    In the order of the offer, or, greedy, in that of the list.
+    """
+    wanted = [Preference.parse(text) for text in preferences if text.strip()]
+    real = [codec for codec in offered if not codec.is_accessory]
+    kept = [codec for codec in real if any(one.wants(codec) for one in wanted)] or real
+    if greedy:
+        kept.sort(key=lambda codec: next((at for at, one in enumerate(wanted) if one.wants(codec)), len(wanted)))
+    return kept + accessories_for(kept, offered)
+
+
+def accessories_for(kept: Sequence[Codec], offered: Sequence[Codec]) -> list[Codec]:
+    """telephone-event, CN, RED of the offer, at a clock rate of what is kept (all, where none fits)."""
+    accessories = [codec for codec in offered if codec.is_accessory]
+    rates = {codec.rate for codec in kept}
+    return [codec for codec in accessories if codec.rate in rates] or accessories

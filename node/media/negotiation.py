@@ -1,0 +1,381 @@
+"""Offer and answer (RFC 3264) for somebody in the middle: our description towards one leg, made from the other leg's.
+
+Media goes through us without being looked into, so payload numbers, parameters and SDES keys (`a=crypto`) are passed
+on as they are; addresses, ports and `o=` become ours. One audio stream is anchored; every other section is refused.
+What would need us inside the media (ICE, DTLS, RTCP multiplexing, bundles) is dropped.
+
+An offer may as well come in a 200 (INVITE without SDP): the same functions, used the other way round.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+
+from node.media import sdp
+from node.media.codecs import Codec, Preference, accessories_for, codecs_of, selected
+from node.media.control import CodecName
+from node.media.errors import NotAcceptable
+from node.media.sdp import Description, Direction, Line, Media, Origin
+
+USER = "FreeSWITCH"
+"In `o=` and `s=`."
+RELAYED = ("RTP/AVP", "RTP/AVPF", "RTP/SAVP", "RTP/SAVPF")
+PLAYABLE: tuple[CodecName, ...] = ("PCMU", "PCMA")
+
+DROPPED = re.compile(
+    r"candidate|remote-candidates|end-of-candidates|ice-\w+|fingerprint|setup|connection|tls-id|dtls-id|key-mgmt"
+    r"|group|mid|msid|msid-semantic|ssrc|ssrc-group|bundle-only|rid|simulcast|extmap|extmap-allow-mixed"
+    r"|rtcp|rtcp-mux|rtcp-mux-only|rtcp-rsize|rtcp-xr|alt"
+)
+"Attributes that speak of what does not pass through us, or of addresses that are not ours."
+
+_MIRROR: dict[Direction, Direction] = {
+    "sendrecv": "sendrecv",
+    "sendonly": "recvonly",
+    "recvonly": "sendonly",
+    "inactive": "inactive",
+}
+
+
+@dataclass(frozen=True, slots=True)
+class Audio:
+    """The audio stream of a description, as its author sees it."""
+
+    host: str
+    port: int
+    rtcp_port: int
+    direction: Direction
+    codecs: tuple[Codec, ...]
+    protocol: str = "RTP/AVP"
+    ptime: int = 0
+
+    @property
+    def held(self) -> bool:
+        """The author does not want to hear us (RFC 3264 8.4, and `c=0.0.0.0` of RFC 2543)."""
+        return self.direction in ("sendonly", "inactive") or is_unspecified(self.host)
+
+    @property
+    def active(self) -> bool:
+        return self.port != 0
+
+    @property
+    def telephone_event(self) -> int | None:
+        """The payload type of telephone-event, preferably at the clock rate of the first codec."""
+        events = [codec for codec in self.codecs if codec.is_called("telephone-event")]
+        rate = self.codecs[0].rate if self.codecs else 8000
+        return next((codec.payload_type for codec in sorted(events, key=lambda codec: codec.rate != rate)), None)
+
+
+@dataclass(frozen=True, slots=True)
+class Answer:
+    """Our answer to somebody we play to, and what to play with."""
+
+    sdp: str
+    codec: CodecName
+    payload_type: int
+    telephone_event: int | None = None
+
+
+def audio_of(text: str) -> Audio:
+    """The audio stream of a description. Raises MalformedSdp, or NotAcceptable where there is none."""
+    description = sdp.parse(text)
+    media = description.media[_audio_index(description)]
+    host = media.host or description.host or ""
+    rtcp = (media.attribute("rtcp") or "").split(" ")[0]
+    ptime = media.attribute("ptime") or ""
+    return Audio(
+        host,
+        media.port,
+        int(rtcp) if rtcp.isdecimal() and 0 < int(rtcp) < 65_536 else min(media.port + 1, 65_535),
+        media.direction or description.direction or "sendrecv",
+        codecs_of(media),
+        media.protocol,
+        int(ptime) if ptime.isdecimal() else 0,
+    )
+
+
+# ---- between two legs ----------------------------------------------------------------------------------------------
+
+
+def relay_offer(
+    remote_sdp: str,
+    *,
+    address: str,
+    port: int,
+    session_id: int,
+    version: int,
+    codecs: Sequence[str] = (),
+    greedy: bool = False,
+) -> str:
+    """Our offer to one leg, made from what the other leg offered. `codecs`: the profile's preference list."""
+    description = sdp.parse(remote_sdp)
+    index = _audio_index(description)
+    audio = description.media[index]
+    _demand_relayable(audio)
+    keep = selected(codecs_of(audio), codecs, greedy=greedy)
+    section = _anchored(description, audio, port, keep)
+    media = [section if at == index else other.rejected() for at, other in enumerate(description.media)]
+    return _ours(address, session_id, version, media)
+
+
+def relay_answer(remote_sdp: str, *, offer: str, address: str, port: int, session_id: int, version: int) -> str:
+    """Our answer to the leg that made `offer`, from what the other leg answered. Section for section as the offer."""
+    asked, answered = sdp.parse(offer), sdp.parse(remote_sdp)
+    index = _audio_index(asked)
+    audio, theirs = asked.media[index], answered.media[_audio_index(answered)]
+    if theirs.port == 0:
+        section = audio.rejected()
+    else:
+        offered = codecs_of(audio)
+        keep = [codec for codec in codecs_of(theirs) if any(codec.same(one) for one in offered)]
+        section = _anchored(answered, theirs, port, keep or list(codecs_of(theirs)))
+        section = _aimed(section, _clamp(_effective(asked, audio), _effective(answered, theirs)))
+        section = replace(section, protocol=audio.protocol)
+    media = [section if at == index else other.rejected() for at, other in enumerate(asked.media)]
+    return _ours(address, session_id, version, media)
+
+
+def agreed(offer: str, answer: str) -> str:
+    """The offer with only the formats that the answer took: what its author can be bridged with from now on."""
+    asked, answered = sdp.parse(offer), sdp.parse(answer)
+    index = _audio_index(asked)
+    audio = asked.media[index]
+    taken = codecs_of(answered.media[_audio_index(answered)])
+    keep = [codec for codec in codecs_of(audio) if any(codec.same(one) for one in taken)]
+    if not keep:
+        return offer
+    media = [_limited(audio, keep) if at == index else other for at, other in enumerate(asked.media)]
+    return str(replace(asked, media=tuple(media)))
+
+
+# ---- by ourselves --------------------------------------------------------------------------------------------------
+
+
+def answer_for_playback(
+    offer: str, *, address: str, port: int, session_id: int, version: int, codecs: Sequence[str] = PLAYABLE
+) -> Answer:
+    """Answer an offer in order to play to its author. Raises NotAcceptable where it has neither PCMU nor PCMA."""
+    description = sdp.parse(offer)
+    index = _audio_index(description)
+    audio = description.media[index]
+    if audio.protocol.upper() not in ("RTP/AVP", "RTP/AVPF"):
+        raise NotAcceptable(f"cannot play to {audio.protocol}")
+    offered = codecs_of(audio)
+    codec = _playable(offered, codecs)
+    keep = [codec, *[one for one in accessories_for([codec], offered) if one.is_called("telephone-event")][:1]]
+    direction = _MIRROR[_direction(description, audio)]
+    section = Media("audio", port, audio.protocol, *_described(keep, direction))
+    media = [section if at == index else other.rejected() for at, other in enumerate(description.media)]
+    return Answer(
+        _ours(address, session_id, version, media),
+        "PCMU" if codec.is_called("PCMU") else "PCMA",
+        codec.payload_type,
+        keep[1].payload_type if len(keep) > 1 else None,
+    )
+
+
+def offer_for_playback(
+    *,
+    address: str,
+    port: int,
+    session_id: int,
+    version: int,
+    codecs: Sequence[str] = PLAYABLE,
+    telephone_event: int = 101,
+) -> str:
+    """An offer of our own to somebody we want to play to: PCMU and PCMA in the order of the preference list."""
+    known = {"PCMU": Codec(0, "PCMU"), "PCMA": Codec(8, "PCMA")}
+    names = [name for name in dict.fromkeys(Preference.parse(text).name for text in codecs) if name in known]
+    keep = [known[name] for name in names or PLAYABLE]
+    keep.append(Codec(telephone_event, "telephone-event", fmtp="0-15"))
+    return _ours(address, session_id, version, [Media("audio", port, "RTP/AVP", *_described(keep, "sendrecv"))])
+
+
+def answer_locally(offer: str, *, local_sdp: str, address: str, port: int, session_id: int, version: int) -> str:
+    """Answer a re-INVITE by ourselves, the other leg not asked: what was agreed stays, the direction follows the offer.
+
+    `local_sdp` is our last description to this leg. Raises NotAcceptable where the offer leaves nothing of it.
+    """
+    asked, ours = sdp.parse(offer), sdp.parse(local_sdp)
+    index = _audio_index(asked)
+    audio, mine = asked.media[index], ours.media[_audio_index(ours)]
+    if audio.port == 0:
+        section = audio.rejected()
+    else:
+        keep = [
+            replace(codec, payload_type=one.payload_type)
+            for codec in codecs_of(mine)
+            for one in codecs_of(audio)
+            if codec.same(one)
+        ]
+        if not any(not codec.is_accessory for codec in keep):
+            raise NotAcceptable("the new offer has none of the codecs that were agreed")
+        lines = [line for line in mine.lines if not _is_about_format(line) and not _is_direction(line)]
+        formats, described = _described(keep, _MIRROR[_effective(asked, audio)], ptime="")
+        section = Media("audio", port, audio.protocol, formats, tuple(described) + tuple(lines))
+    media = [section if at == index else other.rejected() for at, other in enumerate(asked.media)]
+    return _ours(address, session_id, version, media)
+
+
+def moved(local_sdp: str, *, address: str, port: int, session_id: int, version: int) -> str:
+    """Our last description again, from another address or port: the offer of a re-INVITE after a take-over."""
+    description = sdp.parse(local_sdp)
+    index = _audio_index(description)
+    media = [replace(one, port=port) if at == index else one for at, one in enumerate(description.media)]
+    return _ours(address, session_id, version, media)
+
+
+def with_direction(text: str, direction: Direction) -> str:
+    """The description with another direction of its audio: our own hold and unhold."""
+    description = sdp.parse(text)
+    index = _audio_index(description)
+    media = [_aimed(one, direction) if at == index else one for at, one in enumerate(description.media)]
+    lines = tuple(line for line in description.lines if not _is_direction(line))
+    return str(Description(lines, tuple(media)))
+
+
+def following(description: str, previous: str) -> str:
+    """The description with session id and version such that it may follow `previous` (RFC 3264 8).
+
+    The same version where nothing else changed, the next one where something did.
+    """
+    new, old = sdp.parse(description), sdp.parse(previous) if previous else None
+    origin, last = new.origin, old.origin if old is not None else None
+    if old is None or origin is None or last is None:
+        return description
+    same = _with_origin(new, last)
+    return str(same if same == old else _with_origin(new, replace(last, version=last.version + 1, host=origin.host)))
+
+
+def is_unspecified(host: str) -> bool:
+    return host in ("", "0.0.0.0", "::", "0:0:0:0:0:0:0:0")
+
+
+# ---- parts ---------------------------------------------------------------------------------------------------------
+
+
+def _audio_index(description: Description) -> int:
+    """The audio section we mean: the first that is switched on, else the first."""
+    audio = [at for at, media in enumerate(description.media) if media.kind == "audio"]
+    if not audio:
+        raise NotAcceptable("no audio in the session description")
+    usable = [at for at in audio if description.media[at].port and _is_relayable(description.media[at])]
+    return usable[0] if usable else next((at for at in audio if description.media[at].port), audio[0])
+
+
+def _is_relayable(media: Media) -> bool:
+    return media.protocol.upper() in RELAYED and not (
+        media.protocol.upper().startswith("RTP/SAVP") and media.attribute("crypto") is None
+    )
+
+
+def _demand_relayable(media: Media) -> None:
+    if media.port and not _is_relayable(media):
+        raise NotAcceptable(f"audio over {media.protocol} without SDES keys cannot be relayed")
+
+
+def _ours(address: str, session_id: int, version: int, media: Sequence[Media]) -> str:
+    lines: tuple[Line, ...] = (
+        ("v", "0"),
+        ("o", str(Origin(USER, session_id, version, address))),
+        ("s", USER),
+        ("c", sdp.network(address)),
+        ("t", "0 0"),
+    )
+    return str(Description(lines, tuple(media)))
+
+
+def _anchored(description: Description, media: Media, port: int, keep: Sequence[Codec]) -> Media:
+    """The section with our port, limited to some codecs, without what does not pass through us."""
+    if media.port == 0:
+        return media.rejected()
+    section = _limited(media, keep)
+    lines = tuple(line for line in section.lines if line[0] not in "ck" and not _is_dropped(line))
+    section = replace(section, port=port, lines=lines)
+    direction = _effective(description, media)
+    return section if direction == (media.direction or "sendrecv") else _aimed(section, direction)
+
+
+def _limited(media: Media, keep: Sequence[Codec]) -> Media:
+    formats = tuple(str(codec.payload_type) for codec in keep) or media.formats
+    lines = tuple(line for line in media.lines if not _is_about_format(line) or _format(line) in (*formats, "*"))
+    return replace(media, formats=formats, lines=lines)
+
+
+def _described(
+    codecs: Sequence[Codec], direction: Direction, ptime: str = "20"
+) -> tuple[tuple[str, ...], tuple[Line, ...]]:
+    """The formats of a section, and the lines that say what they are."""
+    lines: list[Line] = []
+    for codec in codecs:
+        channels = f"/{codec.channels}" if codec.channels > 1 else ""
+        lines.append(("a", f"rtpmap:{codec.payload_type} {codec.name}/{codec.rate}{channels}"))
+        if codec.fmtp:
+            lines.append(("a", f"fmtp:{codec.payload_type} {codec.fmtp}"))
+    if ptime:
+        lines.append(("a", f"ptime:{ptime}"))
+    if direction != "sendrecv":
+        lines.append(("a", direction))
+    return tuple(str(codec.payload_type) for codec in codecs), tuple(lines)
+
+
+def _playable(offered: Sequence[Codec], preferences: Sequence[str]) -> Codec:
+    known = [codec for codec in offered if codec.name.upper() in PLAYABLE and codec.rate == 8000]
+    wanted = [Preference.parse(text) for text in preferences]
+    codec = next((one for one in known if any(preference.wants(one) for preference in wanted)), None)
+    if codec is None and not known:
+        raise NotAcceptable("neither PCMU nor PCMA in the offer")
+    return codec or known[0]
+
+
+def _direction(description: Description, media: Media) -> Direction:
+    return media.direction or description.direction or "sendrecv"
+
+
+def _effective(description: Description, media: Media) -> Direction:
+    """The direction, with `c=0.0.0.0` said as today (RFC 3264 8.4): the author sends, if anything, and does not hear."""
+    direction = _direction(description, media)
+    host = media.host or description.host
+    if host is None or not is_unspecified(host):
+        return direction
+    return "sendonly" if direction in ("sendrecv", "sendonly") else "inactive"
+
+
+def _clamp(offered: Direction, answered: Direction) -> Direction:
+    """What of the answered direction the offer allows (RFC 3264 6.1): old phones answer a hold with sendrecv."""
+    allowed = _MIRROR[offered]
+    sends = "send" in allowed and "send" in answered
+    receives = "recv" in allowed and "recv" in answered
+    if sends and receives:
+        return "sendrecv"
+    return "sendonly" if sends else "recvonly" if receives else "inactive"
+
+
+def _aimed(media: Media, direction: Direction) -> Media:
+    lines = [line for line in media.lines if not _is_direction(line)]
+    if direction != "sendrecv":
+        lines.append(("a", direction))
+    return replace(media, lines=tuple(lines))
+
+
+def _with_origin(description: Description, origin: Origin) -> Description:
+    lines = tuple(("o", str(origin)) if kind == "o" else (kind, value) for kind, value in description.lines)
+    return replace(description, lines=lines)
+
+
+def _is_direction(line: Line) -> bool:
+    return line[0] == "a" and line[1].lower() in sdp.DIRECTIONS
+
+
+def _is_dropped(line: Line) -> bool:
+    return line[0] == "a" and DROPPED.fullmatch(sdp.attribute_name(line[1])) is not None
+
+
+def _is_about_format(line: Line) -> bool:
+    return line[0] == "a" and sdp.attribute_name(line[1]) in ("rtpmap", "fmtp", "rtcp-fb")
+
+
+def _format(line: Line) -> str:
+    return line[1].partition(":")[2].strip().partition(" ")[0]
