@@ -183,7 +183,16 @@ class Link:
 
     def send(self, message: Message, descriptors: list[int] | None = None) -> None:
         """Send one message, with descriptors. Raises LinkClosed when the peer is gone, BlockingIOError when it is stuck."""
-        data = _encoder.encode(message)
+        self.send_bytes(_encoder.encode(message), descriptors)
+
+    def receive(self) -> tuple[Message, list[int]] | None:
+        """The next message and its descriptors, or None when none waits. Raises LinkClosed at end of file."""
+        received = self.receive_bytes()
+        return received and (_decoder.decode(received[0]), received[1])
+
+    # ---- for ends that speak a language of their own
+
+    def send_bytes(self, data: bytes, descriptors: list[int] | None = None) -> None:
         ancillary = []
         if descriptors:
             ancillary = [(socket.SOL_SOCKET, socket.SCM_RIGHTS, array.array("i", descriptors))]
@@ -194,8 +203,7 @@ class Link:
         except OSError as error:
             raise LinkClosed(str(error)) from error
 
-    def receive(self) -> tuple[Message, list[int]] | None:
-        """The next message and its descriptors, or None when none waits. Raises LinkClosed at end of file."""
+    def receive_bytes(self) -> tuple[bytes, list[int]] | None:
         space = socket.CMSG_SPACE(MAXIMUM_DESCRIPTORS * array.array("i").itemsize)
         try:
             data, ancillary, _flags, _address = self._sock.recvmsg(MAXIMUM, space)
@@ -211,7 +219,7 @@ class Link:
             for descriptor in descriptors:
                 os.close(descriptor)
             raise LinkClosed("end of file")
-        return _decoder.decode(data), list(descriptors)
+        return data, list(descriptors)
 
     def close(self) -> None:
         self._sock.close()

@@ -1,0 +1,180 @@
+"""Forking a child, and what becomes of it.
+
+A child is forked from the small supervisor; what it runs is named by text (`node.worker:main`) and imported in the
+child alone, so that the supervisor never holds an engine.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import ctypes
+import importlib
+import logging
+import os
+import signal
+import stat
+import sys
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from typing import Any, Protocol
+
+from node.link import Link
+
+log = logging.getLogger(__name__)
+
+PR_SET_PDEATHSIG, PR_SET_NAME = 1, 15
+_libc = ctypes.CDLL(None, use_errno=True)
+
+
+class Ended(Protocol):
+    def fileno(self) -> int: ...
+    def close(self) -> None: ...
+
+
+@dataclass(frozen=True, slots=True)
+class EntryPoints:
+    """What the children run, as `module:function`; resolved in the child."""
+
+    worker: str = "node.worker:main"
+    media: str = "node.media.__main__:main"
+    console: str = "node.console.server:main"
+
+
+@dataclass(slots=True)
+class Process:
+    """A forked child as its parent sees it."""
+
+    kind: str
+    pid: int
+    link: Link
+    born: float
+    status: int | None = field(default=None)
+    "How it ended, as `os.waitstatus_to_exitcode` says it; None while it lives."
+
+    def reap(self) -> bool:
+        """Whether it has ended; collects its status."""
+        if self.status is None:
+            try:
+                pid, status = os.waitpid(self.pid, os.WNOHANG)
+            except ChildProcessError:
+                self.status = 0
+                return True
+            if pid:
+                self.status = os.waitstatus_to_exitcode(status)
+        return self.status is not None
+
+    def kill(self) -> None:
+        if not self.reap():
+            with contextlib.suppress(ProcessLookupError):
+                os.kill(self.pid, signal.SIGKILL)
+
+    @property
+    def fate(self) -> str:
+        if self.status is None:
+            return "is alive"
+        if self.status < 0:
+            return f"was killed by {signal.Signals(-self.status).name}"
+        return f"exited with status {self.status}"
+
+
+def fork(kind: str, main: Callable[[Link], None], now: float, *, guard: bool = True) -> Process:
+    """Fork a child that runs `main` with its end of a new link. `guard`: it is killed when its parent dies."""
+    ours, theirs = Link.pair()
+    sys.stdout.flush()
+    sys.stderr.flush()
+    parent = os.getpid()
+    pid = os.fork()
+    if pid:
+        theirs.close()
+        return Process(kind, pid, ours, now)
+    status = 70
+    try:
+        _be_child(kind, theirs.fileno(), parent if guard else 0)
+        main(theirs)
+        status = 0
+    except SystemExit as leaving:
+        status = leaving.code if isinstance(leaving.code, int) else 1
+    except BaseException:
+        log.exception("%s broke", kind)
+    finally:
+        with contextlib.suppress(Exception):
+            _flush()
+        os._exit(status)
+
+
+def call(entry: str, *arguments: Any) -> Callable[[Link], None]:
+    """A child's main that imports `module:function` in the child and calls it with the link and these arguments."""
+
+    def main(link: Link) -> None:
+        module, _, function = entry.partition(":")
+        getattr(importlib.import_module(module), function)(link, *arguments)
+
+    return main
+
+
+def _be_child(kind: str, keep: int, parent: int) -> None:
+    """Drop everything that was the parent's: signals, priority, sockets (a kept link would hide the parent's end)."""
+    signal.set_wakeup_fd(-1)
+    for number in (signal.SIGTERM, signal.SIGCHLD):
+        signal.signal(number, signal.SIG_DFL)
+    for number in (signal.SIGINT, signal.SIGHUP):
+        # Ctrl-C and a lost terminal reach the whole process group; the supervisor then tells its children what to do.
+        signal.signal(number, signal.SIG_IGN)
+    if parent:
+        _libc.prctl(PR_SET_PDEATHSIG, signal.SIGKILL, 0, 0, 0)
+        if os.getppid() != parent:
+            os._exit(0)
+    _libc.prctl(PR_SET_NAME, kind.encode()[:15], 0, 0, 0)
+    close_inherited(keep)
+    with contextlib.suppress(OSError):
+        os.setpriority(os.PRIO_PROCESS, 0, 0)
+
+
+def close_inherited(keep: int) -> None:
+    """Close every socket and every epoll of the parent but one. Pipes stay: the log goes through one."""
+    for name in os.listdir("/proc/self/fd"):
+        descriptor = int(name)
+        if descriptor <= 2 or descriptor == keep:
+            continue
+        with contextlib.suppress(OSError):
+            mode = os.fstat(descriptor).st_mode
+            if stat.S_ISSOCK(mode) or os.readlink(f"/proc/self/fd/{name}").startswith("anon_inode:[eventpoll]"):
+                os.close(descriptor)
+
+
+def _flush() -> None:
+    sys.stdout.flush()
+    sys.stderr.flush()
+    # Only where the child has set up logging; importing it here would be too late to matter.
+    node_log = sys.modules.get("node.log")
+    if node_log is not None:
+        node_log.close()
+
+
+def be_urgent() -> None:
+    """Best effort: this process goes first, what it forks does not inherit that."""
+    with contextlib.suppress(OSError, AttributeError):
+        os.sched_setscheduler(0, os.SCHED_OTHER | os.SCHED_RESET_ON_FORK, os.sched_param(0))
+    with contextlib.suppress(OSError):
+        os.setpriority(os.PRIO_PROCESS, 0, -10)
+
+
+@dataclass(slots=True)
+class Backoff:
+    """How long to wait before a child that keeps dying is started again."""
+
+    first: float = 0.1
+    longest: float = 10.0
+    healthy: float = 10.0
+    "A child that lived for so long is forgiven everything."
+    delay: float = 0.0
+    until: float = 0.0
+
+    def ended(self, lived: float, now: float) -> float:
+        """A child ended after so many seconds; returns how long to wait."""
+        if lived >= self.healthy:
+            self.delay = 0.0
+        wait = self.delay
+        self.delay = min(self.longest, max(self.first, 2 * self.delay))
+        self.until = now + wait
+        return wait
