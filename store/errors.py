@@ -1,16 +1,16 @@
 """What the store can refuse, and what can go wrong on the way to it.
 
-    StoreError
-    ├── Unavailable          gone, hung, or it cannot write: go on from memory, journal, try again later
-    │   ├── Busy             others held its lock for longer than we wait
-    │   ├── ReadOnly         it may not be written
-    │   ├── Full             there is no room left on its disk
-    │   └── Damaged          it is no database, or a broken one
-    ├── Refused              this one write is unacceptable; the store itself is well
-    ├── Fenced               the epoch is older than the slot's fence: somebody else is the owner now
-    ├── LeaseLost            somebody else holds the lease, or nobody
-    ├── SchemaTooNew         a newer release has changed the tables
-    └── UnknownStore         the DSN names no store that we have
+StoreError
+├── Unavailable          gone, hung, or it cannot write: go on from memory, journal, try again later
+│   ├── Busy             others held its lock for longer than we wait
+│   ├── ReadOnly         it may not be written
+│   ├── Full             there is no room left on its disk
+│   └── Damaged          it is no database, or a broken one
+├── Refused              this one write is unacceptable; the store itself is well
+├── Fenced               the epoch is older than the slot's fence: somebody else is the owner now
+├── LeaseLost            somebody else holds the lease, or nobody
+├── SchemaTooNew         a newer release has changed the tables
+└── UnknownStore         the DSN names no store that we have
 """
 
 from __future__ import annotations

@@ -17,7 +17,7 @@ from copy import copy
 from enum import Enum
 from typing import Protocol
 
-from store.records import CallRecord, Lease, Record, Registration, encode
+from store.records import CallRecord, Lease, Record, Registration, as_stored, encode
 
 ANY_SLOT = "*"
 "The fence that stands before all slots."
@@ -43,8 +43,9 @@ class Write:
 
     def __init__(self, record: Registration | CallRecord) -> None:
         self.data = encode(record)
-        # The copy is shallow: what a backend reads of it (key, slot, epoch, version, the columns) are plain values.
-        self.record = copy(record)
+        # The copy is shallow: what a backend reads of it (key, owner, version, the columns) are plain values, save the
+        # Call-IDs, which are fixed when their legs are made.
+        self.record = copy(as_stored(record, self.data))
 
 
 class Put(Write):
@@ -152,3 +153,16 @@ def opened(factory: Factory) -> Iterator[Store]:
 def fence_of(fences: dict[str, int], record: Record) -> int:
     """The oldest epoch that may still write this record."""
     return max(fences.get(record.slot, 0), fences.get(ANY_SLOT, 0))
+
+
+def judge(write: Write, fences: dict[str, int], stored: tuple[int, int] | None) -> Outcome:
+    """What becomes of a write, given the epoch and version that are stored under its key, if any are."""
+    record = write.record
+    if record.epoch < fence_of(fences, record):
+        return Outcome.FENCED
+    if stored is None:
+        return Outcome.STORED
+    epoch, version = stored
+    if isinstance(record, CallRecord) and record.epoch != epoch:
+        return Outcome.STORED if record.epoch > epoch else Outcome.FENCED
+    return Outcome.STORED if record.version > version else Outcome.STALE

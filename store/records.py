@@ -6,7 +6,7 @@ a field it does not know is passed over, a field that is missing takes its defau
 
 from __future__ import annotations
 
-from typing import Literal
+from typing import Any, Literal, TypeVar
 
 import msgspec
 
@@ -142,6 +142,12 @@ class MediaRecord(msgspec.Struct, kw_only=True, omit_defaults=True):
     sdp_session: int = 0
     sdp_version: int = 0
     "`o=` session id and version of our SDP (RFC 3264 8: the version grows by one with each change)."
+    learned_host: str = ""
+    learned_port: int = 0
+    "Where its packets were found to come from, when that is not what its SDP says."
+    codec: Literal["", "PCMU", "PCMA"] = ""
+    payload_type: int = 0
+    "What we ourselves agreed on with this leg, to play to it; empty where the other leg's answer was passed on."
     held: Literal["", "local", "remote", "both"] = ""
     ssrc: int = 0
     "SSRC of what we ourselves send to this leg (playback, echo excepted)."
@@ -175,7 +181,17 @@ class LegRecord(msgspec.Struct, kw_only=True, omit_defaults=True):
     gateway: str = ""
     created: float = 0.0
     progressed: float = 0.0
+    progress_media: float = 0.0
     answered: float = 0.0
+    bridged: float = 0.0
+    invite_cseq: int = 0
+    "CSeq of the last INVITE we sent on it: what its 2xx, come again, is acknowledged by."
+    awaits_ack: bool = False
+    "Its 2xx holds an offer, and our ACK waits for the other side's answer."
+    early_sent: bool = False
+    "An SDP answer went to it in a 183."
+    cause: str = ""
+    "Why it ended, or is to end as soon as it has acknowledged."
     session_expires: int = 0
     session_refresher: Literal["", "us", "them"] = ""
 
@@ -227,16 +243,64 @@ class Lease(msgspec.Struct, frozen=True, kw_only=True):
 
 
 def encode(record: Record) -> bytes:
-    return msgspec.msgpack.encode(record)
+    try:
+        return msgspec.msgpack.encode(record)
+    except UnicodeEncodeError:
+        return ESCAPED + msgspec.msgpack.encode(_translated(record, _STORABLE))
 
 
 def decode_registration(data: bytes) -> Registration:
+    if data[:1] == ESCAPED:
+        return _original(_registration.decode(data[1:]))
     return _registration.decode(data)
 
 
 def decode_call(data: bytes) -> CallRecord:
+    if data[:1] == ESCAPED:
+        return _original(_call.decode(data[1:]))
     return _call.decode(data)
 
 
+def as_stored(record: R, data: bytes) -> R:
+    """The record with every text as it rests in the store, given what `encode` made of it."""
+    if data[:1] == ESCAPED:
+        return msgspec.msgpack.decode(data[1:], type=type(record))
+    return record
+
+
+def storable(text: str) -> str:
+    """A text as it rests in the store.
+
+    What peers send need not be UTF-8; the stack keeps the odd bytes as lone surrogates (`surrogateescape`), which no
+    database and no msgpack takes. They rest as private characters U+F780 to U+F7FF, and come back as they were.
+    """
+    return text if text.isascii() else text.translate(_STORABLE)
+
+
+R = TypeVar("R", bound=Record)
+ESCAPED = b"\xc1"
+"First byte of a record that had such bytes; msgpack itself never uses it."
+
+_STORABLE = {0xDC80 + n: 0xF780 + n for n in range(0x80)}
+_ORIGINAL = {0xF780 + n: 0xDC80 + n for n in range(0x80)}
 _registration = msgspec.msgpack.Decoder(Registration)
 _call = msgspec.msgpack.Decoder(CallRecord)
+
+
+def _original(record: R) -> R:
+    return msgspec.convert(_translated(record, _ORIGINAL), type(record))
+
+
+def _translated(thing: Any, table: dict[int, int]) -> Any:
+    """The same in plain dictionaries and lists, with every text translated."""
+    match thing:
+        case str():
+            return thing.translate(table)
+        case dict():
+            return {_translated(key, table): _translated(value, table) for key, value in thing.items()}
+        case list():
+            return [_translated(item, table) for item in thing]
+        case msgspec.Struct():
+            return _translated(msgspec.to_builtins(thing, builtin_types=(bytes,)), table)
+        case _:
+            return thing

@@ -54,7 +54,9 @@ class WriterSettings:
 
     def __post_init__(self) -> None:
         if self.deadline > self.hang:
-            raise ValueError("the writer's deadline must not be longer than the time after which the store counts as hung")
+            raise ValueError(
+                "the writer's deadline must not be longer than the time after which the store counts as hung"
+            )
         if not 0 < self.batch <= self.batch_limit <= self.queue:
             raise ValueError("the writer's batch, batch limit and queue must grow in this order")
 

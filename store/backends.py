@@ -1,0 +1,72 @@
+"""From a DSN to a store."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from store.errors import UnknownStore
+from store.interface import Factory, Store
+from store.memory import memory_store
+from store.settings import SqliteSettings
+from store.sql.sqlite import SqliteSession
+from store.sql.store import SqlStore
+
+LATER = {
+    "pgsql": "PostgreSQL",
+    "postgresql": "PostgreSQL",
+    "postgres": "PostgreSQL",
+    "mariadb": "MariaDB",
+    "maria": "MariaDB",
+    "mysql": "MariaDB",
+    "odbc": "ODBC",
+    "redis": "Redis",
+    "rediss": "Redis",
+}
+
+
+def open_store(dsn: str, *, db_dir: Path | None = None, sqlite: SqliteSettings | None = None) -> Factory:
+    """What makes stores for this DSN; each thread or process makes and opens its own.
+
+    The forms are FreeSWITCH's: `sqlite://path-or-name`, an absolute path, or a plain name, which means
+    `<db_dir>/<name>.db`; and `memory://name` beside. Raises `UnknownStore`.
+    """
+    scheme, bar, rest = dsn.partition("://")
+    if bar:
+        return _by_scheme(scheme.lower(), rest, db_dir, sqlite or SqliteSettings())
+    # FreeSWITCH takes `dsn:user:pass` for ODBC, by a colon after the second character.
+    if ":" in dsn[2:] and not dsn.startswith("/"):
+        raise UnknownStore(f"the store `{dsn.partition(':')[0]}:user:password` is an ODBC form, {_NOT_BUILT}")
+    return _sqlite(dsn, db_dir, sqlite or SqliteSettings())
+
+
+_NOT_BUILT = "which this release cannot open: use sqlite://<path> or memory://<name>"
+
+
+def _by_scheme(scheme: str, rest: str, db_dir: Path | None, settings: SqliteSettings) -> Factory:
+    if scheme == "sqlite":
+        place, bar, name = rest.partition("://")
+        if place == "memory" and bar:
+            return memory_store(name)
+        return _sqlite(rest, db_dir, settings)
+    if scheme == "memory":
+        return memory_store(rest)
+    # Never the rest of it: that is where the password is.
+    if scheme in LATER:
+        raise UnknownStore(f"the store `{scheme}://...` is a {LATER[scheme]} form, {_NOT_BUILT}")
+    raise UnknownStore(f"the store `{scheme}://...` is of no known kind: use sqlite://<path> or memory://<name>")
+
+
+def _sqlite(name: str, db_dir: Path | None, settings: SqliteSettings) -> Factory:
+    if not name:
+        raise UnknownStore("the store's DSN names no SQLite file")
+    if name.startswith("/"):
+        path = Path(name)
+    elif db_dir is not None:
+        path = db_dir / f"{name}.db"
+    else:
+        raise UnknownStore(f"the SQLite store `{name}` is a plain name, and there is no directory to look for it in")
+
+    def make() -> Store:
+        return SqlStore(SqliteSession(path, settings))
+
+    return make

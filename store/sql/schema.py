@@ -1,0 +1,59 @@
+"""The tables, as numbered steps: each database remembers in `sofia_schema` how far it has come.
+
+A step is never changed once released; what comes later is a new step. The types in braces are the dialect's.
+`sip_registrations` and `recovery` have mod_sofia's columns under mod_sofia's names, so that an operator's queries go on
+working; the record itself is the blob. Of indexes there are only those that a question of ours needs.
+"""
+
+from __future__ import annotations
+
+Step = tuple[str, ...]
+
+FIRST = (
+    """
+    CREATE TABLE sip_registrations (
+        call_id {text}, sip_user {text} NOT NULL, sip_host {text} NOT NULL, presence_hosts {text},
+        contact {longtext} NOT NULL, status {text}, ping_status {text}, ping_count {integer}, ping_time {bigint},
+        force_ping {integer}, rpid {text}, expires {bigint}, ping_expires {bigint} NOT NULL DEFAULT 0,
+        user_agent {text}, server_user {text}, server_host {text}, profile_name {text} NOT NULL, hostname {text},
+        network_ip {text}, network_port {text}, sip_username {text}, sip_realm {text}, mwi_user {text},
+        mwi_host {text}, orig_server_host {text}, orig_hostname {text}, sub_host {text},
+        slot {text} NOT NULL, epoch {bigint} NOT NULL, version {bigint} NOT NULL, record {blob} NOT NULL
+    )
+    """,
+    "CREATE UNIQUE INDEX sip_registrations_key ON sip_registrations (sip_user, sip_host, profile_name, contact)",
+    """
+    CREATE TABLE recovery (
+        runtime_uuid {text}, technology {text}, profile_name {text}, hostname {text}, uuid {text} NOT NULL PRIMARY KEY,
+        slot {text} NOT NULL, epoch {bigint} NOT NULL, version {bigint} NOT NULL, state {text} NOT NULL,
+        expires {double} NOT NULL, call_ids {longtext}, metadata {longtext}, record {blob} NOT NULL
+    )
+    """,
+    "CREATE INDEX recovery_owner ON recovery (slot, epoch)",
+    "CREATE TABLE sofia_call_ids (uuid {text} NOT NULL, call_id {text} NOT NULL, PRIMARY KEY (uuid, call_id)){clustered}",
+    "CREATE INDEX sofia_call_ids_call_id ON sofia_call_ids (call_id)",
+    "CREATE TABLE sofia_fences (slot {text} NOT NULL PRIMARY KEY, epoch {bigint} NOT NULL)",
+    # The row `#` counts the epochs; a slot is never named so.
+    "INSERT INTO sofia_fences (slot, epoch) VALUES ('#', 0)",
+    """
+    CREATE TABLE sofia_lease (
+        name {text} NOT NULL PRIMARY KEY, holder {text} NOT NULL, epoch {bigint} NOT NULL, until {double} NOT NULL
+    )
+    """,
+    "INSERT INTO sofia_lease (name, holder, epoch, until) VALUES ('active', '', 0, 0)",
+    "CREATE TABLE sofia_secrets (name {text} NOT NULL PRIMARY KEY, secret {blob} NOT NULL)",
+)
+
+STEPS: tuple[Step, ...] = (FIRST,)
+"Step number n brings a database from version n to n + 1."
+
+VERSION = len(STEPS)
+
+CREATE_VERSION = "CREATE TABLE IF NOT EXISTS sofia_schema (version {bigint} NOT NULL)"
+READ_VERSION = "SELECT max(version) FROM sofia_schema"
+WRITE_VERSION = "INSERT INTO sofia_schema (version) VALUES (?)"
+
+
+def steps_from(version: int) -> tuple[Step, ...]:
+    """What a database of this version still needs."""
+    return STEPS[version:]
