@@ -2,30 +2,31 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 
 from node.config.directory import DirectorySection, DomainSection, GroupSection, UserSection
 from node.config.gateway import GatewaySettings
 
 
-class Names(dict[str, str]):
+class Names(Mapping[str, str]):
     """Params or variables by name, in any case; iteration gives the names as written."""
 
     def __init__(self, *layers: Mapping[str, str]) -> None:
         """Later layers win."""
-        super().__init__()
-        self._written: dict[str, str] = {}
+        self._values: dict[str, tuple[str, str]] = {}
         for layer in layers:
             for name, value in layer.items():
-                self[self._written.setdefault(name.lower(), name)] = value
+                self._values[name.lower()] = (name, value)
 
-    def get(self, name: str, default: str = "") -> str:  # type: ignore[override]
-        written = self._written.get(name.lower())
-        return default if written is None else self[written]
+    def __getitem__(self, name: str) -> str:
+        return self._values[name.lower()][1]
 
-    def __contains__(self, name: object) -> bool:
-        return isinstance(name, str) and name.lower() in self._written
+    def __iter__(self) -> Iterator[str]:
+        return (written for written, _value in self._values.values())
+
+    def __len__(self) -> int:
+        return len(self._values)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -44,12 +45,12 @@ class User:
 
     @property
     def password(self) -> str:
-        return self.params.get("password")
+        return self.params.get("password", "")
 
     @property
     def a1_hash(self) -> str:
         """H(user:realm:password) in hex; wins over the password."""
-        return self.params.get("a1-hash")
+        return self.params.get("a1-hash", "")
 
     @property
     def has_secret(self) -> bool:
@@ -58,12 +59,12 @@ class User:
     @property
     def dial_string(self) -> str:
         """Unexpanded; the call knows dialed_user and dialed_domain."""
-        return self.params.get("dial-string")
+        return self.params.get("dial-string", "")
 
     @property
     def context(self) -> str:
         """The dialplan context of its calls; empty: the profile's."""
-        return self.variables.get("user_context")
+        return self.variables.get("user_context", "")
 
 
 class Directory:

@@ -5,6 +5,7 @@ Reading order: complaints, preprocess, document, values, profile, sections, then
 
 from node.config.complaints import Complaint, ConfigurationError
 from node.config.identity import Identity
+from node.config.load import check, load
 from node.config.profile import ProfileSettings
 from node.config.sections import Configuration, EventSocketSettings, GlobalSettings, HaSection, SwitchSettings
 
@@ -18,4 +19,6 @@ __all__ = [
     "Identity",
     "ProfileSettings",
     "SwitchSettings",
+    "check",
+    "load",
 ]

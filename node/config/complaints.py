@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Literal, NamedTuple
+
+SHORTEST_SECRET = 4
+"Shorter ones are taken for words such as `on`, which a complaint may hold by chance."
 
 
 class Place(NamedTuple):
@@ -46,6 +49,7 @@ class Complaints:
     def __init__(self) -> None:
         self._all: dict[Complaint, None] = {}
         self._unknown: set[tuple[str, str]] = set()
+        self._secrets: set[str] = set()
 
     def error(self, place: Place, text: str) -> None:
         self._all.setdefault(Complaint(place.file, place.line, text, "error"))
@@ -59,10 +63,21 @@ class Complaints:
             self._unknown.add((kind, name))
             self.warning(place, f"{kind} {name!r} is not known to this node and has no effect")
 
+    def hide(self, secret: str) -> None:
+        """Never show this, should a complaint quote it (a password put into the wrong param)."""
+        if len(secret) >= SHORTEST_SECRET:
+            self._secrets.add(secret)
+
     def sorted(self) -> list[Complaint]:
         """Errors first, then by place."""
-        return sorted(self._all, key=lambda c: (c.severity != "error", str(c.file), c.line))
+        found = sorted(self._all, key=lambda c: (c.severity != "error", str(c.file), c.line))
+        return [replace(complaint, text=self._shown(complaint.text)) for complaint in found]
 
     @property
     def fatal(self) -> bool:
         return any(complaint.severity == "error" for complaint in self._all)
+
+    def _shown(self, text: str) -> str:
+        for secret in self._secrets:
+            text = text.replace(secret, "***")
+        return text

@@ -9,6 +9,7 @@ from types import MappingProxyType
 from typing import Literal
 
 from node.config.acl import AccessList
+from node.config.complaints import Complaint
 from node.config.dialplan import DialplanSection
 from node.config.directory import DirectorySection
 from node.config.profile import ProfileSettings
@@ -122,6 +123,12 @@ class Configuration:
     ha: HaSection
     globals: Mapping[str, str]
     "The preprocessor's variables."
+    warnings: tuple[Complaint, ...] = ()
+    "What was found suspicious at load."
+    overrides: Mapping[str, str] = field(default_factory=_nothing, repr=False)
+    "What was set from outside at load; to be given to the next load of the same tree."
+    allow_exec: bool = False
+    'Whether `X-PRE-PROCESS cmd="exec"` was allowed at load.'
 
     def profile(self, name: str) -> ProfileSettings | None:
         """A profile by its name or one of its aliases."""
