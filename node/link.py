@@ -57,6 +57,15 @@ class Lease(msgspec.Struct, tag=True):
     """The node may act until this moment of CLOCK_MONOTONIC; a worker that hears nothing newer lets go then."""
 
     until: float
+    "Infinite for a node without a peer."
+    epoch: int = 0
+    "The epoch under which this worker's slot writes from now on; 0: as before."
+
+
+class Sockets(msgspec.Struct, tag=True):
+    """Sockets of profiles that were started later, to send on; they replace what the worker had under their names."""
+
+    sockets: list[SocketName]
 
 
 class Beat(msgspec.Struct, tag=True):
@@ -66,11 +75,17 @@ class Beat(msgspec.Struct, tag=True):
 
 
 class Instruct(msgspec.Struct, tag=True, kw_only=True):
-    """Something to be done by a worker, answered with `Done`: `recover`, `flush`, `rescan`, `drain`, ..."""
+    """Something to be done by a worker, answered with `Done`.
+
+    `recover`: claim the records of the slots in `words` and revive them; `Done.count` legs. `flush`: delete the call
+    records of the profile in `words`. `rescan`: read the configuration again. `hupall`: end all calls, cause in `words`.
+    """
 
     number: int
     verb: str
     words: list[str] = []
+    epoch: int = 0
+    "With `recover`: claim, and write from now on, under this epoch; 0: the one of the promotion."
 
 
 class Answer(msgspec.Struct, tag=True, kw_only=True):
@@ -143,6 +158,7 @@ Message = (
     Promote
     | Demote
     | Lease
+    | Sockets
     | Beat
     | Instruct
     | Answer

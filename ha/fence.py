@@ -1,0 +1,36 @@
+"""Letting go: what a node does to be surely passive, in an order that leaves no moment with two of them.
+
+First the address, so that nothing new arrives; then the workers are told to leave without a BYE; then the sockets are
+closed here. Whoever has not left in time is killed. Only when all of them are gone may the lease be given back.
+"""
+
+from __future__ import annotations
+
+import logging
+
+from ha.address import SharedAddress
+from ha.fleet import Fleet, Member
+from ha.sockets import KeptSockets
+
+log = logging.getLogger(__name__)
+
+CALM, HASTE = (1.0, 0.5), (0.08, 0.05)
+"Seconds for the workers to leave by themselves, and then until they are killed: with a lease to count on, and without."
+
+
+class LettingGo:
+    """One demotion under way."""
+
+    def __init__(self, fleet: Fleet, sockets: KeptSockets, address: SharedAddress, *, reason: str, haste: bool) -> None:
+        self._fleet = fleet
+        self._leaving: list[Member] = fleet.serving()
+        address.drop()
+        within, patience = HASTE if haste else CALM
+        for member in self._leaving:
+            fleet.dismiss(member, reason, within, patience)
+        sockets.close_all()
+
+    @property
+    def done(self) -> bool:
+        """All who served are gone, and with them their duplicates of the sockets."""
+        return not any(member in self._fleet.members for member in self._leaving)
