@@ -15,7 +15,7 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from copy import copy
 from enum import Enum
-from typing import Protocol
+from typing import Protocol, Self
 
 from store.records import CallRecord, Lease, Record, Registration, as_stored, encode
 
@@ -46,6 +46,14 @@ class Write:
         # The copy is shallow: what a backend reads of it (key, owner, version, the columns) are plain values, save the
         # Call-IDs, which are fixed when their legs are made.
         self.record = copy(as_stored(record, self.data))
+
+    @classmethod
+    def restored(cls, record: Registration | CallRecord, data: bytes) -> Self:
+        """The write that once was made of this record, from what `encode` made of it."""
+        write = cls.__new__(cls)
+        write.record = as_stored(record, data)
+        write.data = data
+        return write
 
 
 class Put(Write):

@@ -169,6 +169,7 @@ class LegRecord(msgspec.Struct, kw_only=True, omit_defaults=True):
     variables: dict[str, str] = {}
     name: str = ""
     "Channel name, e.g. `sofia/internal/1000@example.org`."
+    username: str = ""
     caller_id_name: str = ""
     caller_id_number: str = ""
     callee_id_name: str = ""
@@ -187,7 +188,7 @@ class LegRecord(msgspec.Struct, kw_only=True, omit_defaults=True):
     invite_cseq: int = 0
     "CSeq of the last INVITE we sent on it: what its 2xx, come again, is acknowledged by."
     awaits_ack: bool = False
-    "Its 2xx holds an offer, and our ACK waits for the other side's answer."
+    "Its 2xx has no ACK of ours yet."
     early_sent: bool = False
     "An SDP answer went to it in a 183."
     cause: str = ""

@@ -1,0 +1,348 @@
+"""The writer's thread: it owns the store, commits what the queue gives it, and journals what it cannot commit.
+
+Order is kept per record by one rule: nothing new is committed while the journal holds something older. A thread that
+hangs in a call to the store is abandoned by the writer, which starts another committer in its place; the old one finds
+that out when it comes back, and ends without touching anything they share.
+"""
+
+from __future__ import annotations
+
+import logging
+import threading
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from typing import Any, NamedTuple, TypeVar
+
+from store.breaker import Breaker, State
+from store.errors import StoreError, Unavailable
+from store.interface import Factory, Outcome, Store, Write
+from store.journal import Spill
+from store.pending import Entry, Lot, Question, Queue
+from store.settings import WriterSettings
+
+log = logging.getLogger(__name__)
+
+T = TypeVar("T")
+
+
+@dataclass(slots=True)
+class WriterStats:
+    """What the writer has done since it was made."""
+
+    queued: int = 0
+    "Writes that wait now."
+    commits: int = 0
+    items: int = 0
+    "Writes that got an outcome from the store."
+    at_risk: int = 0
+    "Writes that were not committed in time."
+    late: int = 0
+    "Of those, the ones that a commit reached after all, without the journal."
+    refused: int = 0
+    "Fenced: we are not the owner any more."
+    stale: int = 0
+    journaled: int = 0
+    replayed: int = 0
+    lost: int = 0
+    "Neither committed nor journaled: no room, or the store finds this one unacceptable."
+    hung: int = 0
+    "Threads given up in a call to the store."
+    last_commit_seconds: float = 0.0
+    open: bool = False
+    "Whether the breaker keeps us from the store."
+    error: str = ""
+    "What the store said last, while it fails."
+
+
+class Settled(NamedTuple):
+    """Entries with what became of them."""
+
+    entries: Sequence[Entry]
+    outcomes: Sequence[Outcome]
+
+
+class Answered(NamedTuple):
+    question: Question[Any]
+    answer: Any
+
+
+class Replayed(NamedTuple):
+    """Writes of the journal that reached the store; nobody waits for them."""
+
+    writes: Sequence[Write]
+    outcomes: Sequence[Outcome]
+
+
+class Left(NamedTuple):
+    """What a committer that was given up had in hand."""
+
+    entries: Sequence[Entry]
+    question: Question[Any] | None
+
+
+Result = Settled | Answered | Replayed
+
+
+@dataclass(eq=False)
+class Shared:
+    """What a committer shares with the writer, and leaves to its successor."""
+
+    factory: Factory
+    settings: WriterSettings
+    queue: Queue
+    journal: Spill
+    breaker: Breaker
+    stats: WriterStats
+    tell: Callable[[Result], None]
+    "Brings a result into the loop."
+    clock_offset: float = 0.0
+    lock: threading.Lock = field(default_factory=threading.Lock)
+
+
+class Abandoned(Exception):
+    """The writer has given this thread up."""
+
+
+class Committer:
+    def __init__(self, shared: Shared, inherited: Sequence[Entry] = (), *, may_ask: Callable[[], bool]) -> None:
+        self._shared = shared
+        self._settings = shared.settings
+        self._inherited = inherited
+        self._may_ask = may_ask
+        "Whether there are not too many threads hanging in the store already."
+        self._store: Store | None = None
+        self._clock_due = 0.0
+        self._gone = False
+        self._busy_since: float | None = None
+        self._patience = 0.0
+        self._in_hand: Sequence[Entry] = ()
+        self._asked: Question[Any] | None = None
+        self.thread = threading.Thread(target=self._run, name="store-writer", daemon=True)
+
+    # ---- what the writer does with it, from the loop -----------------------------------------------------------------
+
+    @property
+    def busy(self) -> bool:
+        return self._busy_since is not None or bool(self._in_hand)
+
+    def hangs(self, now: float) -> bool:
+        since = self._busy_since
+        return since is not None and now - since > self._patience
+
+    def abandon(self, *, forced: bool = False) -> Left | None:
+        """Give the thread up, if it hangs indeed; returns what it had in hand, whose outcome nobody knows."""
+        with self._shared.lock:
+            if self._busy_since is None and self.thread.is_alive() and not forced:
+                return None
+            self._gone = True
+            left = Left(self._in_hand, self._asked)
+            self._in_hand, self._asked = (), None
+        if self._store is not None:
+            self._store.abandon()
+        return left
+
+    # ---- the thread --------------------------------------------------------------------------------------------------
+
+    def _run(self) -> None:
+        try:
+            self._live()
+        except Abandoned:
+            log.info("a store thread that was given up has come back")
+        finally:
+            self._drop_store()
+
+    def _live(self) -> None:
+        if self._inherited:
+            self.spill(self._inherited)
+        lot: Lot | None = []
+        while lot is not None:
+            try:
+                self._attend(lot)
+            except Abandoned:
+                raise
+            except Exception:
+                log.exception("the store's writer broke, and goes on")
+                self._drop_store()
+                if isinstance(lot, list):
+                    self.spill(lot)
+            lot = self._shared.queue.take(self._pause())
+
+    def _pause(self) -> float | None:
+        """How long to sleep if nothing comes."""
+        breaker = self._shared.breaker
+        if breaker.state is State.OPEN:
+            return max(0.001, breaker.probe_at - time.monotonic())
+        return 0.001 if self._shared.journal.pending else None
+
+    def _attend(self, lot: Lot) -> None:
+        if isinstance(lot, Question):
+            self._answer(lot)
+        elif len(lot) > self._settings.batch_limit:
+            # More came than the store takes: into the journal with all of it, in order.
+            self.spill(lot)
+        elif not self._ready() or (lot and not self._commit(lot)):
+            self.spill(lot)
+
+    def _ready(self) -> bool:
+        """Whether the store can be asked and the journal is empty."""
+        breaker = self._shared.breaker
+        while breaker.allows(time.monotonic()):
+            try:
+                store = self._opened()
+                self._replay(store)
+            except StoreError as error:
+                self._failed(error)
+                continue
+            if breaker.state is State.PROBING:
+                self._succeeded()
+            return True
+        return False
+
+    def _opened(self) -> Store:
+        if self._store is None:
+            if not self._may_ask():
+                raise Unavailable("too many threads hang in the store")
+            store = self._shared.factory()
+            self._store = store
+            try:
+                self._call(store.open)
+            except StoreError:
+                self._drop_store()
+                raise
+            self._clock_due = 0.0
+        store = self._store
+        now = time.monotonic()
+        if now >= self._clock_due or self._shared.breaker.state is State.PROBING:
+            before = time.time()
+            there = self._call(store.clock)
+            self._shared.clock_offset = there - (before + time.time()) / 2
+            self._clock_due = now + self._settings.clock_interval
+        return store
+
+    def _replay(self, store: Store) -> None:
+        while (lot := self._shared.journal.oldest()) is not None:
+            for start in range(0, len(lot.writes), self._settings.batch_limit):
+                writes = lot.writes[start : start + self._settings.batch_limit]
+                outcomes = self._put(store, writes)
+                self._shared.stats.replayed += len(writes)
+                self._shared.tell(Replayed(writes, outcomes))
+                self._succeeded()
+            self._shared.journal.forget(lot)
+
+    def _commit(self, entries: list[Entry]) -> bool:
+        """Commit them; False if they have to go to the journal."""
+        writes = [entry.write for entry in entries]
+        # One failure may be a connection that went stale, so it is tried again on a new one.
+        while self._ready():
+            assert self._store is not None, "a store that is ready is open"
+            self._in_hand = entries
+            started = time.monotonic()
+            try:
+                outcomes = self._put(self._store, writes)
+            except StoreError as error:
+                self._failed(error)
+                continue
+            finally:
+                if not self._gone:
+                    self._in_hand = ()
+            self._succeeded()
+            self._shared.stats.last_commit_seconds = time.monotonic() - started
+            self._shared.tell(Settled(entries, outcomes))
+            return True
+        return False
+
+    def _put(self, store: Store, writes: Sequence[Write]) -> list[Outcome]:
+        try:
+            outcomes = self._call(lambda: store.commit(writes))
+        except (Unavailable, Abandoned):
+            raise
+        except Exception as error:
+            if len(writes) > 1:
+                return [self._put(store, [write])[0] for write in writes]
+            log.exception("the store does not accept a write of %s: %s", writes[0].record.key, error)
+            self._shared.stats.lost += 1
+            return [Outcome.AT_RISK]
+        self._shared.stats.commits += 1
+        self._shared.stats.items += len(writes)
+        return outcomes
+
+    def _answer(self, question: Question[Any]) -> None:
+        if question.then is None:
+            return
+        answer: Any
+        if not self._ready():
+            answer = Unavailable(self._shared.stats.error or "the store is not there")
+        else:
+            assert self._store is not None, "a store that is ready is open"
+            store = self._store
+            self._asked = question
+            try:
+                answer = self._call(lambda: question.question(store), question.patience)
+            except Abandoned:
+                raise
+            except Unavailable as error:
+                self._failed(error)
+                answer = error
+            except StoreError as error:
+                answer = error
+            except Exception as error:
+                log.exception("a question to the store broke")
+                answer = StoreError(f"the question broke: {error}")
+            self._asked = None
+        self._shared.tell(Answered(question, answer))
+
+    def spill(self, entries: Sequence[Entry]) -> None:
+        if not entries:
+            return
+        stats = self._shared.stats
+        try:
+            stats.lost += self._shared.journal.append([entry.write for entry in entries])
+            stats.journaled += len(entries)
+        except (StoreError, OSError) as error:
+            stats.lost += len(entries)
+            log.error("%d writes are lost, the store is gone and so is the journal: %s", len(entries), error)
+        self._shared.tell(Settled(entries, [Outcome.AT_RISK] * len(entries)))
+
+    def _succeeded(self) -> None:
+        """It has taken writes, or there are none to try it with. That it can be read is not enough: a disk may be full."""
+        breaker, stats = self._shared.breaker, self._shared.stats
+        if breaker.state is State.PROBING:
+            log.warning("the store is back")
+        breaker.succeeded()
+        stats.open = False
+        stats.error = ""
+
+    def _failed(self, error: StoreError) -> None:
+        breaker, stats = self._shared.breaker, self._shared.stats
+        before = breaker.state
+        breaker.failed(time.monotonic())
+        stats.error = str(error)
+        stats.open = breaker.state is State.OPEN
+        if before is State.CLOSED:
+            log.warning("the store fails%s: %s", ", going on without it" if stats.open else ", trying again", error)
+        self._drop_store()
+
+    def _call(self, work: Callable[[], T], patience: float | None = None) -> T:
+        """Run what may hang, under the eyes of the writer."""
+        with self._shared.lock:
+            if self._gone:
+                raise Abandoned
+            self._patience = max(self._settings.hang, patience or 0.0)
+            self._busy_since = time.monotonic()
+        try:
+            return work()
+        finally:
+            with self._shared.lock:
+                self._busy_since = None
+                if self._gone:
+                    raise Abandoned
+
+    def _drop_store(self) -> None:
+        store, self._store = self._store, None
+        if store is None:
+            return
+        try:
+            store.close()
+        except StoreError as error:
+            log.debug("while closing the store: %s", error)

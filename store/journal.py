@@ -1,0 +1,256 @@
+"""What could not be committed, on the local disk until the store is back.
+
+Append-only segments `<stem>.<number>.journal`. A frame is length, CRC-32 of the payload, payload; the payload is one
+letter for the operation, one for the kind of record, and the record as the store keeps it. A crash may tear the last
+frame off: reading stops there. Segments are replayed in the order of their numbers and deleted when they are done; a
+crash in between replays one again, which changes nothing, for the store ignores versions that it has.
+"""
+
+from __future__ import annotations
+
+import logging
+import os
+import struct
+import zlib
+from collections import deque
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import NamedTuple, Protocol
+
+import msgspec
+
+from store.errors import StoreError
+from store.interface import Put, Remove, Write
+from store.records import CallRecord, Registration, decode_call, decode_registration
+from store.settings import JournalSettings
+
+log = logging.getLogger(__name__)
+
+FRAME = struct.Struct(">II")
+LETTERS = {
+    (Put, Registration): b"Pr",
+    (Put, CallRecord): b"Pc",
+    (Remove, Registration): b"Rr",
+    (Remove, CallRecord): b"Rc",
+}
+OPERATIONS: dict[bytes, type[Write]] = {b"P": Put, b"R": Remove}
+SUFFIX = ".journal"
+
+
+class JournalFailed(StoreError):
+    """The local disk does not take it."""
+
+
+class Lot(NamedTuple):
+    """Some writes to be replayed together, and by what the journal knows them."""
+
+    number: int
+    writes: list[Write]
+
+
+class Spill(Protocol):
+    """Where the writer puts what it cannot commit."""
+
+    @property
+    def pending(self) -> bool:
+        """Whether there is anything to be replayed."""
+
+    def open(self) -> None: ...
+    def close(self) -> None: ...
+
+    def append(self, writes: Sequence[Write]) -> int:
+        """Keep them behind what is there; returns how many older ones had to be dropped for it."""
+
+    def oldest(self) -> Lot | None:
+        """What has to be replayed next; the same again until it is forgotten."""
+
+    def forget(self, lot: Lot) -> None: ...
+
+
+class Journal:
+    """The journal of one slot. What a crashed predecessor left under the same stem is ours to replay."""
+
+    def __init__(self, stem: Path, settings: JournalSettings | None = None) -> None:
+        self._stem = stem
+        self._settings = settings or JournalSettings()
+        self._sizes: dict[int, int] = {}
+        "Bytes of each segment, by number, oldest first."
+        self._next = 1
+        self._file: int | None = None
+        "Descriptor of the newest segment, while we append to it."
+
+    @property
+    def pending(self) -> bool:
+        return bool(self._sizes)
+
+    @property
+    def size(self) -> int:
+        return sum(self._sizes.values())
+
+    def open(self) -> None:
+        try:
+            self._stem.parent.mkdir(parents=True, exist_ok=True)
+            found = [(number, path) for path in self._stem.parent.iterdir() if (number := self._number(path))]
+            self._sizes = {number: path.stat().st_size for number, path in sorted(found)}
+        except OSError as error:
+            raise JournalFailed(f"{self._stem}: no place for the journal ({error})") from error
+        self._next = max(self._sizes, default=0) + 1
+
+    def close(self) -> None:
+        if self._file is not None:
+            os.close(self._file)
+            self._file = None
+
+    def append(self, writes: Sequence[Write]) -> int:
+        data = b"".join(_frame(write) for write in writes)
+        try:
+            dropped = self._make_room(len(data))
+            if self._file is None:
+                self._begin_segment()
+            self._write(data)
+        except OSError as error:
+            raise JournalFailed(f"{self._stem}: cannot be written ({error})") from error
+        if self._sizes[self._next - 1] >= self._settings.segment:
+            self.close()
+        return dropped
+
+    def oldest(self) -> Lot | None:
+        if not self._sizes:
+            return None
+        number = next(iter(self._sizes))
+        if number == self._next - 1:
+            # What comes while it is replayed goes to a segment of its own.
+            self.close()
+        try:
+            data = self._path(number).read_bytes()
+        except OSError as error:
+            log.error("journal segment %s cannot be read, passed over: %s", self._path(number), error)
+            data = b""
+        return Lot(number, list(self._writes(data, self._path(number))))
+
+    def forget(self, lot: Lot) -> None:
+        self._sizes.pop(lot.number, None)
+        self._path(lot.number).unlink(missing_ok=True)
+
+    # ---- below -------------------------------------------------------------------------------------------------------
+
+    def _path(self, number: int) -> Path:
+        return self._stem.with_name(f"{self._stem.name}.{number:08d}{SUFFIX}")
+
+    def _number(self, path: Path) -> int | None:
+        name = path.name
+        middle = name[len(self._stem.name) + 1 : -len(SUFFIX)]
+        return int(middle) if name == f"{self._stem.name}.{middle}{SUFFIX}" and middle.isdecimal() else None
+
+    def _begin_segment(self) -> None:
+        flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_APPEND | os.O_CLOEXEC
+        while True:
+            number, self._next = self._next, self._next + 1
+            try:
+                self._file = os.open(self._path(number), flags, 0o600)
+            except FileExistsError:
+                # A predecessor that is not quite dead took the number after we looked.
+                self._sizes[number] = 0
+                continue
+            self._sizes[number] = 0
+            return
+
+    def _write(self, data: bytes) -> None:
+        assert self._file is not None, "a segment is begun before it is written"
+        number = self._next - 1
+        before = self._sizes[number]
+        view = memoryview(data)
+        try:
+            while view:
+                view = view[os.write(self._file, view) :]
+            if self._settings.sync:
+                os.fdatasync(self._file)
+        except OSError:
+            # Half a frame would hide all that follows it.
+            os.ftruncate(self._file, before)
+            raise
+        self._sizes[number] = before + len(data)
+
+    def _make_room(self, need: int) -> int:
+        dropped = 0
+        while self._sizes and self.size + need > self._settings.limit:
+            lot = self.oldest()
+            assert lot is not None, "there is a segment"
+            self.forget(lot)
+            dropped += len(lot.writes)
+            log.error("journal %s is full: dropped the oldest %d writes", self._stem, len(lot.writes))
+        return dropped
+
+    def _writes(self, data: bytes, path: Path) -> Iterator[Write]:
+        at = 0
+        while at < len(data):
+            payload = _payload(data, at)
+            if payload is None:
+                log.warning("journal segment %s ends torn, %d bytes passed over", path, len(data) - at)
+                return
+            at += FRAME.size + len(payload)
+            write = _write_of(payload)
+            if write is None:
+                log.warning("journal segment %s has a write that cannot be read, passed over", path)
+            else:
+                yield write
+
+
+class MemoryJournal:
+    """The same in memory, for a process that has no place on disk."""
+
+    def __init__(self, limit: int) -> None:
+        self._limit = limit
+        self._lots: deque[Lot] = deque()
+        self._number = 0
+
+    @property
+    def pending(self) -> bool:
+        return bool(self._lots)
+
+    def open(self) -> None:
+        pass
+
+    def close(self) -> None:
+        pass
+
+    def append(self, writes: Sequence[Write]) -> int:
+        self._number += 1
+        self._lots.append(Lot(self._number, list(writes)))
+        dropped = 0
+        while len(self._lots) > 1 and sum(len(lot.writes) for lot in self._lots) > self._limit:
+            dropped += len(self._lots.popleft().writes)
+        return dropped
+
+    def oldest(self) -> Lot | None:
+        return self._lots[0] if self._lots else None
+
+    def forget(self, lot: Lot) -> None:
+        if self._lots and self._lots[0].number == lot.number:
+            self._lots.popleft()
+
+
+def _frame(write: Write) -> bytes:
+    payload = LETTERS[type(write), type(write.record)] + write.data
+    return FRAME.pack(len(payload), zlib.crc32(payload)) + payload
+
+
+def _payload(data: bytes, at: int) -> bytes | None:
+    """The payload of the frame that begins here; None if it is not whole."""
+    if at + FRAME.size > len(data):
+        return None
+    length, checksum = FRAME.unpack_from(data, at)
+    payload = data[at + FRAME.size : at + FRAME.size + length]
+    return payload if len(payload) == length and length and zlib.crc32(payload) == checksum else None
+
+
+def _write_of(payload: bytes) -> Write | None:
+    operation, kind, data = OPERATIONS.get(payload[:1]), payload[1:2], payload[2:]
+    try:
+        if operation is not None and kind == b"r":
+            return operation.restored(decode_registration(data), data)
+        if operation is not None and kind == b"c":
+            return operation.restored(decode_call(data), data)
+    except msgspec.MsgspecError:
+        pass
+    return None

@@ -1,0 +1,150 @@
+"""What waits before the store: one bounded queue, filled by the loop and emptied by the writer's thread."""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections import deque
+from collections.abc import Callable
+from typing import Any, Generic, TypeVar
+
+from store.errors import StoreError
+from store.interface import Outcome, Store, Write
+from store.settings import WriterSettings
+
+T = TypeVar("T")
+
+NEVER = 1 << 60
+
+
+class Entry:
+    """One write on its way, and who waits for it."""
+
+    __slots__ = ("due", "key", "then", "told", "write")
+
+    def __init__(self, write: Write, then: Callable[[Outcome], None] | None, due: float) -> None:
+        self.write = write
+        self.key = write.record.key
+        self.then = then
+        self.due = due
+        "When who waits is told that it is at risk."
+        self.told = False
+        "Whether it was said to be at risk."
+
+    def newer_than(self, other: Entry) -> bool:
+        mine, theirs = self.write.record, other.write.record
+        return (mine.epoch, mine.version) > (theirs.epoch, theirs.version)
+
+
+class Question(Generic[T]):
+    """Something to be asked of the store, and who waits for the answer."""
+
+    __slots__ = ("alarm", "patience", "question", "then")
+
+    def __init__(self, question: Callable[[Store], T], then: Callable[[T | StoreError], None], patience: float) -> None:
+        self.question = question
+        self.then: Callable[[T | StoreError], None] | None = then
+        self.patience = patience
+        self.alarm: Any = None
+
+
+Lot = list[Entry] | Question[Any]
+
+
+class Queue:
+    """In order, save that a write takes the place of an older one of the same record that still waits here."""
+
+    def __init__(self, settings: WriterSettings) -> None:
+        self._settings = settings
+        self._items: deque[Entry | Question[Any]] = deque()
+        self._latest: dict[str, Entry] = {}
+        self._changed = threading.Condition(threading.Lock())
+        self._questions = 0
+        self._wake_at = NEVER
+        "How many items the thread sleeps for."
+        self._last = 0.0
+        "When the thread took the last lot."
+        self._closed = False
+
+    def __len__(self) -> int:
+        return len(self._items)
+
+    @property
+    def overflows(self) -> bool:
+        return len(self._items) > self._settings.queue
+
+    def add(self, entry: Entry) -> Entry | None:
+        """The entry that carries the write now, perhaps an older one; None if there is no room at all."""
+        with self._changed:
+            older = self._latest.get(entry.key)
+            if older is not None and (older.then is None or entry.then is None) and entry.newer_than(older):
+                older.write = entry.write
+                if entry.then is not None:
+                    older.then, older.due = entry.then, entry.due
+                return older
+            if len(self._items) >= 2 * self._settings.queue:
+                return None
+            self._items.append(entry)
+            self._latest[entry.key] = entry
+            if len(self._items) >= self._wake_at:
+                self._changed.notify()
+            return entry
+
+    def ask(self, question: Question[Any]) -> None:
+        with self._changed:
+            self._items.append(question)
+            self._questions += 1
+            self._changed.notify()
+
+    def close(self) -> None:
+        with self._changed:
+            self._closed = True
+            self._changed.notify()
+
+    def take(self, timeout: float | None) -> Lot | None:
+        """The next writes, or the next question; an empty list after the timeout; None when closed and empty.
+
+        After a rest the first write is taken at once. Under load lots are taken one window apart, or when full.
+        """
+        with self._changed:
+            if not self._items and not self._closed:
+                self._sleep(1, timeout)
+            pause = self._last + self._settings.window - time.monotonic()
+            hurry = self._closed or self._questions or len(self._items) >= self._settings.batch
+            if self._items and pause > 0 and not hurry:
+                self._sleep(self._settings.batch, pause)
+            if not self._items:
+                return None if self._closed else []
+            self._last = time.monotonic()
+            return self._next_lot(NEVER if self.overflows else self._settings.batch_limit)
+
+    def drain(self) -> list[Entry | Question[Any]]:
+        """Everything at once."""
+        with self._changed:
+            items = list(self._items)
+            self._items.clear()
+            self._latest.clear()
+            self._questions = 0
+            return items
+
+    def _sleep(self, wake_at: int, timeout: float | None) -> None:
+        self._wake_at = wake_at
+        self._changed.wait(timeout)
+        self._wake_at = NEVER
+
+    def _next_lot(self, limit: int) -> Lot:
+        first = self._items[0]
+        if isinstance(first, Question):
+            self._items.popleft()
+            self._questions -= 1
+            return first
+        lot: list[Entry] = []
+        while self._items and len(lot) < limit:
+            item = self._items[0]
+            if isinstance(item, Question):
+                break
+            self._items.popleft()
+            if self._latest.get(item.key) is item:
+                del self._latest[item.key]
+            lot.append(item)
+        return lot

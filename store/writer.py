@@ -1,0 +1,270 @@
+"""The way of a SIP process to the store: writes are collected, committed together, and never waited for in the loop.
+
+One writer a process. What is put is encoded at once; who wants to know hears in the loop what became of it, at the
+latest after the deadline. While the store is slow or gone the writes go to the journal, and from there to the store.
+"""
+
+from __future__ import annotations
+
+import logging
+import time
+from collections import deque
+from collections.abc import Callable, Sequence
+from functools import partial
+from typing import Any, Protocol, TypeVar
+
+from store.breaker import Breaker
+from store.committer import Answered, Committer, Replayed, Result, Settled, Shared, WriterStats
+from store.errors import StoreError, Unavailable
+from store.interface import Factory, Outcome, Put, Remove, Store, Write
+from store.journal import MemoryJournal, Spill
+from store.pending import Entry, Question, Queue
+from store.records import CallRecord, Registration
+from store.settings import WriterSettings
+
+log = logging.getLogger(__name__)
+
+T = TypeVar("T")
+
+Then = Callable[[Outcome], None]
+
+
+class Alarm(Protocol):
+    def cancel(self) -> None: ...
+
+
+class CallLater(Protocol):
+    def __call__(self, delay: float, callback: Callable[[], None], /) -> Alarm: ...
+
+
+class Writer:
+    """All its methods are called in the loop, and all it calls back is called there."""
+
+    def __init__(
+        self,
+        factory: Factory,
+        settings: WriterSettings | None = None,
+        *,
+        call_soon: Callable[[Callable[[], None]], object],
+        call_later: CallLater,
+        journal: Spill | None = None,
+    ) -> None:
+        """`call_soon` is the loop's `call_soon_threadsafe`, `call_later` its `call_later`."""
+        self.settings = settings or WriterSettings()
+        self.on_fenced: Callable[[str, int], None] | None = None
+        "Told slot and epoch of a write that was refused: somebody else is the owner now."
+        self._call_soon = call_soon
+        self._call_later = call_later
+        self._results: deque[Result] = deque()
+        self._waiters: deque[Entry] = deque()
+        self._alarm: Alarm | None = None
+        self._given_up: list[Committer] = []
+        self._closed = False
+        self._shared = Shared(
+            factory,
+            self.settings,
+            Queue(self.settings),
+            journal if journal is not None else MemoryJournal(self.settings.queue),
+            Breaker(self.settings.breaker),
+            WriterStats(),
+            self._bring,
+        )
+        self._committer = self._new_committer(())
+
+    @property
+    def stats(self) -> WriterStats:
+        self._shared.stats.queued = len(self._shared.queue)
+        return self._shared.stats
+
+    @property
+    def clock_offset(self) -> float:
+        """Seconds by which the store's clock is ahead of this host's, as of the last look."""
+        return self._shared.clock_offset
+
+    def store_time(self) -> float:
+        """Seconds since 1970 by the store's clock, as far as we know it."""
+        return time.time() + self._shared.clock_offset
+
+    def start(self) -> None:
+        """Open the journal and the store; what the journal holds is committed first. Raises `JournalFailed`."""
+        self._shared.journal.open()
+        self._committer.thread.start()
+        self._set_alarm()
+
+    def close(self, within: float) -> None:
+        """Commit what waits, or journal it when that takes longer than `within` seconds. Blocks so long."""
+        if self._closed:
+            return
+        self._closed = True
+        self._shared.queue.close()
+        if self._committer.thread.is_alive():
+            self._committer.thread.join(within)
+        if self._committer.thread.is_alive() or len(self._shared.queue):
+            self._save_the_rest()
+        self._shared.journal.close()
+        self._deliver()
+        while self._waiters:
+            entry = self._waiters.popleft()
+            if entry.then is not None:
+                self._settle(entry, Outcome.AT_RISK)
+        if self._alarm is not None:
+            self._alarm.cancel()
+            self._alarm = None
+
+    # ---- what others ask of it ---------------------------------------------------------------------------------------
+
+    def put(self, record: Registration | CallRecord, then: Then | None = None) -> None:
+        """Store the record as it is now. `then` is called once, with STORED, STALE, FENCED, or AT_RISK."""
+        self._enter(Put(record), then)
+
+    def remove(self, record: Registration | CallRecord, then: Then | None = None) -> None:
+        self._enter(Remove(record), then)
+
+    def ask(
+        self, question: Callable[[Store], T], then: Callable[[T | StoreError], None], deadline: float = 2.0
+    ) -> None:
+        """Ask the store in the writer's thread, behind the writes that were put before; `then` is called once."""
+        asked = Question(question, then, deadline)
+        if self._closed:
+            self._call_soon(partial(self._tell_answer, asked, Unavailable("the writer is closed")))
+            return
+        late = Unavailable(f"the store did not answer within {deadline:g} s")
+        asked.alarm = self._call_later(deadline, partial(self._tell_answer, asked, late))
+        self._shared.queue.ask(asked)
+        self._set_alarm()
+
+    # ---- in the loop -------------------------------------------------------------------------------------------------
+
+    def _enter(self, write: Write, then: Then | None) -> None:
+        entry = Entry(write, then, time.monotonic() + self.settings.deadline)
+        carrier = None if self._closed else self._shared.queue.add(entry)
+        if carrier is None:
+            self._shared.stats.lost += 1
+            self._call_soon(partial(self._settle, entry, Outcome.AT_RISK))
+            return
+        if then is not None:
+            self._waiters.append(carrier)
+        if self._alarm is None:
+            self._set_alarm()
+
+    def _bring(self, result: Result) -> None:
+        """From the thread: into the loop with it."""
+        self._results.append(result)
+        try:
+            self._call_soon(self._deliver)
+        except RuntimeError:
+            # The loop is closed already; `close` delivers what is left.
+            log.debug("a result of the store came after the loop had ended")
+
+    def _deliver(self) -> None:
+        while self._results:
+            match self._results.popleft():
+                case Settled(entries, outcomes):
+                    for entry, outcome in zip(entries, outcomes, strict=True):
+                        self._settle(entry, outcome)
+                    self._count([entry.write for entry in entries], outcomes, ours=True)
+                case Replayed(writes, outcomes):
+                    # Written under an epoch of the past perhaps: its refusal says nothing about who is the owner now.
+                    self._count(writes, outcomes, ours=False)
+                case Answered(question, answer):
+                    self._tell_answer(question, answer)
+
+    def _settle(self, entry: Entry, outcome: Outcome) -> None:
+        if outcome is Outcome.AT_RISK:
+            self._shared.stats.at_risk += not entry.told
+            entry.told = True
+        elif entry.told:
+            self._shared.stats.late += 1
+        then, entry.then = entry.then, None
+        if then is not None:
+            _call_back(then, outcome)
+
+    def _count(self, writes: Sequence[Write], outcomes: Sequence[Outcome], *, ours: bool) -> None:
+        """Count what was not simply stored, and tell once a lot who is not the owner any more."""
+        fenced: dict[str, int] = {}
+        for write, outcome in zip(writes, outcomes, strict=True):
+            if outcome is Outcome.STALE:
+                self._shared.stats.stale += 1
+            elif outcome is Outcome.FENCED:
+                self._shared.stats.refused += 1
+                fenced[write.record.slot] = write.record.epoch
+        for slot, epoch in fenced.items():
+            log.warning("the store refuses writes of slot %s under epoch %d", slot, epoch)
+            if ours and self.on_fenced is not None:
+                _call_back(partial(self.on_fenced, slot), epoch)
+
+    def _tell_answer(self, question: Question[Any], answer: Any) -> None:
+        then, question.then = question.then, None
+        if question.alarm is not None:
+            question.alarm.cancel()
+            question.alarm = None
+        if then is not None:
+            _call_back(then, answer)
+
+    # ---- deadlines and hung threads ----------------------------------------------------------------------------------
+
+    def _set_alarm(self) -> None:
+        """One alarm for all: it runs while anything is under way, and never later than the next deadline."""
+        if self._alarm is None and not self._closed:
+            self._alarm = self._call_later(self._next_look(), self._look)
+
+    def _next_look(self) -> float:
+        if not self._waiters:
+            return self.settings.deadline
+        return min(self.settings.deadline, max(0.0, self._waiters[0].due - time.monotonic()))
+
+    def _look(self) -> None:
+        self._alarm = None
+        now = time.monotonic()
+        while self._waiters and (self._waiters[0].then is None or self._waiters[0].due <= now):
+            entry = self._waiters.popleft()
+            if entry.then is not None:
+                self._settle(entry, Outcome.AT_RISK)
+        if self._closed:
+            return
+        if self._committer.hangs(now) or not self._committer.thread.is_alive():
+            self._replace_committer(now)
+        if self._waiters or self._committer.busy or len(self._shared.queue):
+            self._set_alarm()
+
+    def _replace_committer(self, now: float) -> None:
+        left = self._committer.abandon()
+        if left is None:
+            return
+        stats = self._shared.stats
+        stats.hung += 1
+        stats.open = True
+        stats.error = f"a call to the store took longer than {self.settings.hang:g} s"
+        log.error("%s: giving its thread up, going on without the store", stats.error)
+        self._shared.breaker.trip(now)
+        self._given_up.append(self._committer)
+        if left.question is not None:
+            self._tell_answer(left.question, Unavailable(stats.error))
+        self._committer = self._new_committer(left.entries)
+        self._committer.thread.start()
+
+    def _new_committer(self, inherited: Sequence[Entry]) -> Committer:
+        return Committer(self._shared, inherited, may_ask=self._may_ask)
+
+    def _may_ask(self) -> bool:
+        hanging = [committer for committer in self._given_up if committer.thread.is_alive()]
+        self._given_up[:] = hanging
+        return len(hanging) < self.settings.hung_threads
+
+    def _save_the_rest(self) -> None:
+        """The thread does not come to an end: journal what it has in hand and what still waits for it."""
+        in_hand = self._committer.abandon(forced=True)
+        assert in_hand is not None, "forced"
+        waiting = self._shared.queue.drain()
+        self._new_committer(()).spill([*in_hand.entries, *(item for item in waiting if isinstance(item, Entry))])
+        for asked in (in_hand.question, *waiting):
+            if isinstance(asked, Question):
+                self._tell_answer(asked, Unavailable("the writer is closed"))
+
+
+def _call_back(then: Callable[[Any], None], value: Any) -> None:
+    """Who waited must not keep others from hearing."""
+    try:
+        then(value)
+    except Exception:
+        log.exception("what waited for the store broke")
