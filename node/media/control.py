@@ -13,6 +13,8 @@ from typing import Literal, TypeVar
 
 import msgspec
 
+from node.sip.token import token
+
 MAXIMUM = 60_000
 "Bytes of one datagram; what is longer is sent in parts."
 
@@ -168,6 +170,11 @@ class Reports(msgspec.Struct, array_like=True):
     instance: str
     "Another one after each start of the media process."
     reports: list[Report]
+
+
+def client_path(path: str, slot: str) -> str:
+    """Where the worker of a slot hears from the media process that listens at `path`."""
+    return f"{path}-{token(slot)}"
 
 
 _encoder = msgspec.msgpack.Encoder()

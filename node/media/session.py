@@ -21,7 +21,6 @@ import msgspec
 from node.media import control
 from node.media.control import CodecName, Counters, Order, Report
 from node.media.errors import MediaError, MediaStopped
-from node.sip.token import token
 
 log = logging.getLogger(__name__)
 
@@ -81,7 +80,7 @@ class MediaClient:
         self._slot = slot
         self._remove_reader = remove_reader
         self._call_later = call_later
-        self._own = f"{path}-{token(slot)}"
+        self._own = control.client_path(str(path), slot)
         self._socket = _bind(self._own)
         self._legs: dict[str, _Leg] = {}
         self._numbers = count(1)
@@ -115,6 +114,9 @@ class MediaClient:
         """Where the SDP says the peer is; the first packets may teach otherwise. `learned`: what they taught before."""
         if (known := self._legs.get(leg)) is not None:
             learned_host, learned_port = learned or ("", 0)
+            last = known.remote
+            if learned is None and last is not None and (last.host, last.port) == (host, port):
+                learned_host, learned_port = last.learned_host, last.learned_port
             known.remote = control.Remote(leg, host, port, rtcp_port, learned_host, learned_port)
             self._post(known.remote)
 
@@ -152,6 +154,8 @@ class MediaClient:
     def play(self, leg: str, source: str, *, payload_type: int, codec: CodecName, then: Ended) -> None:
         """Play a WAV file, `tone_stream://` or `silence_stream://`; `then(None)` when it was played to its end.
 
+        The leg is parted from whom it was joined with.
+
         `then` gets MediaStopped when a stop, a join, another play or the end of the leg cut it short, another
         MediaError when the source cannot be played.
         """
@@ -159,6 +163,8 @@ class MediaClient:
         if known is None:
             self._call_later(0, lambda: then(MediaError(f"no open leg {leg} to play to")))
             return
+        self._forget_partner(known)
+        known.echo = False
         number = next(self._numbers)
         self._playing[number] = (leg, then)
         known.playing = control.Play(number, leg, source, payload_type, codec)

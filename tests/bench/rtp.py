@@ -1,0 +1,127 @@
+"""What a relayed packet costs: the media process under load, its CPU read from the kernel.
+
+    python -m tests.bench.rtp [CALLS] [SECONDS]
+
+A call is two streams of 50 packets a second, each forwarded to the other side. All endpoints are sockets of this
+process, sent from in slots of one millisecond.
+"""
+
+from __future__ import annotations
+
+import json
+import socket
+import sys
+import time
+from pathlib import Path
+from tempfile import TemporaryDirectory
+
+from node.media.rtp import header
+from tests.node.media.stage import Loop, Process, Worker
+
+SLOTS = 20
+"Of one millisecond: the packets of 20 ms are spread over them."
+
+
+def measure(calls: int = 200, seconds: float = 5.0) -> dict[str, float]:
+    """CPU microseconds of the media process for each packet it relayed, and the loss."""
+    with TemporaryDirectory(prefix="media-") as folder:
+        process = Process(Path(folder))
+        worker = Worker(process.path)
+        try:
+            pairs = _connect(worker, calls)
+            _load(pairs, 0.5)  # until all peers are known
+            before, cpu = _received(pairs), _cpu(process.pid)
+            sent, lasted = _load(pairs, seconds)
+            relayed, cpu = _received(pairs) - before, _cpu(process.pid) - cpu
+        finally:
+            worker.client.shut()
+            process.kill()
+    return {
+        "calls": calls,
+        "seconds": round(lasted, 2),
+        "packets": relayed,
+        "lost": sent - relayed,
+        "cpu_us_per_packet": round(cpu / max(1, relayed) / 1000, 2),
+        "core_busy": round(cpu / 1e9 / lasted, 3),
+        "calls_per_core": int(calls * lasted * 1e9 / max(1, cpu)),
+    }
+
+
+class _Endpoint:
+    """One phone, as cheap as can be."""
+
+    def __init__(self, port: int) -> None:
+        self.socket = socket.socket(socket.AF_INET, socket.SOCK_DGRAM | socket.SOCK_NONBLOCK)
+        self.socket.bind(("127.0.0.1", 0))
+        self.socket.connect(("127.0.0.1", port))
+        self.packet = header(0, 1, 160, port) + b"\xff" * 160
+        self.received = 0
+
+
+def _connect(worker: Worker, calls: int) -> list[_Endpoint]:
+    ports: dict[str, int] = {}
+    loop: Loop = worker.loop
+    for number in range(calls):
+        for side in "ab":
+            leg = f"{number}{side}"
+            worker.client.open(
+                leg,
+                address="127.0.0.1",
+                first=16384,
+                last=32767,
+                then=lambda outcome, leg=leg: ports.__setitem__(leg, outcome),  # type: ignore[misc]
+            )
+    loop.until(lambda: len(ports) == 2 * calls, within=20)
+    endpoints = []
+    for leg, port in ports.items():
+        endpoint = _Endpoint(port)
+        endpoints.append(endpoint)
+        worker.client.remote(leg, *endpoint.socket.getsockname(), rtcp_port=endpoint.socket.getsockname()[1] + 1)
+    for number in range(calls):
+        worker.client.join(f"{number}a", f"{number}b")
+    worker.counters("0a")
+    return endpoints
+
+
+def _load(endpoints: list[_Endpoint], seconds: float) -> tuple[int, float]:
+    """Send for so long, taking in what comes; packets sent, and how long it lasted."""
+    slots = [endpoints[slot::SLOTS] for slot in range(SLOTS)]
+    began = time.monotonic()
+    sent = 0
+    for tick in range(int(seconds * 1000)):
+        for endpoint in slots[tick % SLOTS]:
+            _take(endpoint)
+            endpoint.socket.send(endpoint.packet)
+            sent += 1
+        due = began + (tick + 1) / 1000 - time.monotonic()
+        if due > 0:
+            time.sleep(due)
+    lasted = time.monotonic() - began
+    time.sleep(0.1)
+    for endpoint in endpoints:
+        while _take(endpoint):
+            pass
+    return sent, lasted
+
+
+def _take(endpoint: _Endpoint) -> bool:
+    try:
+        endpoint.socket.recv(2048)
+    except BlockingIOError:
+        return False
+    endpoint.received += 1
+    return True
+
+
+def _received(endpoints: list[_Endpoint]) -> int:
+    return sum(endpoint.received for endpoint in endpoints)
+
+
+def _cpu(pid: int) -> int:
+    """Nanoseconds on a CPU, all threads together."""
+    return sum(int(path.read_text().split()[0]) for path in Path(f"/proc/{pid}/task").glob("*/schedstat"))
+
+
+if __name__ == "__main__":
+    words = [*sys.argv[1:], "", ""]
+    print(json.dumps(measure(int(words[0] or 200), float(words[1] or 5.0)), indent=2))

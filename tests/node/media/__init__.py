@@ -1,0 +1,1 @@
+"""The media process with real sockets, and the pure parts beside it."""
