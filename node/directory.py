@@ -22,6 +22,10 @@ class Names(Mapping[str, str]):
     def __getitem__(self, name: str) -> str:
         return self._values[name.lower()][1]
 
+    def get(self, name: str, default: str = "") -> str:  # type: ignore[override]
+        found = self._values.get(name.lower())
+        return default if found is None else found[1]
+
     def __iter__(self) -> Iterator[str]:
         return (written for written, _value in self._values.values())
 

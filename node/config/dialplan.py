@@ -31,6 +31,8 @@ class Test:
     field: str | None = None
     expression: Expression | None = None
     times: tuple[TimeTest, ...] = ()
+    tz_offset: str = ""
+    "Hours east of Greenwich that `times` are meant in; empty: as the call or the host says."
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

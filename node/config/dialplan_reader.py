@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable
 from types import MappingProxyType
 from typing import get_args
@@ -15,7 +16,7 @@ from node.config.values import is_true
 
 BREAKS = get_args(Break)
 NESTING = 100
-ZONE = frozenset(("tz-offset", "dst"))
+OFFSET = re.compile(r"[+-]?\d{1,2}(\.\d+)?")
 
 APPLICATIONS = frozenset(
     """acknowledge_call answer att_xfer bind_digit_action bind_meta_app block_dtmf break bridge bridge_export broadcast
@@ -119,7 +120,11 @@ class DialplanReader:
         if text and field is None:
             self._complaints.warning(element.place, "an expression without a field is not looked at")
             expression = None
-        return Test(field=field, expression=expression, times=self._times(element))
+        offset = element.get("tz-offset")
+        if offset and not OFFSET.fullmatch(offset):
+            self._complaints.error(element.place, f"tz-offset must be hours such as +2 or -5.5, not {offset!r}")
+            offset = ""
+        return Test(field=field, expression=expression, times=self._times(element), tz_offset=offset)
 
     def _times(self, element: Element) -> tuple[TimeTest, ...]:
         tests = []
