@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable, Iterable, Mapping
+from collections.abc import Awaitable, Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 
 from node.console.site import Site
@@ -29,7 +29,7 @@ class Registry:
         self._commands = {command.name: command for command in commands}
         self._candidates = candidates
 
-    def __iter__(self) -> Iterable[Command]:
+    def __iter__(self) -> Iterator[Command]:
         return iter(sorted(self._commands.values(), key=lambda command: command.name))
 
     async def run(self, site: Site, line: str) -> str:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Protocol
 
@@ -33,6 +33,22 @@ class Switches:
     debug_presence: bool = False
     debug_sla: bool = False
 
+    def orders(self) -> Iterator[tuple[str, list[str]]]:
+        """Verbs and words that bring a worker with everything off to this state."""
+        for component, level in self.log_levels.items():
+            if level:
+                yield "loglevel", [component, str(level)]
+        if self.tracelevel != "CONSOLE":
+            yield "tracelevel", [self.tracelevel]
+        for verb, state in (("siptrace", self.siptrace), ("capture", self.capture)):
+            for profile, on in state.items():
+                if on:
+                    yield verb, ["on", profile]
+        if self.standby:
+            yield "standby", ["on"]
+        if self.debug_presence or self.debug_sla:
+            yield "debug", ["on" if flag else "off" for flag in (self.debug_presence, self.debug_sla)]
+
 
 @dataclass(frozen=True, slots=True)
 class ProfileState:
@@ -44,7 +60,7 @@ class ProfileState:
 
 
 class Silent(Exception):
-    """Whoever was asked did not answer in time."""
+    """Whoever was asked did not answer in time; the text says who. Becomes the `-ERR` that the operator sees."""
 
 
 class Workers(Protocol):

@@ -14,7 +14,7 @@ from node.console.format import uptime as uptime_text
 from node.console.format import url_encode
 from node.console.names import LEVELS, level_number
 from node.console.registry import Command, words
-from node.console.site import Silent, Site
+from node.console.site import Site
 from node.console.version import FULL, HUMAN, SHORT
 
 # ---- the node ------------------------------------------------------------------------------------------------------
@@ -63,10 +63,7 @@ async def switchname(site: Site, rest: str) -> str:
 
 async def node(site: Site, rest: str) -> str:
     """Role, lease and processes of this node, as `sofia-node status` has them."""
-    try:
-        text = await site.ask("node")
-    except Silent:
-        return "-ERR the supervisor does not answer\n"
+    text = await site.ask("node")
     try:
         return json.dumps(json.loads(text), indent=2) + "\n"
     except ValueError:
@@ -247,7 +244,9 @@ async def console_complete(site: Site, rest: str) -> str:
     text = rest
     if text.startswith("c="):
         cursor, _, text = text[2:].partition(";")
-        text = text[: int(cursor)] if cursor.isdigit() else text
+        if cursor.isdigit():
+            # Blanks at the end are lost on the way; the cursor knows of them.
+            text = text[: int(cursor)].ljust(min(int(cursor), 4096))
     found = await site.complete(text)
     stem = text.rpartition(" ")[2]
     if not found:

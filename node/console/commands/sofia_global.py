@@ -7,7 +7,7 @@ from node.console.commands.sofia_recover import recover
 from node.console.commands.sofia_status import status
 from node.console.commands.sofia_xml import jsonstatus, xmlstatus
 from node.console.registry import Command, Runner, is_true, words
-from node.console.site import COMPONENTS, Silent, Site
+from node.console.site import COMPONENTS, Site
 
 DASHES = "-" * 80 + "\n"
 USAGE = (
@@ -60,10 +60,7 @@ async def everywhere(site: Site, rest: str) -> str:
 async def _switch(site: Site, what: str, *, on: bool) -> str:
     word = "on" if on else "off"
     if what == "watchdog":
-        try:
-            await site.ask("watchdog", [word])
-        except Silent:
-            return "-ERR the supervisor does not answer\n"
+        await site.ask("watchdog", [word])
     else:
         if what == "standby":
             site.switches.standby = on

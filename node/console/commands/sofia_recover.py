@@ -6,7 +6,7 @@ import logging
 from collections.abc import Sequence
 
 from node.console.registry import words
-from node.console.site import Silent, Site
+from node.console.site import Site
 from node.events import Event
 
 log = logging.getLogger(__name__)
@@ -47,10 +47,7 @@ async def recover_profile(site: Site, profile: str, *, flush: bool) -> str:
 
 async def _order(site: Site, order: Sequence[str]) -> str:
     """The supervisor's count of legs; nothing for a flush that was done; a text for the operator when it failed."""
-    try:
-        answer = (await site.ask("recover", order, within=WAIT)).strip()
-    except Silent:
-        return "-ERR the supervisor does not answer\n"
+    answer = (await site.ask("recover", order, within=WAIT)).strip()
     if answer.startswith("-ERR"):
         return answer + "\n"
     if "flush" in order[-1:]:
