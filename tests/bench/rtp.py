@@ -30,9 +30,10 @@ def measure(calls: int = 200, seconds: float = 5.0) -> dict[str, float]:
         try:
             pairs = _connect(worker, calls)
             _load(pairs, 0.5)  # until all peers are known
-            before, cpu = _received(pairs), _cpu(process.pid)
+            before, cpu, wakes = _received(pairs), _cpu(process.pid), _switches(process.pid)
             sent, lasted = _load(pairs, seconds)
             relayed, cpu = _received(pairs) - before, _cpu(process.pid) - cpu
+            wakes = _switches(process.pid) - wakes
         finally:
             worker.client.shut()
             process.kill()
@@ -42,6 +43,7 @@ def measure(calls: int = 200, seconds: float = 5.0) -> dict[str, float]:
         "packets": relayed,
         "lost": sent - relayed,
         "cpu_us_per_packet": round(cpu / max(1, relayed) / 1000, 2),
+        "packets_per_wake_up": round(relayed / max(1, wakes), 1),
         "core_busy": round(cpu / 1e9 / lasted, 3),
         "calls_per_core": int(calls * lasted * 1e9 / max(1, cpu)),
     }
@@ -90,9 +92,10 @@ def _load(endpoints: list[_Endpoint], seconds: float) -> tuple[int, float]:
     sent = 0
     for tick in range(int(seconds * 1000)):
         for endpoint in slots[tick % SLOTS]:
-            _take(endpoint)
             endpoint.socket.send(endpoint.packet)
             sent += 1
+        for endpoint in slots[(tick + SLOTS // 2) % SLOTS]:
+            _take(endpoint)
         due = began + (tick + 1) / 1000 - time.monotonic()
         if due > 0:
             time.sleep(due)
@@ -120,6 +123,12 @@ def _received(endpoints: list[_Endpoint]) -> int:
 def _cpu(pid: int) -> int:
     """Nanoseconds on a CPU, all threads together."""
     return sum(int(path.read_text().split()[0]) for path in Path(f"/proc/{pid}/task").glob("*/schedstat"))
+
+
+def _switches(pid: int) -> int:
+    """How often the process went to sleep."""
+    lines = Path(f"/proc/{pid}/status").read_text().splitlines()
+    return next(int(line.split()[1]) for line in lines if line.startswith("voluntary_ctxt_switches"))
 
 
 if __name__ == "__main__":

@@ -4,7 +4,7 @@
 set -euo pipefail
 declare -A packages=([sipp]=sip-tester [baresip]=baresip-core [ip]=iproute2 [iptables]=iptables)
 if [ "${1:-}" = bench ]; then
-  packages+=([kamailio]=kamailio [rtpengine]=rtpengine-daemon)
+  packages+=([kamailio]="kamailio kamailio-sqlite-modules" [rtpengine]=rtpengine-daemon)
 fi
 PATH=$PATH:/usr/sbin:/sbin
 missing=()
@@ -20,4 +20,4 @@ fi
 policy=/usr/sbin/policy-rc.d
 [ -e $policy ] || { printf '#!/bin/sh\nexit 101\n' >$policy; chmod +x $policy; trap 'rm -f /usr/sbin/policy-rc.d' EXIT; }
 apt-get update -qq
-DEBIAN_FRONTEND=noninteractive apt-get install -y -qq --no-install-recommends "${missing[@]}" >/dev/null
+DEBIAN_FRONTEND=noninteractive apt-get install -y -qq --no-install-recommends ${missing[*]} >/dev/null

@@ -28,6 +28,7 @@ class Sipp:
         prefix: tuple[str, ...] = (),
         transport: str = "u1",
         timeout: int = 90,
+        trace: bool = True,
     ) -> None:
         self._temporary = tempfile.TemporaryDirectory(prefix="sipp-")
         self.directory = Path(self._temporary.name)
@@ -49,7 +50,7 @@ class Sipp:
         words += ["-l", str(max(calls, 10)), "-d", str(round(pause * 1000)), "-timeout", str(timeout), "-timeout_error"]
         words += ["-trace_stat", "-stf", str(self.directory / "stat.csv"), "-fd", "1"]
         words += ["-trace_err", "-error_file", str(self.directory / "errors"), "-recv_timeout", "60000"]
-        words += ["-trace_counts", "-trace_msg", "-message_file", str(self.directory / "messages")]
+        words += ["-trace_msg", "-message_file", str(self.directory / "messages")] if trace else []
         if rows is not None:
             users = self.directory / "users.csv"
             users.write_text("SEQUENTIAL\n" + "".join(f"{row}\n" for row in rows))

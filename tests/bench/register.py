@@ -1,0 +1,44 @@
+"""CPU per digest REGISTER: REGISTER, 401, REGISTER, 200, the binding committed to SQLite before the 200."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from tests.bench import cpu, peers
+from tests.bench.figures import Figure
+from tests.support.node import DOMAIN, PASSWORD, Node
+from tests.support.sipp import Sipp, user_rows
+
+USERS = [f"10{n:02d}" for n in range(20)]
+WARM_UP, COUNT, RATE = 400, 8000, 1200
+
+
+def measure(node: Node, directory: Path) -> list[Figure]:
+    assert node.process is not None
+    ours = per_registration(node.process.pid, (node.settings["sip_ip"], 5060), 16000)
+    try:
+        with peers.kamailio(directory, "127.0.0.1", 16900) as pid:
+            theirs = per_registration(pid, ("127.0.0.1", 16900), 16010)
+    except (FileNotFoundError, RuntimeError) as error:
+        return [Figure("register", "us CPU per digest REGISTER", ours, note=f"no peer: {error}")]
+    note = "SQLite, committed before the 200; the peer writes through to SQLite too"
+    return [Figure("register", "us CPU per digest REGISTER", ours, "kamailio", theirs, note)]
+
+
+def per_registration(pid: int, server: tuple[str, int], port: int) -> float:
+    load(server, port, WARM_UP)
+    before = cpu.spent(pid)
+    load(server, port + 2, COUNT)
+    return (cpu.spent(pid) - before) / COUNT * 1e6
+
+
+def load(server: tuple[str, int], port: int, count: int) -> None:
+    rows = user_rows(USERS, PASSWORD, DOMAIN)
+    sipp = Sipp(
+        "register", server=server, calls=count, port=port, media_port=port + 1000, rate=RATE, rows=rows, trace=False
+    )
+    try:
+        status = sipp.wait(120)
+        assert status == 0, f"sipp ended with {status}: {sipp.errors()}"
+    finally:
+        sipp.stop()
