@@ -15,7 +15,9 @@ class Nonces:
     def make(self, now: float) -> str:
         """`now` in seconds since 1970: both nodes must mean the same time."""
         raise NotImplementedError
-    def check(self, nonce: str, now: float, ttl: float | None = None) -> Judgement: raise NotImplementedError
+
+    def check(self, nonce: str, now: float, ttl: float | None = None) -> Judgement:
+        raise NotImplementedError
 
 
 def challenge(realm: str, nonce: str, *, algorithm: str = "MD5", stale: bool = False, qop: str = "auth") -> str:
@@ -44,14 +46,19 @@ class Credentials:
         raise NotImplementedError
 
 
-def ha1(username: str, realm: str, password: str, algorithm: str = "MD5") -> str: raise NotImplementedError
+def ha1(username: str, realm: str, password: str, algorithm: str = "MD5") -> str:
+    raise NotImplementedError
 
 
-def verify(credentials: Credentials, method: str, *, password: str | None = None, ha1: str | None = None, body: bytes = b"") -> bool:
+def verify(
+    credentials: Credentials, method: str, *, password: str | None = None, ha1: str | None = None, body: bytes = b""
+) -> bool:
     """Is the response right? By the password or by its HA1 (which saves one hash)."""
     raise NotImplementedError
 
 
-def answer(challenge_text: str, *, username: str, password: str, method: str, uri: str, nc: int = 1, cnonce: str | None = None) -> str:
+def answer(
+    challenge_text: str, *, username: str, password: str, method: str, uri: str, nc: int = 1, cnonce: str | None = None
+) -> str:
     """The credentials for a challenge. Raises Malformed for one that we cannot answer."""
     raise NotImplementedError

@@ -1,12 +1,94 @@
-"""Messages of our own, composed as text from kept text."""
+"""Messages of our own, composed as text from kept text: nothing that came in is taken apart and put together again."""
 
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
+from hashlib import blake2s
 
+from node.sip.errors import SipError
 from node.sip.message import Request, Response
 
 Headers = Iterable[tuple[str, str]]
+
+REASONS = {
+    100: "Trying",
+    180: "Ringing",
+    181: "Call Is Being Forwarded",
+    182: "Queued",
+    183: "Session Progress",
+    199: "Early Dialog Terminated",
+    200: "OK",
+    202: "Accepted",
+    204: "No Notification",
+    300: "Multiple Choices",
+    301: "Moved Permanently",
+    302: "Moved Temporarily",
+    305: "Use Proxy",
+    380: "Alternative Service",
+    400: "Bad Request",
+    401: "Unauthorized",
+    402: "Payment Required",
+    403: "Forbidden",
+    404: "Not Found",
+    405: "Method Not Allowed",
+    406: "Not Acceptable",
+    407: "Proxy Authentication Required",
+    408: "Request Timeout",
+    409: "Conflict",
+    410: "Gone",
+    411: "Length Required",
+    412: "Conditional Request Failed",
+    413: "Request Entity Too Large",
+    414: "Request-URI Too Long",
+    415: "Unsupported Media Type",
+    416: "Unsupported URI Scheme",
+    417: "Unknown Resource-Priority",
+    420: "Bad Extension",
+    421: "Extension Required",
+    422: "Session Interval Too Small",
+    423: "Interval Too Brief",
+    424: "Bad Location Information",
+    428: "Use Identity Header",
+    429: "Provide Referrer Identity",
+    430: "Flow Failed",
+    433: "Anonymity Disallowed",
+    437: "Unsupported Certificate",
+    438: "Invalid Identity Header",
+    439: "First Hop Lacks Outbound Support",
+    440: "Max-Breadth Exceeded",
+    469: "Bad Info Package",
+    470: "Consent Needed",
+    480: "Temporarily Unavailable",
+    481: "Call/Transaction Does Not Exist",
+    482: "Loop Detected",
+    483: "Too Many Hops",
+    484: "Address Incomplete",
+    485: "Ambiguous",
+    486: "Busy Here",
+    487: "Request Terminated",
+    488: "Not Acceptable Here",
+    489: "Bad Event",
+    491: "Request Pending",
+    493: "Undecipherable",
+    494: "Security Agreement Required",
+    500: "Server Internal Error",
+    501: "Not Implemented",
+    502: "Bad Gateway",
+    503: "Service Unavailable",
+    504: "Server Time-out",
+    505: "Version Not Supported",
+    513: "Message Too Large",
+    555: "Push Notification Service Not Supported",
+    580: "Precondition Failure",
+    600: "Busy Everywhere",
+    603: "Decline",
+    604: "Does Not Exist Anywhere",
+    606: "Not Acceptable",
+    607: "Unwanted",
+    608: "Rejected",
+}
+
+_CLASSES = {1: "Progress", 2: "Success", 3: "Redirection", 4: "Client Error", 5: "Server Error", 6: "Global Failure"}
 
 
 def request(
@@ -25,7 +107,13 @@ def request(
     content_type: str | None = None,
 ) -> Request:
     """A request without Via, which the layer puts on top. `from_` and `to` are whole fields, tags included; `routes` name-addrs."""
-    raise NotImplementedError
+    head = f"{method} {uri} SIP/2.0\r\n"
+    for route in routes:
+        head += f"Route: {route}\r\n"
+    head += (
+        f"Max-Forwards: {max_forwards}\r\nFrom: {from_}\r\nTo: {to}\r\nCall-ID: {call_id}\r\nCSeq: {cseq} {method}\r\n"
+    )
+    return Request(method, uri, head + _rest(contact, headers, body, content_type), body)
 
 
 def response(
@@ -39,15 +127,57 @@ def response(
     body: bytes = b"",
     content_type: str | None = None,
 ) -> Response:
-    """A response (RFC 3261 8.2.6.2). Record-Route is copied into those that make dialogs (12.1.1), Timestamp into 100."""
-    raise NotImplementedError
+    """A response (RFC 3261 8.2.6.2). Record-Route is copied into those that make dialogs (12.1.1), Timestamp into 100.
+
+    Above 100 the To gets a tag: `to_tag`, or one that the same request would get again (8.2.7). A request that has
+    one keeps it.
+    """
+    if reason is None:
+        reason = reason_of(status)
+    to = (request.header("to") or "").strip()
+    if status > 100 and not request.to_tag:
+        to = f"{to};tag={to_tag or stateless_tag(request)}"
+    head = (
+        f"SIP/2.0 {status} {reason}\r\n{request.vias()}From: {request.header('from')}\r\nTo: {to}\r\n"
+        f"Call-ID: {request.header('call-id')}\r\nCSeq: {request.header('cseq')}\r\n"
+    )
+    if status == 100:
+        timestamp = request.header("timestamp")
+        if timestamp is not None:
+            head += f"Timestamp: {timestamp}\r\n"
+    elif status < 300:
+        for route in request.headers("record-route"):
+            head += f"Record-Route: {route}\r\n"
+    return Response(status, reason, head + _rest(contact, headers, body, content_type), body)
+
+
+def refuse(request: Request, error: SipError) -> Response:
+    """The response that a SipError stands for."""
+    return response(request, error.status, error.reason or None, headers=error.headers)
+
+
+def _rest(contact: str | None, headers: Headers, body: bytes, content_type: str | None) -> str:
+    """What both kinds end with; its last line without CRLF."""
+    text = f"Contact: {contact}\r\n" if contact else ""
+    for name, value in headers:
+        text += f"{name}: {value}\r\n"
+    if content_type:
+        text += f"Content-Type: {content_type}\r\n"
+    return f"{text}Content-Length: {len(body)}"
 
 
 def with_via(request: Request, via: str) -> Request:
     """The same request with one more Via on top."""
-    raise NotImplementedError
+    start, _, fields = request.text.partition("\r\n")
+    return Request(request.method, request.uri, f"{start}\r\nVia: {via}\r\n{fields}", request.body)
+
+
+def stateless_tag(request: Request) -> str:
+    """A To tag that a retransmission of the same request gets again (RFC 3261 8.2.7)."""
+    source = f"{request.header('call-id')} {request.header('from')} {request.header('cseq')}"
+    return blake2s(source.encode("utf-8", "surrogateescape"), digest_size=8).hexdigest()
 
 
 def reason_of(status: int) -> str:
-    """The reason phrase of the RFCs."""
-    raise NotImplementedError
+    """The reason phrase of the RFCs, or one that says the class."""
+    return REASONS.get(status) or _CLASSES.get(status // 100, "Unknown")

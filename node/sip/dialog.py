@@ -13,7 +13,19 @@ RESERVE = 100
 
 
 class Dialog:
-    __slots__ = ("call_id", "cseq", "cseq_reserved", "local", "local_tag", "remote", "remote_cseq", "remote_tag", "routes", "secure", "target")
+    __slots__ = (
+        "call_id",
+        "cseq",
+        "cseq_reserved",
+        "local",
+        "local_tag",
+        "remote",
+        "remote_cseq",
+        "remote_tag",
+        "routes",
+        "secure",
+        "target",
+    )
     call_id: str
     local_tag: str
     remote_tag: str
@@ -41,13 +53,25 @@ class Dialog:
         """Call-ID, local tag, remote tag."""
         raise NotImplementedError
 
-    def matches(self, message: Request | Response) -> bool: raise NotImplementedError
+    def matches(self, message: Request | Response) -> bool:
+        raise NotImplementedError
 
-    def request(self, method: str, *, contact: str | None = None, headers: Iterable[tuple[str, str]] = (), body: bytes = b"", content_type: str | None = None, max_forwards: int = 70) -> Request:
+    def request(
+        self,
+        method: str,
+        *,
+        contact: str | None = None,
+        headers: Iterable[tuple[str, str]] = (),
+        body: bytes = b"",
+        content_type: str | None = None,
+        max_forwards: int = 70,
+    ) -> Request:
         """The next request in this dialog, with the next CSeq. Not for ACK."""
         raise NotImplementedError
 
-    def ack(self, cseq: int, *, headers: Iterable[tuple[str, str]] = (), body: bytes = b"", content_type: str | None = None) -> Request:
+    def ack(
+        self, cseq: int, *, headers: Iterable[tuple[str, str]] = (), body: bytes = b"", content_type: str | None = None
+    ) -> Request:
         """The ACK to the 2xx of the INVITE with this CSeq; to be sent with `layer.with_via`."""
         raise NotImplementedError
 

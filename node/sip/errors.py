@@ -1,19 +1,19 @@
 """What a peer sent and we must refuse.
 
-    SipError                     400
-     ├─ Malformed                400   a start line, header field or body that cannot be read
-     ├─ TooLarge                 513   message longer than we take
-     ├─ UnsupportedVersion       505
-     ├─ UnsupportedScheme        416
-     ├─ BadExtension             420   Require names what we do not know
-     ├─ UnsupportedMedia         415
-     ├─ MethodNotAllowed         405
-     ├─ TooManyHops              483
-     ├─ LoopDetected             482   also the merged request
-     ├─ NoSuchTransaction        481   no dialog or transaction to match
-     ├─ OutOfOrder               500   CSeq below the last one of the dialog
-     ├─ Unresolvable             503   nowhere to send to
-     └─ Unanswerable             ---   so broken that not even a 400 can be composed
+SipError                     400
+ ├─ Malformed                400   a start line, header field or body that cannot be read
+ ├─ TooLarge                 513   message longer than we take
+ ├─ UnsupportedVersion       505
+ ├─ UnsupportedScheme        416
+ ├─ BadExtension             420   Require names what we do not know
+ ├─ UnsupportedMedia         415
+ ├─ MethodNotAllowed         405
+ ├─ TooManyHops              483
+ ├─ LoopDetected             482   also the merged request
+ ├─ NoSuchTransaction        481   no dialog or transaction to match
+ ├─ OutOfOrder               500   CSeq below the last one of the dialog
+ ├─ Unresolvable             503   nowhere to send to
+ └─ Unanswerable             ---   so broken that not even a 400 can be composed
 """
 
 from __future__ import annotations

@@ -2,9 +2,19 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+import re
+from collections.abc import Iterator
+from dataclasses import dataclass, replace
 
-from node.sip.uri import Params, Uri
+from node.sip.errors import Malformed
+from node.sip.grammar import ADDR_SPEC, CSEQ, LIST_MARK, NAME_ADDR, PARAMETER, TOKEN, VIA
+from node.sip.uri import Params, Uri, drop_params, find_param, set_param
+
+MAXIMUM_CSEQ = 2**31 - 1
+"RFC 3261 8.1.1.5."
+
+_DISPLAY_TOKENS = re.compile(rf"{TOKEN}(?: +{TOKEN})*")
+_WHITE = re.compile(r"[ \t\r\n]+")
 
 
 @dataclass(frozen=True, slots=True)
@@ -18,17 +28,38 @@ class NameAddr:
 
     @classmethod
     def parse(cls, text: str) -> NameAddr:
-        """Raises Malformed. In an addr-spec without brackets all parameters are the field's."""
-        raise NotImplementedError
+        """Raises Malformed. In an addr-spec without brackets all parameters are the field's (RFC 3261 20.10)."""
+        text = text.strip()
+        match = NAME_ADDR.fullmatch(text)
+        if match is not None:
+            display, uri, params = match.groups()
+            return cls(Uri.parse(uri.strip()), unquote(display) if display else "", parse_params(params))
+        match = ADDR_SPEC.fullmatch(text)
+        if match is None:
+            raise Malformed("address", text)
+        return cls(Uri.parse(match["uri"]), "", parse_params(match["params"]))
 
-    def param(self, name: str) -> str | None: raise NotImplementedError
-    def with_param(self, name: str, value: str | None) -> NameAddr: raise NotImplementedError
-    def without_params(self, *names: str) -> NameAddr: raise NotImplementedError
+    def __str__(self) -> str:
+        display = f"{_display(self.display)} " if self.display else ""
+        return f"{display}<{self.uri}>{format_params(self.params)}"
+
+    def param(self, name: str) -> str | None:
+        """Value of a field parameter, quotes removed: `""` if it stands there without one, None if it is not there."""
+        value = find_param(self.params, name)
+        return unquote(value) if value else value
+
+    def with_param(self, name: str, value: str | None) -> NameAddr:
+        """With this parameter set, in its place if it was there (None: present without value)."""
+        return replace(self, params=set_param(self.params, name, value))
+
+    def without_params(self, *names: str) -> NameAddr:
+        """Without these parameters; without any if none is named."""
+        return replace(self, params=drop_params(self.params, names))
 
     @property
     def tag(self) -> str:
         """`` if there is none."""
-        raise NotImplementedError
+        return find_param(self.params, "tag") or ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,24 +67,47 @@ class Via:
     """RFC 3261 20.42. `host` of an IPv6 reference keeps its brackets."""
 
     transport: str
+    "In capitals."
     host: str
     port: int | None = None
     params: Params = ()
 
     @classmethod
-    def parse(cls, text: str) -> Via: raise NotImplementedError
-    def param(self, name: str) -> str | None: raise NotImplementedError
+    def parse(cls, text: str) -> Via:
+        """One Via. Raises Malformed."""
+        match = VIA.fullmatch(text.strip())
+        if match is None:
+            raise Malformed("Via", text)
+        transport, host, port, params = match.groups()
+        return cls(transport.upper(), host, int(port) if port else None, parse_params(params))
+
+    def __str__(self) -> str:
+        return f"SIP/2.0/{self.transport} {self.sent_by}{format_params(self.params)}"
+
+    def param(self, name: str) -> str | None:
+        """Value of a parameter: `""` if it stands there without one, None if it is not there."""
+        return find_param(self.params, name)
 
     @property
-    def branch(self) -> str: raise NotImplementedError
+    def branch(self) -> str:
+        """`` if there is none (RFC 2543)."""
+        return find_param(self.params, "branch") or ""
+
     @property
-    def received(self) -> str: raise NotImplementedError
+    def received(self) -> str:
+        """Without the brackets some put around an IPv6 address (RFC 5118 4.5)."""
+        return (find_param(self.params, "received") or "").strip("[]")
+
     @property
     def rport(self) -> int | None:
         """The port of `;rport=`; None without one. Whether rport was asked for: `param("rport") is not None`."""
-        raise NotImplementedError
+        value = find_param(self.params, "rport")
+        return int(value) if value and value.isascii() and value.isdigit() else None
+
     @property
-    def sent_by(self) -> str: raise NotImplementedError
+    def sent_by(self) -> str:
+        """`host` or `host:port`, as it stands."""
+        return self.host if self.port is None else f"{self.host}:{self.port}"
 
 
 @dataclass(frozen=True, slots=True)
@@ -64,23 +118,101 @@ class CSeq:
     method: str
 
     @classmethod
-    def parse(cls, text: str) -> CSeq: raise NotImplementedError
+    def parse(cls, text: str) -> CSeq:
+        """Raises Malformed."""
+        match = CSEQ.fullmatch(text.strip())
+        if match is None or int(match["number"]) > MAXIMUM_CSEQ:
+            raise Malformed("CSeq", text)
+        return cls(int(match["number"]), match["method"])
+
+    def __str__(self) -> str:
+        return f"{self.number} {self.method}"
 
 
 def parse_name_addr(text: str) -> NameAddr:
+    """Raises Malformed."""
     return NameAddr.parse(text)
+
+
+# ---- lists, parameters, quoting ------------------------------------------------------------------------------------
 
 
 def split_list(text: str) -> list[str]:
     """The items of a comma separated field, commas in quotes and angle brackets respected; empty ones dropped."""
-    raise NotImplementedError
+    if "," not in text:
+        item = text.strip()
+        return [item] if item else []
+    if '"' not in text and "<" not in text:
+        return [item for item in map(str.strip, text.split(",")) if item]
+    items = [text[start:end].strip() for start, end in _spans(text)]
+    return [item for item in items if item]
+
+
+def _spans(text: str) -> Iterator[tuple[int, int]]:
+    """Where the items begin and end; a quote or bracket that is never closed reaches to the end of the text."""
+    start = 0
+    inside = ""
+    for match in LIST_MARK.finditer(text):
+        mark = match[0]
+        if inside == '"':
+            inside = "" if mark == '"' else inside
+        elif inside == "<":
+            inside = "" if mark == ">" else inside
+        elif mark in ('"', "<"):
+            inside = mark
+        elif mark == ",":
+            yield start, match.start()
+            start = match.end()
+    yield start, len(text)
+
+
+def parse_params(text: str | None) -> Params:
+    """`;a=1;b="x;y";lr` of a header field. Values keep their quotes. Raises Malformed."""
+    if not text:
+        return ()
+    if '"' not in text:
+        return _parse_plain(text)
+    found: list[tuple[str, str | None]] = []
+    at = 0
+    while at < len(text):
+        match = PARAMETER.match(text, at)
+        if match is None:
+            raise Malformed("parameter", text[at:])
+        found.append((match["name"], match["value"]))
+        at = match.end()
+    return tuple(found)
+
+
+def _parse_plain(text: str) -> Params:
+    found: list[tuple[str, str | None]] = []
+    for part in text.split(";"):
+        name, equals, value = part.partition("=")
+        name = name.strip()
+        if equals:
+            found.append((name, value.strip()))
+        elif name:
+            found.append((name, None))
+    return tuple(found)
+
+
+def format_params(params: Params) -> str:
+    """The inverse of `parse_params`."""
+    return "".join([f";{name}" if value is None else f";{name}={value}" for name, value in params])
 
 
 def quote(text: str) -> str:
     """As a quoted-string."""
-    raise NotImplementedError
+    return '"' + text.replace("\\", "\\\\").replace('"', '\\"') + '"'
 
 
 def unquote(text: str) -> str:
-    """Inside of a quoted-string, escapes resolved; anything else as it is."""
-    raise NotImplementedError
+    """Inside of a quoted-string, escapes resolved; anything else without the white space around it."""
+    text = text.strip()
+    if len(text) < 2 or text[0] != '"' or text[-1] != '"':
+        return text
+    inner = text[1:-1]
+    return re.sub(r"\\(.)", r"\1", inner, flags=re.DOTALL) if "\\" in inner else inner
+
+
+def _display(text: str) -> str:
+    return text if _DISPLAY_TOKENS.fullmatch(text) else quote(_WHITE.sub(" ", text))

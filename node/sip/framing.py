@@ -2,7 +2,11 @@
 
 from __future__ import annotations
 
+import re
 from enum import Enum
+
+from node.sip.errors import Malformed, TooLarge
+from node.sip.message import parse
 
 
 class Ping(Enum):
@@ -13,11 +17,105 @@ class Ping(Enum):
     PONG = b"\r\n"
 
 
-class StreamFramer:
-    """Cuts a stream into messages by Content-Length."""
+_BLANK = re.compile(rb"\r?\n\r?\n")
+_LENGTH = re.compile(rb"(?:^|\n)(?:content-length|l)[ \t]*:[ \t]*(?:\r?\n[ \t]+)*([^\r\n]*)", re.IGNORECASE)
 
-    def __init__(self, maximum: int = 65536) -> None: ...
+
+class StreamFramer:
+    """Cuts a stream into messages by Content-Length. Each byte is looked at once, however small the pieces are."""
+
+    def __init__(self, maximum: int = 65535) -> None:
+        self._maximum = maximum
+        self._buffer = bytearray()
+        self._searched = 0
+        self._missing = 0
+        "Bytes the buffer must hold before it is worth looking again: the length of a message whose head is here."
+        self._broken: Malformed | None = None
 
     def feed(self, data: bytes) -> list[bytes | Ping]:
-        """The whole messages and pings that are complete now. Raises Malformed if the stream cannot be cut: close it."""
-        raise NotImplementedError
+        """The whole messages and pings that are complete now.
+
+        Raises Malformed if the stream cannot be cut any further: answer its `request` if it has one, and close. What was
+        complete before the trouble is handed out first; the error then comes with the next call, be it with b"".
+        """
+        self._buffer += data
+        found: list[bytes | Ping] = []
+        while self._broken is None and self._buffer and len(self._buffer) >= self._missing:
+            item = self._next()
+            if item is None:
+                break
+            found.append(item)
+        if self._broken is not None and not found:
+            raise self._broken
+        return found
+
+    @property
+    def broken(self) -> bool:
+        """Can nothing more come out of this stream?"""
+        return self._broken is not None
+
+    def _next(self) -> bytes | Ping | None:
+        if self._buffer[0] in b"\r\n":
+            return self._blank()
+        match = _BLANK.search(self._buffer, max(0, self._searched - 3))
+        if match is None:
+            self._searched = len(self._buffer)
+            if self._searched > self._maximum:
+                self._broken = TooLarge("message", self._searched, self._maximum)
+            return None
+        end = match.end()
+        size = self._length(end)
+        if size is None:
+            return None
+        if len(self._buffer) < end + size:
+            self._missing = end + size
+            self._searched = match.start()
+            return None
+        return self._take(end + size)
+
+    def _blank(self) -> Ping | None:
+        """CRLF between messages: two are a ping, one is a pong (or the rest of a sloppy end)."""
+        if self._buffer.startswith(b"\r\n\r\n"):
+            del self._buffer[:4]
+            return Ping.PING
+        if self._buffer in (b"\r", b"\r\n\r"):
+            return None
+        if self._buffer.startswith(b"\r\n"):
+            del self._buffer[:2]
+            return Ping.PONG
+        del self._buffer[:1]
+        return self._next() if self._buffer else None
+
+    def _length(self, end: int) -> int | None:
+        """Content-Length of the head that ends there. One without is taken to have no body."""
+        lengths = {value.strip() for value in _LENGTH.findall(self._buffer, 0, end)}
+        if not lengths:
+            return 0
+        text = lengths.pop()
+        if lengths or not text.isdigit() or len(text) > 10:
+            self._broken = self._refuse(bytes(self._buffer[:end]), text)
+            return None
+        size = int(text)
+        if end + size > self._maximum:
+            self._broken = self._refuse(bytes(self._buffer[:end]), text)
+            self._broken = _with_request(TooLarge("message", end + size, self._maximum), self._broken)
+            return None
+        return size
+
+    def _refuse(self, head: bytes, text: bytes) -> Malformed:
+        try:
+            parse(head)
+        except Malformed as error:
+            return error
+        return Malformed("Content-Length", text.decode("ascii", "replace"))
+
+    def _take(self, size: int) -> bytes:
+        message = bytes(self._buffer[:size])
+        del self._buffer[:size]
+        self._searched = self._missing = 0
+        return message
+
+
+def _with_request(error: Malformed, source: Malformed) -> Malformed:
+    error.request = source.request
+    return error

@@ -1,90 +1,430 @@
-"""Messages: read lazily, kept as received."""
+"""Messages: read lazily, kept as received.
+
+The header block is split once into an index (name to text); a field is parsed when it is first asked for, and kept.
+That is five times faster than reading everything, and what nobody asks for cannot fail. Text is `utf-8` with
+`surrogateescape`, which loses no byte.
+"""
 
 from __future__ import annotations
 
 from collections.abc import Iterator
+from dataclasses import dataclass
 
-from node.sip.fields import CSeq, NameAddr, Via
+from node.sip.errors import (
+    BadExtension,
+    Malformed,
+    SipError,
+    TooLarge,
+    TooManyHops,
+    UnsupportedScheme,
+    UnsupportedVersion,
+)
+from node.sip.fields import CSeq, NameAddr, Via, split_list
+from node.sip.grammar import BLANK_LINE, FOLD, LINE_END, METHOD, REQUEST_LINE, STATUS_LINE, TAG
+from node.sip.names import KEYS, LISTS, SINGLE, key_of
 from node.sip.uri import Uri
+
+Index = dict[str, str]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Limits:
+    """How much of a message we read before we refuse it."""
+
+    message: int = 65535
+    "Bytes of a whole message."
+    fields: int = 256
+    "Header fields."
+    line: int = 8192
+    "Characters of one header field, folding undone."
 
 
 class Message:
-    """A request or a response. Fields are read at first use; reading one may raise Malformed."""
+    """A request or a response. Reading a field may raise Malformed, at its first use."""
 
-    body: bytes
+    __slots__ = ("_bytes", "_cseq", "_from", "_head", "_index", "_more", "_stamped", "_to", "_via", "body")
+
+    def __init__(self, head: str, body: bytes, received: bytes | None = None) -> None:
+        self.body = body
+        self._head = head
+        "Start line and header fields, unfolded, each line but the last one ended by CRLF."
+        self._bytes = received
+        self._index: Index | None = None
+        self._more: dict[str, list[str]] | None = None
+        self._stamped: str | None = None
+        self._via: Via | None = None
+        self._from: NameAddr | None = None
+        self._to: NameAddr | None = None
+        self._cseq: CSeq | None = None
+
+    # ---- any field -------------------------------------------------------------------------------------------------
 
     def header(self, name: str) -> str | None:
         """First value of a header field, stripped; compact forms and case do not matter. None if it is not there."""
-        raise NotImplementedError
+        value = (self._index or self._read()).get(KEYS.get(name) or key_of(name))
+        return value.strip() if value is not None else None
 
     def headers(self, name: str) -> list[str]:
         """All values in order, list fields split at their commas."""
-        raise NotImplementedError
+        key = KEYS.get(name) or key_of(name)
+        first = (self._index or self._read()).get(key)
+        if first is None:
+            return []
+        values = [first, *self._more.get(key, ())] if self._more else [first]
+        if key not in LISTS:
+            return [value.strip() for value in values]
+        return [item for value in values for item in split_list(value)]
 
     def items(self) -> Iterator[tuple[str, str]]:
         """All header fields in order, names as received, folding undone, lists not split."""
-        raise NotImplementedError
+        for line in self._head.split("\r\n")[1:]:
+            name, _, value = line.partition(":")
+            yield name.strip(), value.strip()
+
+    @property
+    def text(self) -> str:
+        """The start line and the header fields as text, folding undone, without the empty line."""
+        return self._head
 
     def encode(self) -> bytes:
         """The bytes: as received, or as composed."""
-        raise NotImplementedError
+        if self._bytes is None:
+            self._bytes = f"{self._head}\r\n\r\n".encode("utf-8", "surrogateescape") + self.body
+        return self._bytes
+
+    def __str__(self) -> str:
+        return f"{self._head}\r\n\r\n{self.body.decode('utf-8', 'replace')}"
+
+    # ---- the fields everybody needs --------------------------------------------------------------------------------
 
     @property
     def via(self) -> Via:
         """The topmost Via."""
-        raise NotImplementedError
+        if self._via is None:
+            text = self._required("via")
+            self._via = Via.parse(text if "," not in text else (split_list(text) or [""])[0])
+        return self._via
+
     @property
-    def from_(self) -> NameAddr: raise NotImplementedError
+    def from_(self) -> NameAddr:
+        if self._from is None:
+            self._from = NameAddr.parse(self._required("from"))
+        return self._from
+
     @property
-    def to(self) -> NameAddr: raise NotImplementedError
+    def to(self) -> NameAddr:
+        if self._to is None:
+            self._to = NameAddr.parse(self._required("to"))
+        return self._to
+
     @property
-    def from_tag(self) -> str: raise NotImplementedError
+    def from_tag(self) -> str:
+        """`` if there is none (RFC 2543)."""
+        return self._from.tag if self._from is not None else _tag(self._required("from"))
+
     @property
-    def to_tag(self) -> str: raise NotImplementedError
+    def to_tag(self) -> str:
+        """`` if there is none: the request is outside of a dialog."""
+        return self._to.tag if self._to is not None else _tag(self._required("to"))
+
     @property
-    def call_id(self) -> str: raise NotImplementedError
+    def call_id(self) -> str:
+        return self._required("call-id").strip()
+
     @property
-    def cseq(self) -> CSeq: raise NotImplementedError
+    def cseq(self) -> CSeq:
+        if self._cseq is None:
+            self._cseq = CSeq.parse(self._required("cseq"))
+        return self._cseq
+
     @property
     def contacts(self) -> list[NameAddr]:
         """Empty also for `Contact: *`, see `wildcard`."""
-        raise NotImplementedError
+        return [NameAddr.parse(item) for item in self.headers("contact") if item != "*"]
+
     @property
     def wildcard(self) -> bool:
-        """Is it `Contact: *`?"""
-        raise NotImplementedError
+        """Is it `Contact: *` (RFC 3261 10.2.2)?"""
+        return self.header("contact") == "*"
+
     @property
-    def max_forwards(self) -> int | None: raise NotImplementedError
+    def max_forwards(self) -> int | None:
+        return self._number("max-forwards", 255)
+
     @property
-    def expires(self) -> int | None: raise NotImplementedError
+    def expires(self) -> int | None:
+        """The Expires field. Beyond 32 bits it means the maximum (RFC 3261 20.19)."""
+        return self._number("expires", None)
+
     @property
     def content_type(self) -> str:
-        """Type and subtype in lower case, without parameters; `` without a body type."""
-        raise NotImplementedError
+        """Type and subtype in lower case, without parameters; `` if there is none."""
+        text = (self._index or self._read()).get("content-type")
+        return text.partition(";")[0].strip().lower() if text else ""
+
     @property
-    def user_agent(self) -> str: raise NotImplementedError
+    def user_agent(self) -> str:
+        """`` if there is none."""
+        return self.header("user-agent") or ""
+
+    # ---- inside ----------------------------------------------------------------------------------------------------
+
+    def _required(self, key: str) -> str:
+        value = (self._index or self._read()).get(key)
+        if value is None:
+            raise Malformed(SINGLE.get(key, "Via"), "missing")
+        return value
+
+    def _number(self, key: str, maximum: int | None) -> int | None:
+        text = (self._index or self._read()).get(key)
+        if text is None:
+            return None
+        text = text.strip()
+        if not (text.isascii() and text.isdigit()):
+            raise Malformed(key.title(), text)
+        number = int(text[:12])
+        if maximum is not None and number > maximum:
+            raise Malformed(key.title(), text)
+        return min(number, 2**32 - 1)
+
+    def _read(self) -> Index:
+        """Read the index (again). Lines that are no header field are passed over: `parse` refused them on arrival."""
+        lines = self._head.split("\r\n")
+        self._index, self._more, _ = _index(lines)
+        if self._stamped is not None:
+            self._index["via"] = self._stamped
+        return self._index
+
+    def compact(self) -> None:
+        """Let go of what can be read again from the text. For what is kept only in case somebody asks."""
+        self._index = self._more = self._bytes = None
+        self._via = self._from = self._to = self._cseq = None
 
 
 class Request(Message):
-    method: str
-    uri: str
+    """A request."""
+
+    __slots__ = ("method", "uri")
+
+    def __init__(self, method: str, uri: str, head: str, body: bytes = b"", received: bytes | None = None) -> None:
+        super().__init__(head, body, received)
+        self.method = method
+        self.uri = uri
 
     @property
     def target(self) -> Uri:
         """The Request-URI, parsed."""
-        raise NotImplementedError
+        return Uri.parse(self.uri)
+
+    def stamp(self, host: str, port: int) -> None:
+        """Note in the top Via where the request really came from (RFC 3261 18.2.1, RFC 3581 4). `encode` stays as received."""
+        via = self.via
+        wants_port = via.param("rport") is not None
+        sent_by = via.host[1:-1] if via.host[:1] == "[" else via.host
+        if not wants_port and sent_by == host and via.param("received") is None:
+            return
+        assert self._index is not None, "via was read from it"
+        rest = split_list(self._index["via"])[1:] if "," in self._index["via"] else []
+        params = tuple(item for item in via.params if item[0].lower() not in ("received", "rport"))
+        if wants_port:
+            params += (("rport", str(port)),)
+        self._via = Via(via.transport, via.host, via.port, (*params, ("received", host)))
+        self._stamped = self._index["via"] = ", ".join([str(self._via), *rest])
+
+    def vias(self) -> str:
+        """The Via fields as lines for a response, the top one stamped."""
+        lines = f"Via: {(self._index or self._read()).get('via', '').strip()}\r\n"
+        for value in self._more.get("via", ()) if self._more else ():
+            lines += f"Via: {value.strip()}\r\n"
+        return lines
 
 
 class Response(Message):
-    status: int
-    reason: str
+    """A response."""
+
+    __slots__ = ("reason", "status")
+
+    def __init__(self, status: int, reason: str, head: str, body: bytes = b"", received: bytes | None = None) -> None:
+        super().__init__(head, body, received)
+        self.status = status
+        self.reason = reason
 
 
-def parse(data: bytes) -> Request | Response:
-    """Read one message (a datagram, or one that a framer cut out). Raises Malformed, with `.request` where a refusal is possible."""
-    raise NotImplementedError
+# ---- reading -------------------------------------------------------------------------------------------------------
 
 
-def check(request: Request) -> None:
-    """Raise the SipError for what RFC 3261 8.1.1 / 8.2 / 16.3 demands: mandatory fields, CSeq method, version, Max-Forwards."""
-    raise NotImplementedError
+def parse(data: bytes, limits: Limits = Limits()) -> Request | Response:
+    """Read one message: a datagram, or what a framer cut out.
+
+    Raises Malformed; its `request` is set if a refusal can be sent. Bytes behind the Content-Length are dropped.
+    """
+    if len(data) > limits.message:
+        raise TooLarge("message", len(data), limits.message)
+    end = data.find(b"\r\n\r\n")
+    error: Malformed | None = None
+    if end >= 0:
+        head = data[:end].decode("utf-8", "surrogateescape")
+        body = data[end + 4 :]
+    else:
+        head, body, error = _untidy(data)
+    lines = head.split("\r\n")
+    if head.count("\n") != len(lines) - 1 or head.count("\r") != len(lines) - 1 or "\r\n " in head or "\r\n\t" in head:
+        head = FOLD.sub(" ", LINE_END.sub("\r\n", head))
+        lines = head.split("\r\n")
+    if not lines[0]:
+        head = head.lstrip("\r\n")
+        lines = head.split("\r\n")
+    index, more, bad = _index(lines)
+    message: Request | Response | None = None
+    try:
+        message = _start(lines[0], head, body, data)
+        if error is not None:
+            raise error
+        if bad is not None:
+            raise Malformed("header field", bad)
+        _check_limits(lines, limits)
+        length = index.get("content-length")
+        if length is not None:
+            _fit(message, length)
+    except Malformed as refusal:
+        refusal.request = _salvage(message, lines[0], head, index, more)
+        raise
+    message._index = index
+    message._more = more
+    return message
+
+
+def _untidy(data: bytes) -> tuple[str, bytes, Malformed | None]:
+    """Without a CRLF CRLF: lines ended by LF or CR alone are taken, as other stacks take them."""
+    match = BLANK_LINE.search(data)
+    if match is None:
+        error = Malformed("message", "no empty line after the header fields")
+        return data.decode("utf-8", "surrogateescape").rstrip("\r\n"), b"", error
+    return data[: match.start()].decode("utf-8", "surrogateescape"), data[match.end() :], None
+
+
+def _index(lines: list[str]) -> tuple[Index, dict[str, list[str]] | None, str | None]:
+    """Name to first value, name to further values, and a line that is no header field."""
+    index: Index = {}
+    more: dict[str, list[str]] | None = None
+    bad: str | None = None
+    known = KEYS.get
+    fields = iter(lines)
+    next(fields)
+    for line in fields:
+        name, colon, value = line.partition(":")
+        key = known(name) or key_of(name)
+        if not colon or not key:
+            bad = line
+        elif key not in index:
+            index[key] = value
+        else:
+            if more is None:
+                more = {}
+            more.setdefault(key, []).append(value)
+    return index, more, bad
+
+
+def _start(line: str, head: str, body: bytes, received: bytes) -> Request | Response:
+    if line.startswith("SIP/2.0 "):
+        status = line[8:11]
+        if status.isascii() and status.isdigit() and line[11:12] in ("", " ") and "100" <= status <= "699":
+            return Response(int(status), line[12:], head, body, received)
+    else:
+        method, _, rest = line.partition(" ")
+        uri, _, version = rest.rpartition(" ")
+        if version == "SIP/2.0" and uri and " " not in uri and METHOD.fullmatch(method):
+            return Request(method, uri, head, body, received)
+    return _odd_start(line, head, body, received)
+
+
+def _odd_start(line: str, head: str, body: bytes, received: bytes) -> Request | Response:
+    """More than one space, another version, or not SIP at all."""
+    request = REQUEST_LINE.fullmatch(line)
+    if request is not None:
+        if request["version"] != "2.0":
+            raise UnsupportedVersion(request["version"])
+        return Request(request["method"], request["uri"], head, body, received)
+    answer = STATUS_LINE.fullmatch(line)
+    if answer is not None and answer["version"] == "2.0":
+        return Response(int(answer["status"]), answer["reason"] or "", head, body, received)
+    raise Malformed("status line" if line[:4].upper() == "SIP/" else "request line", line)
+
+
+def _check_limits(lines: list[str], limits: Limits) -> None:
+    if len(lines) > limits.fields:
+        raise TooLarge("number of header fields", len(lines), limits.fields)
+    longest = max(map(len, lines))
+    if longest > limits.line:
+        raise TooLarge("header field", longest, limits.line)
+
+
+def _fit(message: Message, length: str) -> None:
+    """Cut the body to Content-Length (RFC 3261 18.3)."""
+    text = length.strip()
+    if not (text.isascii() and text.isdigit()) or len(text) > 10:
+        raise Malformed("Content-Length", text)
+    size = int(text)
+    if size > len(message.body):
+        raise Malformed("Content-Length", f"{size}, but the body has {len(message.body)}")
+    if size < len(message.body):
+        message.body = message.body[:size]
+
+
+def _salvage(
+    message: Request | Response | None, line: str, head: str, index: Index, more: dict[str, list[str]] | None
+) -> Request | None:
+    """What a refusal can be composed from, if From, To, Call-ID, CSeq and Via can be told. Never for ACK (RFC 3261 17)."""
+    if isinstance(message, Response) or line[:4].upper() == "SIP/" or not index.keys() >= _ANSWERABLE:
+        return None
+    method = line.partition(" ")[0]
+    request = message or Request(method, line.partition(" ")[2].rpartition(" ")[0], head)
+    request._index = index
+    request._more = more
+    try:
+        acknowledgement = request.cseq.method == "ACK"
+        _ = request.via
+    except SipError:
+        return None
+    return None if acknowledgement or method == "ACK" else request
+
+
+_ANSWERABLE = frozenset({"via", "from", "to", "call-id", "cseq"})
+
+
+def _tag(text: str) -> str:
+    """The tag of a From or To, without parsing the whole."""
+    after = text.rfind(">") + 1
+    if text.find('"', after) >= 0:
+        return NameAddr.parse(text).tag
+    match = TAG.search(text, after)
+    return match[1] if match else ""
+
+
+# ---- judging -------------------------------------------------------------------------------------------------------
+
+
+def check(request: Request, extensions: frozenset[str] | None = None) -> None:
+    """Raise the SipError for what RFC 3261 8.1.1, 8.2 and 16.3 demand of a request.
+
+    `extensions`: the option tags that may stand in Require; None leaves Require to the user.
+    """
+    _ = request.via, request.from_tag, request.call_id
+    cseq = request.cseq
+    if cseq.method != request.method:
+        raise Malformed("CSeq", f"{cseq.method} in {request.method}")
+    if request._more is not None:
+        for key, name in SINGLE.items():
+            if key in request._more:
+                raise Malformed(name, "more than one")
+    if request.to_tag:
+        return
+    _ = request.to, request.from_
+    if request.target.scheme not in ("sip", "sips", "tel"):
+        raise UnsupportedScheme(request.uri)
+    if request.max_forwards == 0 and request.method not in ("REGISTER", "OPTIONS", "ACK", "CANCEL"):
+        raise TooManyHops("Max-Forwards is 0")
+    if extensions is not None and request.method not in ("ACK", "CANCEL"):
+        unknown = [tag for tag in request.headers("require") if tag.lower() not in extensions]
+        if unknown:
+            raise BadExtension(unknown)
