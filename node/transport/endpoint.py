@@ -1,15 +1,45 @@
-"""The endpoint of a worker: drives the transaction layer on its sockets."""
+"""The endpoint of a worker: drives the transaction layer on its sockets.
+
+A worker reads the UDP socket of its own slot and accepts on the listening sockets of its profile; it sends by the socket
+of any profile. What is not its own goes to the owner over the bus. All in plain callbacks: what one wake-up brings is
+taken in a batch, and the layer is settled once after it.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+import asyncio
+import errno
+import logging
+import math
+import os
+import socket
+import time
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
 from typing import Protocol
 
-from node.sip.errors import SipError
-from node.sip.flow import Flow
-from node.sip.layer import ClientTransaction, ServerTransaction, TransactionLayer
-from node.sip.message import Request, Response
+from node.config.profile import ProfileSettings, bracketed
+from node.link import SocketName
+from node.sip import compose
+from node.sip.errors import Malformed, SipError, Unresolvable
+from node.sip.flow import Address, Flow, endpoint_text
+from node.sip.layer import ClientTransaction, ServerTransaction, TransactionLayer, TransactionUser
+from node.sip.message import Request, Response, parse
+from node.sip.timers import Timers
+from node.sip.token import token as token_of
 from node.sip.uri import Uri
+from node.transport.handoff import Arrived, Bus, Through
+from node.transport.ownership import owner_of
+from node.transport.resolver import Resolver, Target
+from node.transport.suspects import Suspects
+from node.transport.tcp import Streams
+from node.transport.trace import traced
+from node.transport.udp import PASSING, Datagrams
+
+log = logging.getLogger(__name__)
+trace_log = logging.getLogger("node.siptrace")
+
+Message = Request | Response
 
 
 class Alarm(Protocol):
@@ -19,50 +49,376 @@ class Alarm(Protocol):
 
 
 class Endpoint:
-    """Owns the sockets, the resolver and the TransactionLayer of one worker."""
+    """Owns the sockets, the bus and the TransactionLayer of one worker."""
 
-    layer: TransactionLayer
+    def __init__(
+        self,
+        settings: Mapping[str, ProfileSettings],
+        user: TransactionUser,
+        *,
+        profile: str,
+        token: str,
+        bus_folder: Path,
+        loop: asyncio.AbstractEventLoop,
+        resolver: Resolver | None = None,
+    ) -> None:
+        self.profile = profile
+        "The profile whose messages this worker receives."
+        self.token = token
+        self.received = 0
+        self.sent = 0
+        self.flooded = 0
+        "Requests dropped because there were more than `max-recv-requests-per-second`."
+        self.until = math.inf
+        "Moment of the monotonic clock until which this worker may act; after it nothing is heard any more."
+        self.suspects = Suspects()
+        self.hold: Callable[[Message, Flow], bool] | None = None
+        "While records are being claimed: keeps what may belong to them, and says so."
+        self.adopt: Callable[[Message, Flow], None] | None = None
+        "Who takes a message of a slot that nobody here has, and calls `take` when it knows better."
+        self.on_notice: Callable[[str, bytes, str], None] | None = None
+        self.on_connection_closed: Callable[[Flow], None] | None = None
+        self._settings = settings
+        self._loop = loop
+        self._resolver = resolver or Resolver(loop)
+        own = settings[profile]
+        self._limit = own.max_recv_requests_per_second
+        self._window = (0.0, 0)
+        self.layer = TransactionLayer(
+            user,
+            slot_token=token,
+            sent_by=self._sent_by,
+            timers=Timers(own.timer_t1 / 1000, own.timer_t2 / 1000, own.timer_t4 / 1000),
+        )
+        self.bus = Bus(bus_folder, token, loop, self)
+        self.streams = Streams(token, loop, self)
+        self._receiving: list[Datagrams] = []
+        self._sending: dict[tuple[str, Address], Datagrams] = {}
+        self._by_profile: dict[str, Datagrams] = {}
+        self._local: dict[str, Address] = {}
+        self._named: dict[str, str] = {}
+        self._traced = {name for name, each in settings.items() if each.sip_trace}
+        self._alarm: asyncio.TimerHandle | None = None
+        self._alarm_at = 0.0
+        self._batch = False
+        self._settling = False
+
+    # ---- what the transaction user asks for ------------------------------------------------------------------------
 
     def request(self, request: Request, flow: Flow) -> ClientTransaction:
         """Send a request in a transaction of its own; the layer adds our Via."""
-        raise NotImplementedError
+        transaction = self.layer.request(request, flow, self._loop.time())
+        self._settle()
+        return transaction
 
     def respond(self, transaction: ServerTransaction, response: Response) -> None:
         """Answer."""
-        raise NotImplementedError
+        self.layer.respond(transaction, response, self._loop.time())
+        self._settle()
 
     def cancel(self, transaction: ClientTransaction, headers: Sequence[tuple[str, str]] = ()) -> None:
         """CANCEL an INVITE of ours (RFC 3261 9.1), once it has had a provisional response."""
-        raise NotImplementedError
+        self.layer.cancel(transaction, self._loop.time(), headers)
+        self._settle()
 
     def revive_server(self, request: Request, flow: Flow, last_response: bytes) -> ServerTransaction:
         """An INVITE transaction taken over: retransmissions are answered with `last_response` (b"" for none)."""
-        raise NotImplementedError
+        transaction = self.layer.revive_server(request, flow, last_response, self._loop.time())
+        self._settle()
+        return transaction
 
     def revive_client(self, request: Request, flow: Flow, *, proceeding: bool) -> ClientTransaction:
         """An INVITE of the former owner: `request` with the Via it was sent with."""
-        raise NotImplementedError
+        transaction = self.layer.revive_client(request, flow, self._loop.time(), proceeding=proceeding)
+        self._settle()
+        return transaction
 
     def send(self, data: bytes, flow: Flow) -> None:
         """Send outside any transaction: the ACK for a 2xx, the 2xx again."""
-        raise NotImplementedError
+        self._transmit(data, flow)
 
     def now(self) -> float:
         """The loop's time, which the transaction layer goes by."""
-        raise NotImplementedError
+        return self._loop.time()
 
     def later(self, delay: float, callback: Callable[[], None]) -> Alarm:
         """Call back once after `delay` seconds of loop time."""
-        raise NotImplementedError
+        return self._loop.call_later(delay, callback)
 
     def locate(self, uri: Uri, profile: str, then: Callable[[list[Flow] | SipError], None]) -> None:
         """Where a request to `uri` goes (RFC 3263), best first. Called back at once for a numeric host."""
-        raise NotImplementedError
+        settings = self._settings.get(profile)
+        local = self.local(profile)
+        if settings is None:
+            then(Unresolvable(f"no profile {profile}"))
+            return
+
+        def found(targets: list[Target] | SipError) -> None:
+            if isinstance(targets, SipError):
+                then(targets)
+                return
+            flows = [
+                self._flow(profile, local, each) for each in targets if each.transport.lower() in settings.transports
+            ]
+            then(flows or Unresolvable(f"profile {profile} has no transport for {uri}"))
+
+        naptr, srv = not settings.disable_naptr, not settings.disable_srv
+        self._resolver.locate(uri, found, naptr=naptr, srv=srv, ipv6=":" in local[0])
 
     def contact(self, profile: str, transport: str, user: str = "mod_sofia") -> str:
         """Our Contact on a profile: `<sip:mod_sofia@192.0.2.1:5060;transport=tcp>`."""
-        raise NotImplementedError
+        host, port = self.address(profile)
+        suffix = "" if transport.upper() == "UDP" else f";transport={transport.lower()}"
+        return f"<sip:{user}@{bracketed(host)}:{port}{suffix}>"
 
-    def address(self, profile: str) -> tuple[str, int]:
+    def address(self, profile: str) -> Address:
         """The address and port a profile names itself by: ext-sip-ip or sip-ip, and its port."""
-        raise NotImplementedError
+        settings = self._settings[profile]
+        bound = self._local.get(profile)
+        return settings.public_ip, settings.ext_sip_port or (bound[1] if bound else settings.sip_port)
+
+    def local(self, profile: str) -> Address:
+        """The address and port a profile's socket is bound to."""
+        bound = self._local.get(profile)
+        if bound is not None:
+            return bound
+        settings = self._settings.get(profile)
+        return (settings.sip_ip, settings.sip_port) if settings is not None else ("", 0)
+
+    # ---- life ------------------------------------------------------------------------------------------------------
+
+    def open(self, sockets: Sequence[tuple[SocketName, int]]) -> None:
+        """Adopt kept sockets and read at once. The descriptors are ours from now on."""
+        for name, descriptor in sockets:
+            if name.kind == "udp":
+                self._open_udp(name, socket.socket(fileno=descriptor))
+            elif name.kind == "tcp":
+                if name.profile == self.profile:
+                    self.streams.listen(socket.socket(fileno=descriptor), name.profile)
+                else:
+                    os.close(descriptor)
+            else:
+                log.warning("profile %s: nothing here serves a %s socket", name.profile, name.kind)
+                os.close(descriptor)
+        for datagrams in self._receiving:
+            self._loop.add_reader(datagrams.sock.fileno(), self._drain, datagrams)
+
+    def deafen(self) -> None:
+        """Stop reading. What is being sent still goes out."""
+        for datagrams in self._receiving:
+            self._loop.remove_reader(datagrams.sock.fileno())
+        self.streams.deafen()
+
+    def close(self) -> None:
+        self.deafen()
+        if self._alarm is not None:
+            self._alarm.cancel()
+            self._alarm = None
+        self.streams.close()
+        self.bus.close()
+        self._resolver.close()
+        for datagrams in (*self._receiving, *self._sending.values()):
+            datagrams.close()
+
+    def trace(self, profile: str, *, on: bool) -> None:
+        """Log each message of a profile, or stop it."""
+        (self._traced.add if on else self._traced.discard)(profile)
+
+    @property
+    def unsent(self) -> int:
+        """Datagrams the kernel did not take."""
+        return sum(each.failures for each in {*self._receiving, *self._sending.values()})
+
+    def _open_udp(self, name: SocketName, sock: socket.socket) -> None:
+        datagrams = Datagrams(sock, name.profile, arrived=self.on_message)
+        if name.profile == self.profile and owns(name.slot, self.token):
+            self._receiving.append(datagrams)
+            self._by_profile[name.profile] = datagrams
+            self._sending[name.profile, datagrams.local] = datagrams
+            self._local[name.profile] = datagrams.local
+        else:
+            self._sending.setdefault((name.profile, datagrams.local), datagrams)
+            self._by_profile.setdefault(name.profile, datagrams)
+            self._local.setdefault(name.profile, datagrams.local)
+
+    # ---- what the network and the clock bring ----------------------------------------------------------------------
+
+    def on_message(self, data: bytes, flow: Flow) -> None:
+        """One datagram, or one message cut out of a stream."""
+        if time.monotonic() >= self.until:
+            return  # our time is over, and whoever stopped us for a while let us wake up only now
+        self.received += 1
+        if self._traced and flow.profile in self._traced and len(data) > 4:
+            trace_log.info("%s", traced("recv", data, flow, time.time()))
+        if data[:8] != b"SIP/2.0 ":
+            if len(data) <= 4:
+                return  # a keepalive (RFC 5626 3.5.1, or what NAT boxes are fed with)
+            if self._limit and self._too_many():
+                return
+        message = None
+        try:
+            message = parse(data)
+            owner = owner_of(message)
+            if owner is not None and owner != self.token:
+                self._hand_on(owner, message, data, flow)
+                return
+            self.take(message, flow)
+        except SipError as error:
+            self._refuse(error, data, flow, message)
+        except Exception:
+            log.exception("a message from %s broke", endpoint_text(flow.remote))
+
+    def take(self, message: Message, flow: Flow) -> None:
+        """A message for this worker, whatever its tags say."""
+        if self.hold is not None and self.hold(message, flow):
+            return
+        self.layer.receive(message, flow, self._loop.time())
+        if not self._batch:
+            self._settle()
+
+    def on_broken(self, data: bytes, flow: Flow, error: SipError) -> None:
+        self.suspects.note(flow.remote[0], error, self._loop.time())
+
+    def on_drained(self) -> None:
+        self._settle()
+
+    def on_lost(self, flow: Flow) -> None:
+        self.layer.transport_failed(flow, self._loop.time())
+        self._settle()
+
+    def on_closed(self, flow: Flow) -> None:
+        if self.on_connection_closed is not None:
+            self.on_connection_closed(flow)
+
+    def on_arrived(self, data: bytes, flow: Flow) -> None:
+        """Handed on by another worker, which has judged that it is ours."""
+        try:
+            self.take(parse(data), flow)
+        except SipError as error:
+            self.suspects.note(flow.remote[0], error, self._loop.time())
+
+    def on_through(self, data: bytes, flow: Flow) -> None:
+        self.streams.send(data, flow)
+
+    def on_bus_notice(self, topic: str, body: bytes, sender: str) -> None:
+        if self.on_notice is not None:
+            self.on_notice(topic, body, sender)
+
+    def on_bus_drained(self) -> None:
+        self._settle()
+
+    def _drain(self, datagrams: Datagrams) -> None:
+        self._batch = True
+        try:
+            datagrams.drain()
+        finally:
+            self._batch = False
+            self._settle()
+
+    def _on_alarm(self) -> None:
+        self._alarm = None
+        try:
+            self.layer.wake(self._loop.time())
+        except Exception:
+            log.exception("an alarm broke")
+        self._settle()
+
+    def _settle(self) -> None:
+        """After every touch of the layer: send what it wants sent, set the alarm it wants set."""
+        if self._batch or self._settling:
+            return
+        self._settling = True
+        try:
+            for data, flow in self.layer.outgoing():
+                self._transmit(data, flow)
+        finally:
+            self._settling = False
+        at = self.layer.next_wake()
+        if at is None or (self._alarm is not None and self._alarm_at <= at):
+            return  # an alarm that rings early only looks and sets the next one
+        if self._alarm is not None:
+            self._alarm.cancel()
+        self._alarm_at = at
+        self._alarm = self._loop.call_at(at, self._on_alarm)
+
+    # ---- sending ---------------------------------------------------------------------------------------------------
+
+    def _transmit(self, data: bytes, flow: Flow) -> None:
+        self.sent += 1
+        if self._traced and flow.profile in self._traced:
+            trace_log.info("%s", traced("send", data, flow, time.time()))
+        if flow.transport != "UDP":
+            self._send_by_stream(data, flow)
+            return
+        datagrams = self._sending.get((flow.profile, flow.local)) or self._by_profile.get(flow.profile)
+        if datagrams is None:
+            log.warning("profile %s has no UDP socket to send by", flow.profile)
+            self._loop.call_soon(self.on_lost, flow)
+            return
+        failure = datagrams.send(data, flow.remote)
+        if failure and failure not in PASSING:
+            log.info("cannot send to %s: %s", endpoint_text(flow.remote), errno.errorcode.get(failure, failure))
+            # Not at once: the layer is in the middle of something.
+            self._loop.call_soon(self.on_lost, flow)
+
+    def _send_by_stream(self, data: bytes, flow: Flow) -> None:
+        """By our connection, by another worker's, or by a new one (RFC 3261 18.1.1, 18.2.2)."""
+        holder, _, _ = flow.connection.partition("/")
+        if holder and holder != self.token and self.bus.alive(holder):
+            self.bus.send(holder, Through(data, flow), lambda: self.streams.send(data, flow))
+            return
+        self.streams.send(data, flow)
+
+    def _flow(self, profile: str, local: Address, target: Target) -> Flow:
+        connection = ""
+        if target.transport != "UDP":
+            connection = self.streams.connection_to(profile, target.transport, target.address)
+        return Flow(profile, target.transport, local, target.address, connection)
+
+    def _sent_by(self, flow: Flow) -> str:
+        named = self._named.get(flow.profile)
+        if named is None:
+            named = endpoint_text(self.address(flow.profile))
+            self._named[flow.profile] = named
+        return named
+
+    # ---- what is not ours, and what nobody can read ----------------------------------------------------------------
+
+    def _hand_on(self, owner: str, message: Message, data: bytes, flow: Flow) -> None:
+        def nobody() -> None:
+            if self.adopt is not None:
+                self.adopt(message, flow)
+            else:
+                self.take(message, flow)
+
+        self.bus.send(owner, Arrived(data, flow), nobody)
+
+    def _refuse(self, error: SipError, data: bytes, flow: Flow, message: Message | None) -> None:
+        """Answer what can be answered, without a transaction (RFC 3261 8.2.7); never an ACK, never a response."""
+        self.suspects.note(flow.remote[0], error, self._loop.time())
+        request = message if message is not None else getattr(error, "request", None)
+        if not isinstance(request, Request) or request.method == "ACK":
+            return
+        try:
+            answer = compose.response(request, error.status, error.reason or None, headers=error.headers)
+            self._transmit(answer.encode(), flow)
+        except Malformed:
+            return  # not even that much of it can be read
+
+    def _too_many(self) -> bool:
+        """Count a request; is it over the limit of this second?"""
+        now = self._loop.time()
+        since, count = self._window
+        if now - since >= 1.0:
+            self._window = now, 1
+            return False
+        self._window = since, count + 1
+        if count < self._limit:
+            return False
+        self.flooded += 1
+        return True
+
+
+def owns(slot: str, token: str) -> bool:
+    """Is this the slot of the token? A socket without a slot belongs to each worker of its profile."""
+    return not slot or token_of(slot) == token

@@ -63,7 +63,7 @@ class Recipient(Protocol):
 
     def on_arrived(self, data: bytes, flow: Flow) -> None: ...
     def on_through(self, data: bytes, flow: Flow) -> None: ...
-    def on_notice(self, topic: str, body: bytes, sender: str) -> None: ...
+    def on_bus_notice(self, topic: str, body: bytes, sender: str) -> None: ...
     def on_bus_drained(self) -> None:
         """After a batch of any of these."""
 
@@ -170,7 +170,7 @@ class Bus:
                 elif type(mail) is Through:
                     recipient.on_through(mail.data, Flow(*mail.flow))
                 elif type(mail) is Notice:
-                    recipient.on_notice(mail.topic, mail.body, mail.sender)
+                    recipient.on_bus_notice(mail.topic, mail.body, mail.sender)
             except Exception:
                 log.exception("a message on the bus broke")
         recipient.on_bus_drained()

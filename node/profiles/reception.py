@@ -1,0 +1,279 @@
+"""Where every request arrives that the stack took: screened, and handed to the registrar, the calls, or answered here."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable, Iterable
+from typing import Protocol, TypeVar
+
+from node.calls.switchboard import Switchboard
+from node.config import Configuration
+from node.config.profile import ProfileSettings
+from node.profiles.profile import Profile
+from node.profiles.screen import Screen
+from node.registrar.admission import Refusal
+from node.registrar.registrar import Registrar
+from node.sip import compose
+from node.sip.errors import BadExtension, SipError
+from node.sip.flow import Flow
+from node.sip.layer import ClientTransaction, Failure, ServerTransaction
+from node.sip.message import Request, Response, check
+from node.transport.capabilities import ACCEPT, KNOWN, METHODS, standing
+from node.transport.endpoint import Endpoint
+from store.errors import StoreError
+from store.interface import Store
+from store.records import CallRecord
+
+log = logging.getLogger(__name__)
+
+UNDERSTOOD = frozenset({"timer", "path", "outbound", "replaces", "100rel", "norefersub", "tdialog"})
+"Option tags that a Require may name: what they ask for is done, or nothing has to be done for it."
+LOOKUPS = 512
+"Requests of unknown dialogs that may be looked up at once; a flood of them must not fill the store's queue."
+RETRY = ("Retry-After", "2")
+
+T = TypeVar("T")
+
+
+class Asker(Protocol):
+    """The writer, as far as it answers questions."""
+
+    def ask(
+        self, question: Callable[[Store], T], then: Callable[[T | StoreError], None], deadline: float = 2.0
+    ) -> None: ...
+
+
+class Own:
+    """The owner of a client transaction that belongs to no call: what to do with its end."""
+
+    __slots__ = ("then",)
+
+    def __init__(self, then: Callable[[Response | None], None]) -> None:
+        self.then = then
+
+
+class Reception:
+    """The transaction user of a worker."""
+
+    endpoint: Endpoint
+    switchboard: Switchboard
+    registrar: Registrar
+
+    def __init__(self, configuration: Configuration, *, profile: str, screen: Screen, asker: Asker) -> None:
+        self.profiles = {name: Profile(name) for name in configuration.profiles}
+        self.standby = {name: each.profile_standby for name, each in configuration.profiles.items()}
+        self.elsewhere: Callable[[CallRecord, Request, Flow], bool] | None = None
+        "Tries to bring a request to who has the record now, or the record to us; says whether it will come back."
+        self.claiming = False
+        self.kept: list[tuple[Response, Flow]] = []
+        "Responses without a transaction that came during a claim."
+        self._profile = profile
+        self._settings = configuration.profiles
+        self._max_sessions = configuration.switch.max_sessions
+        self._screen = screen
+        self._asker = asker
+        self._standing = {name: standing(each) for name, each in configuration.profiles.items()}
+        self._lookups = 0
+
+    # ---- requests --------------------------------------------------------------------------------------------------
+
+    def on_request(self, request: Request, transaction: ServerTransaction | None, flow: Flow) -> None:
+        if transaction is None:
+            self.switchboard.on_request(request, None, flow)  # the ACK to a 2xx
+            return
+        self.profiles[flow.profile].requests += 1
+        try:
+            check(request)
+            self._receive(request, transaction, flow)
+        except SipError as error:
+            self.refuse(request, transaction, error.status, error.reason or None, error.headers)
+        except Exception:
+            log.exception("%s from %s:%d broke", request.method, *flow.remote)
+            self.refuse(request, transaction, 500)
+
+    def _receive(self, request: Request, transaction: ServerTransaction, flow: Flow) -> None:
+        settings = self._settings[flow.profile]
+        method = request.method
+        if method not in METHODS:
+            self.refuse(request, transaction, 405 if method in KNOWN else 501)
+            return
+        self._require(request)
+        if request.to_tag:
+            self._in_dialog(request, transaction, flow)
+        elif self.standby[flow.profile]:
+            self.refuse(request, transaction, 503, "System Paused")
+        elif method == "REGISTER":
+            self._register(request, transaction, flow)
+        elif method == "INVITE":
+            self._invite(request, transaction, flow, settings)
+        elif method == "OPTIONS":
+            self._options(request, transaction, flow, settings)
+        else:
+            self.refuse(request, transaction, 481, "Call Does Not Exist")
+
+    def _register(self, request: Request, transaction: ServerTransaction, flow: Flow) -> None:
+        profile = self.profiles[flow.profile]
+        profile.registers += 1
+        admission = self._screen.register(request, flow)
+        if isinstance(admission, Refusal):
+            self._turn_away(profile, request, transaction, admission)
+            return
+        self.registrar.on_register(request, transaction, flow, admission)
+
+    def _invite(self, request: Request, transaction: ServerTransaction, flow: Flow, settings: ProfileSettings) -> None:
+        profile = self.profiles[flow.profile]
+        if self.endpoint.layer.merged(transaction):
+            self.refuse(request, transaction, 482)
+            return
+        if not request.contacts:
+            self.refuse(request, transaction, 400, "Missing Contact Header")
+            return
+        if self._max_sessions and self.switchboard.sessions >= self._max_sessions:
+            profile.failed_calls_in += 1
+            self.refuse(request, transaction, 503, "Maximum Calls In Progress", [("Retry-After", "300")])
+            return
+        admission = self._screen.invite(request, flow)
+        if isinstance(admission, Refusal):
+            self._turn_away(profile, request, transaction, admission)
+            return
+        self.switchboard.on_invite(
+            request,
+            transaction,
+            flow,
+            user=admission.user,
+            context=admission.context,
+            variables=dict(admission.variables),
+        )
+
+    def _options(self, request: Request, transaction: ServerTransaction, flow: Flow, settings: ProfileSettings) -> None:
+        full = self._max_sessions and self.switchboard.sessions >= self._max_sessions
+        if full and settings.sip_options_respond_503_on_busy:
+            self.refuse(request, transaction, 503, "Maximum Calls In Progress", [("Retry-After", "300")])
+            return
+        contact = self.endpoint.contact(flow.profile, flow.transport, settings.contact_user)
+        headers = [("Accept", ACCEPT), *self._standing[flow.profile]]
+        self.endpoint.respond(transaction, compose.response(request, 200, contact=contact, headers=headers))
+
+    def _require(self, request: Request) -> None:
+        """RFC 3261 8.2.2.3. Not for CANCEL, which the layer answers."""
+        if request.header("Require") is None:
+            return
+        strange = [tag for tag in request.headers("Require") if tag.lower() not in UNDERSTOOD]
+        if strange:
+            raise BadExtension(strange)
+
+    def _turn_away(self, profile: Profile, request: Request, transaction: ServerTransaction, refusal: Refusal) -> None:
+        if refusal.status in (401, 407):
+            profile.challenged += 1
+        else:
+            profile.denied += 1
+        answer = compose.response(
+            request, refusal.status, refusal.reason, headers=[*self._standing[profile.name], *refusal.headers]
+        )
+        self.endpoint.respond(transaction, answer)
+
+    def refuse(
+        self,
+        request: Request,
+        transaction: ServerTransaction,
+        status: int,
+        reason: str | None = None,
+        headers: Iterable[tuple[str, str]] = (),
+    ) -> None:
+        if transaction.final:
+            return
+        profile = transaction.flow.profile
+        self.profiles[profile].refused += 1
+        answer = compose.response(request, status, reason, headers=[*self._standing[profile], *headers])
+        self.endpoint.respond(transaction, answer)
+
+    # ---- requests in dialogs ---------------------------------------------------------------------------------------
+
+    def hold(self, message: Request | Response, flow: Flow) -> bool:
+        """While records are claimed: is this something that a record may be about? Asked before the layer sees it."""
+        if isinstance(message, Response):
+            return False  # those that match nothing come to `on_stray_response`
+        if message.method == "CANCEL":
+            return True
+        if message.to_tag:
+            return not self.switchboard.knows(message)
+        return message.method == "INVITE"
+
+    def _in_dialog(self, request: Request, transaction: ServerTransaction, flow: Flow) -> None:
+        if self.switchboard.knows(request):
+            self.switchboard.on_request(request, transaction, flow)
+        else:
+            self._look_up(request, transaction, flow)
+
+    def _look_up(self, request: Request, transaction: ServerTransaction, flow: Flow) -> None:
+        """No such dialog here: ask the store before saying so, for a 481 ends the call of who hears it."""
+        if self._lookups >= LOOKUPS:
+            self.refuse(request, transaction, 503, None, [RETRY])
+            return
+        self._lookups += 1
+        call_id = request.call_id
+
+        def found(answer: CallRecord | StoreError | None) -> None:
+            self._lookups -= 1
+            self._on_looked_up(request, transaction, flow, answer)
+
+        self._asker.ask(lambda store: store.call_by_call_id(call_id), found)
+
+    def _on_looked_up(
+        self, request: Request, transaction: ServerTransaction, flow: Flow, answer: CallRecord | StoreError | None
+    ) -> None:
+        if transaction.final:
+            return
+        if self.switchboard.knows(request):
+            self.switchboard.on_request(request, transaction, flow)
+        elif isinstance(answer, StoreError):
+            self.refuse(request, transaction, 503, None, [RETRY])
+        elif answer is None:
+            self.refuse(request, transaction, 481, "Call Does Not Exist")
+        elif answer.state == "ended":
+            self._after_the_end(request, transaction)
+        elif self.elsewhere is None or not self.elsewhere(answer, request, flow):
+            self.refuse(request, transaction, 481, "Call Does Not Exist")
+
+    def _after_the_end(self, request: Request, transaction: ServerTransaction) -> None:
+        """A tombstone: who says BYE again did not hear the answer, perhaps because a predecessor was killed before it."""
+        if request.method in ("BYE", "CANCEL"):
+            headers = self._standing[transaction.flow.profile]
+            self.endpoint.respond(transaction, compose.response(request, 200, headers=headers))
+        else:
+            self.refuse(request, transaction, 481, "Call Does Not Exist")
+
+    def on_stray_cancel(self, request: Request, transaction: ServerTransaction, flow: Flow) -> None:
+        if not self.switchboard.on_stray_cancel(request, transaction, flow):
+            self._look_up(request, transaction, flow)
+
+    # ---- the rest of what the layer tells --------------------------------------------------------------------------
+
+    def on_cancel(self, transaction: ServerTransaction, request: Request) -> None:
+        self.switchboard.on_cancel(transaction, request)
+
+    def on_response(self, response: Response, transaction: ClientTransaction) -> None:
+        owner = transaction.owner
+        if not isinstance(owner, Own):
+            self.switchboard.on_response(response, transaction)
+        elif response.status >= 200:
+            owner.then(response)
+
+    def on_failure(self, transaction: ClientTransaction, cause: Failure) -> None:
+        owner = transaction.owner
+        if isinstance(owner, Own):
+            owner.then(None)
+        else:
+            self.switchboard.on_failure(transaction, cause)
+
+    def on_unacknowledged(self, transaction: ServerTransaction) -> None:
+        self.switchboard.on_unacknowledged(transaction)
+
+    def on_ended_elsewhere(self, transaction: ServerTransaction) -> None:
+        self.switchboard.on_ended_elsewhere(transaction)
+
+    def on_stray_response(self, response: Response, flow: Flow) -> None:
+        if self.claiming and len(self.kept) < LOOKUPS * 8:
+            self.kept.append((response, flow))
+        else:
+            self.switchboard.on_stray_response(response, flow)

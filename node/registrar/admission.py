@@ -1,0 +1,41 @@
+"""As whom a request was let in."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from types import MappingProxyType
+
+from node.directory import User
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Admission:
+    """What the screen found out about a request that may go on."""
+
+    user: User | None = None
+    "The directory user whose secret, address or token it was; None where nobody asked."
+    username: str = "unknown"
+    "Of the credentials, as `sip_username` stores it."
+    realm: str = ""
+    "Of the credentials; empty where nobody asked."
+    digest: bool = False
+    "It proved to know the secret."
+    renewed: bool = False
+    "By a digest with a nonce count: `RENEWED` in mod_sofia's events."
+    aor: tuple[str, str] | None = None
+    "User and host of the access list's token: the address of record, whatever To says."
+    nat: str = ""
+    "Why we believe that there is a NAT between us; empty: none."
+    context: str = ""
+    "The dialplan context an access list demands."
+    variables: Mapping[str, str] = field(default_factory=lambda: MappingProxyType({}))
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Refusal:
+    """How to refuse a request that may not go on."""
+
+    status: int
+    reason: str | None = None
+    headers: tuple[tuple[str, str], ...] = ()

@@ -1,0 +1,94 @@
+"""The stored form of a Contact, as mod_sofia's tables have it, and back to where a request goes."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from node.sip.fields import NameAddr
+from node.sip.flow import Address, endpoint_text
+from node.sip.uri import Uri
+
+_ENCODED = re.compile(r"%(?![0-9A-Fa-f]{2})|[\x00-\x20#&+:;<=>?@\[\\\]^`{|}\"\x7f-\U0010ffff]")
+_URI = re.compile(r"<([^>]*)>")
+_DECODED = re.compile(r"%([0-9A-Fa-f]{2})")
+
+
+@dataclass(frozen=True, slots=True)
+class Destination:
+    """Where requests to a binding go."""
+
+    uri: str
+    "The Request-URI: the Contact as the phone gave it."
+    hop: str = ""
+    "URI of the next hop, which gets no Route: the address a NAT showed us. Empty: as the routes or the URI say."
+    routes: tuple[str, ...] = ()
+    "Route set of name-addrs: the Path it registered by (RFC 3327)."
+
+
+def stored_contact(
+    contact: NameAddr, to: NameAddr, *, source: Address, nat: str, path: Sequence[str], received: bool, secure_ws: bool
+) -> str:
+    """`"display" <uri;fs_nat=yes;fs_path=...>`; parameters outside the brackets are not kept."""
+    uri = str(contact.uri)
+    extra = ""
+    if nat:
+        if received:
+            extra += f";received={endpoint_text(source)}"
+        extra += ";fs_nat=yes"
+    if path:
+        extra += ";fs_path=" + "%2C".join(encoded(each) for each in path[:20])
+    elif nat:
+        extra += ";fs_path=" + encoded(source_uri(contact.uri, source, secure_ws=secure_ws))
+    display = contact.display or to.display
+    return f'"{display}" <{uri}{extra}>'
+
+
+def source_uri(uri: Uri, source: Address, *, secure_ws: bool = False) -> str:
+    """The Contact with the address it really came from."""
+    tail = "".join(f";{name}" if value is None else f";{name}={value}" for name, value in uri.params)
+    if secure_ws:
+        tail = re.sub(r";transport=ws\b", ";transport=wss", tail, flags=re.IGNORECASE)
+    user = f"{uri.user}@" if uri.user else ""
+    return f"{uri.scheme}:{user}{endpoint_text(source)}{tail}"
+
+
+def status_of(uri: Uri, *, nat: str, via: str) -> str:
+    """`Registered(UDP-NAT)`: by the Contact's transport, not the socket's."""
+    if nat and via in ("WS", "WSS"):
+        return f"Registered({via}-NAT)"
+    transport = "TLS" if uri.scheme == "sips" else uri.transport
+    kind = transport if transport in ("TCP", "TLS") else "UDP"
+    return f"Registered({kind}-NAT)" if nat else f"Registered({kind})"
+
+
+def wire_uri(contact: str) -> str:
+    """The URI of a stored contact as the phone gave it: everything of ours taken off."""
+    match = _URI.search(contact)
+    uri = match[1] if match else contact
+    cut = uri.find(";fs_")
+    return uri if cut < 0 else uri[:cut]
+
+
+def destination(contact: str) -> Destination:
+    """Where requests to a stored contact go. A loose router in `fs_path` is a Path; anything else is a way through a NAT."""
+    match = _URI.search(contact)
+    uri = match[1] if match else contact
+    _, found, rest = uri.partition(";fs_path=")
+    if not found:
+        return Destination(wire_uri(contact))
+    hops = [_DECODED.sub(_character, hop) for hop in re.split(r",|%2[Cc]", rest.split(";", 1)[0]) if hop]
+    routes = tuple(hop if hop.startswith("<") else f"<{hop}>" for hop in hops if ";lr" in hop)
+    return Destination(wire_uri(contact), "" if routes or not hops else hops[0], routes)
+
+
+def encoded(text: str) -> str:
+    """Percent-encoded as mod_sofia does it; what is encoded already is left alone."""
+    return _ENCODED.sub(
+        lambda match: "".join(f"%{byte:02X}" for byte in match[0].encode("utf-8", "surrogateescape")), text
+    )
+
+
+def _character(code: re.Match[str]) -> str:
+    return chr(int(code[1], 16))

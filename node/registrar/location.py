@@ -1,0 +1,166 @@
+"""Where users are registered: what this worker wrote, what the others told over the bus, else what the store has.
+
+Complete once the store has been read after a promotion; until then, and after a notice was lost, the store is asked.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable, Iterator
+from typing import Protocol, TypeVar
+
+import msgspec
+
+from store.errors import StoreError
+from store.interface import Store
+from store.records import Registration, decode_registration, encode
+
+log = logging.getLogger(__name__)
+
+REGISTERED = "registered"
+UNREGISTERED = "unregistered"
+
+T = TypeVar("T")
+Then = Callable[[list[Registration]], None]
+
+
+class Asker(Protocol):
+    """The writer, as far as it answers questions."""
+
+    def ask(
+        self, question: Callable[[Store], T], then: Callable[[T | StoreError], None], deadline: float = 2.0
+    ) -> None: ...
+
+
+class Gone(msgspec.Struct, array_like=True):
+    """Names a binding that was removed."""
+
+    user: str
+    host: str
+    key: str
+    version: int
+
+
+class Location:
+    """All live bindings of the node, by address of record."""
+
+    def __init__(self, clock: Callable[[], float]) -> None:
+        self.complete = False
+        self.tell: Callable[[str, bytes], None] | None = None
+        "Tells the other workers; set once there is a bus."
+        self._clock = clock
+        self._asker: Asker | None = None
+        self._bindings: dict[tuple[str, str], dict[str, Registration]] = {}
+        self._count = 0
+
+    def __len__(self) -> int:
+        return self._count
+
+    def attach(self, asker: Asker) -> None:
+        """Whom to ask from now on."""
+        self._asker = asker
+
+    def load(self, then: Callable[[], None] | None = None) -> None:
+        """Read all registrations in the background."""
+        self.complete = False
+        if self._asker is None:
+            return
+
+        def read(answer: list[Registration] | StoreError) -> None:
+            if isinstance(answer, StoreError):
+                log.warning("the registrations could not be read: %s", answer)
+                return
+            for record in answer:
+                self.learn(record)
+            self.complete = True
+            if then is not None:
+                then()
+
+        self._asker.ask(lambda store: store.registrations(), read, 30.0)
+
+    def find(self, user: str, host: str, profile: str | None, then: Then) -> None:
+        """The live bindings of an address of record, those that last longest first; at once if memory knows for sure."""
+        if self.complete or self._asker is None:
+            then(self.known(user, host, profile))
+            return
+
+        def read(answer: list[Registration] | StoreError) -> None:
+            if not isinstance(answer, StoreError):
+                for record in answer:
+                    self.learn(record)
+            then(self.known(user, host, profile))
+
+        self._asker.ask(lambda store: store.registrations(user=user, host=host), read)
+
+    def known(self, user: str, host: str, profile: str | None = None) -> list[Registration]:
+        """The live bindings that memory has."""
+        bindings = self._bindings.get((user, host.lower()))
+        if bindings is None:
+            return []
+        now = self._clock()
+        live = [
+            each
+            for each in bindings.values()
+            if each.expires > now and (profile is None or each.profile_name == profile)
+        ]
+        if len(live) > 1:
+            live.sort(key=lambda each: each.expires, reverse=True)
+        return live
+
+    def all(self, profile: str | None = None) -> Iterator[Registration]:
+        """Every live binding that memory has."""
+        now = self._clock()
+        for bindings in list(self._bindings.values()):
+            for each in list(bindings.values()):
+                if each.expires > now and (profile is None or each.profile_name == profile):
+                    yield each
+
+    # ---- what changes ----------------------------------------------------------------------------------------------
+
+    def put(self, record: Registration) -> None:
+        """This worker wrote it."""
+        self.learn(record)
+        if self.tell is not None:
+            self.tell(REGISTERED, encode(record))
+
+    def remove(self, record: Registration) -> None:
+        """This worker removed it."""
+        self._forget(record.sip_user, record.sip_host, record.key)
+        if self.tell is not None:
+            gone = Gone(record.sip_user, record.sip_host, record.key, record.version)
+            self.tell(UNREGISTERED, msgspec.msgpack.encode(gone))
+
+    def learn(self, record: Registration) -> None:
+        """Remember a binding, unless a newer version of it is known."""
+        aor = record.sip_user, record.sip_host.lower()
+        bindings = self._bindings.get(aor)
+        if bindings is None:
+            bindings = self._bindings[aor] = {}
+        key = record.key
+        known = bindings.get(key)
+        if known is None:
+            self._count += 1
+        elif known.version > record.version:
+            return
+        bindings[key] = record
+
+    def on_notice(self, topic: str, body: bytes) -> None:
+        """What another worker tells."""
+        if topic == REGISTERED:
+            self.learn(decode_registration(body))
+        elif topic == UNREGISTERED:
+            gone = msgspec.msgpack.decode(body, type=Gone)
+            known = self._bindings.get((gone.user, gone.host.lower()), {}).get(gone.key)
+            if known is not None and known.version <= gone.version:
+                self._forget(gone.user, gone.host, gone.key)
+        elif topic == "missed":
+            self.load()
+
+    def _forget(self, user: str, host: str, key: str) -> None:
+        aor = user, host.lower()
+        bindings = self._bindings.get(aor)
+        if bindings is None or bindings.pop(key, None) is None:
+            return
+        self._count -= 1
+        if not bindings:
+            del self._bindings[aor]

@@ -1,0 +1,394 @@
+"""The registrar (RFC 3261 10.3) with mod_sofia's rules: stored before it is answered."""
+
+from __future__ import annotations
+
+import copy
+import logging
+import random
+import time
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
+from functools import partial
+
+from store.writer import Writer
+
+from node.config import Configuration
+from node.config.profile import ProfileSettings
+from node.events import EventStream
+from node.registrar import announcement
+from node.registrar.admission import Admission
+from node.registrar.binding import wire_uri
+from node.registrar.location import Location
+from node.registrar.wish import Wanted, Wish, named, wish_of
+from node.sip import compose
+from node.sip.errors import OutOfOrder, SipError
+from node.sip.flow import Flow
+from node.sip.layer import ServerTransaction
+from node.sip.message import Request
+from node.transport.capabilities import standing
+from node.transport.endpoint import Endpoint
+from store.errors import StoreError
+from store.interface import Outcome
+from store.records import Registration
+
+log = logging.getLogger(__name__)
+
+
+@dataclass(slots=True)
+class Owner:
+    """In whose name records are written: it goes into each of them."""
+
+    node: str
+    slot: str
+    epoch: int
+    hostname: str
+    "The switchname."
+
+
+@dataclass(slots=True)
+class Change:
+    """What one REGISTER does to the table."""
+
+    puts: list[tuple[Registration, int, bool]]
+    "Record, granted seconds, and whether it was there before."
+    removes: list[Registration]
+
+
+class Registrar:
+    """All REGISTERs of one worker, once the screen let them in."""
+
+    def __init__(
+        self,
+        configuration: Configuration,
+        *,
+        endpoint: Endpoint,
+        writer: Writer,
+        location: Location,
+        events: EventStream,
+        owner: Owner,
+        clock: Callable[[], float],
+    ) -> None:
+        self.registered = 0
+        self.removed = 0
+        self.refused = 0
+        self._settings = configuration.profiles
+        self._standing = {name: standing(each) for name, each in configuration.profiles.items()}
+        self._endpoint = endpoint
+        self._writer = writer
+        self._location = location
+        self._events = events
+        self._owner = owner
+        self._clock = clock
+        self._date = (0, "")
+        self._connections: dict[str, dict[str, Registration]] = {}
+
+    def on_register(self, request: Request, transaction: ServerTransaction, flow: Flow, admission: Admission) -> None:
+        """Take one REGISTER. Raises the SipError to refuse it with."""
+        settings = self._settings[flow.profile]
+        wish = wish_of(request, flow, settings, admission)
+        if not wish.user or not wish.host:
+            self._answer(transaction, request, flow, 401)
+            return
+        proceed = partial(self._proceed, request, transaction, flow, admission, wish)
+        self._location.find(wish.user, wish.host, None, proceed)
+
+    # ---- one REGISTER ----------------------------------------------------------------------------------------------
+
+    def _proceed(
+        self,
+        request: Request,
+        transaction: ServerTransaction,
+        flow: Flow,
+        admission: Admission,
+        wish: Wish,
+        bindings: list[Registration],
+    ) -> None:
+        settings = self._settings[flow.profile]
+        if self._too_many(request, wish, bindings, settings, admission):
+            announcement.register_failure(self._events, request, flow, (wish.user, wish.host))
+            self._answer(transaction, request, flow, 403)
+            return
+        try:
+            change = self._change(request, flow, wish, bindings, settings, admission)
+        except SipError as error:
+            self._answer(transaction, request, flow, error.status, error.reason or None, error.headers)
+            return
+        self._write(change, partial(self._done, request, transaction, flow, admission, wish, change))
+
+    def _done(
+        self,
+        request: Request,
+        transaction: ServerTransaction,
+        flow: Flow,
+        admission: Admission,
+        wish: Wish,
+        change: Change,
+        outcome: Outcome,
+    ) -> None:
+        """It is stored, or nobody can say yet: answer. Fenced: somebody else is the registrar now, and will answer."""
+        if outcome is Outcome.FENCED:
+            return
+        self.registered += len(change.puts)
+        self.removed += len(change.removes)
+        for record, granted, updated in change.puts:
+            announcement.register(self._events, request, record, admission, granted=granted, updated=updated)
+        granted_now = {record.key: granted for record, granted, _updated in change.puts}
+        headers = self._bindings(wish, self._settings[flow.profile], granted_now)
+        headers.append(("Date", self._http_date()))
+        self._answer(transaction, request, flow, 200, None, headers)
+        if not change.puts:
+            for record in change.removes:
+                announcement.unregister(self._events, request, record, admission)
+
+    def _change(
+        self,
+        request: Request,
+        flow: Flow,
+        wish: Wish,
+        bindings: list[Registration],
+        settings: ProfileSettings,
+        admission: Admission,
+    ) -> Change:
+        if wish.wildcard:
+            for each in bindings:
+                _judge_order(request, each)
+            return Change([], [self._next(each) for each in bindings])
+        puts: list[tuple[Registration, int, bool]] = []
+        removes: dict[str, Registration] = {}
+        for wanted in wish.contacts:
+            matching = _matching(request, flow, wish, wanted, bindings)
+            for each in matching:
+                _judge_order(request, each)
+            if wanted.expires:
+                record = self._record(request, flow, wish, wanted, settings, admission)
+                known = next((each for each in bindings if each.key == record.key), None)
+                if known is not None:
+                    _carry_over(record, known)
+                puts.append((record, wanted.expires, bool(matching)))
+            removes.update((each.key, each) for each in matching)
+        for record, _granted, _updated in puts:
+            removes.pop(record.key, None)
+        return Change(puts, [self._next(each) for each in removes.values()])
+
+    def _write(self, change: Change, then: Callable[[Outcome], None]) -> None:
+        """In the order of the list; who waits, waits for the last, which is committed with or after the others."""
+        writes = len(change.removes) + len(change.puts)
+        if not writes:
+            then(Outcome.STORED)
+            return
+        for record in change.removes:
+            writes -= 1
+            self._location.remove(record)
+            self._writer.remove(record, then if not writes else None)
+        for record, _granted, _updated in change.puts:
+            writes -= 1
+            self._location.put(record)
+            self._note_connection(record)
+            self._writer.put(record, then if not writes else None)
+
+    def _record(
+        self,
+        request: Request,
+        flow: Flow,
+        wish: Wish,
+        wanted: Wanted,
+        settings: ProfileSettings,
+        admission: Admission,
+    ) -> Registration:
+        now = self._clock()
+        owner = self._owner
+        mailbox, _, mail_host = named(admission, "mwi-account").partition("@")
+        reg_id = wanted.contact.param("reg-id") or ""
+        return Registration(
+            node=owner.node,
+            slot=owner.slot,
+            epoch=owner.epoch,
+            version=int(now * 1_000_000),
+            call_id=request.call_id,
+            sip_user=wish.user,
+            sip_host=wish.host,
+            contact=wanted.stored,
+            profile_name=settings.name,
+            presence_hosts=settings.presence_hosts,
+            status=wanted.status,
+            force_ping=int(named(admission, "force_ping").lower() in ("true", "1", "yes")),
+            expires=int(now) + wanted.expires + settings.sip_expires_late_margin,
+            ping_expires=int(now) + random.randrange(settings.ping_mean_interval + 1),
+            user_agent=request.user_agent or "unknown",
+            server_user=request.from_.uri.user,
+            server_host=settings.sip_ip,
+            hostname=owner.hostname,
+            network_ip=flow.remote[0],
+            network_port=str(flow.remote[1]),
+            sip_username=admission.username,
+            sip_realm=admission.realm or wish.host,
+            mwi_user=mailbox or wish.user,
+            mwi_host=mail_host or wish.host,
+            orig_server_host=settings.sip_ip,
+            orig_hostname=owner.hostname,
+            sub_host=wish.sub_host,
+            flow=flow.to_record(),
+            instance=wanted.contact.param("+sip.instance") or "",
+            reg_id=int(reg_id) if reg_id.isdigit() else 0,
+            cseq=request.cseq.number,
+            metadata=named(admission, "registration_metadata"),
+        )
+
+    def _next(self, record: Registration) -> Registration:
+        """The same record with a version that the store will not take for old, in our name."""
+        removed = copy.copy(record)
+        removed.version = max(record.version + 1, int(self._clock() * 1_000_000))
+        removed.node, removed.slot, removed.epoch = self._owner.node, self._owner.slot, self._owner.epoch
+        return removed
+
+    def _too_many(
+        self,
+        request: Request,
+        wish: Wish,
+        bindings: list[Registration],
+        settings: ProfileSettings,
+        admission: Admission,
+    ) -> bool:
+        if not admission.digest or not any(each.expires for each in wish.contacts):
+            return False
+        own = named(admission, "max-registrations-per-extension")
+        limit = int(own) if own.isdigit() else settings.max_registrations_per_extension
+        return bool(limit) and sum(each.call_id != request.call_id for each in bindings) >= limit
+
+    # ---- answers ---------------------------------------------------------------------------------------------------
+
+    def _bindings(self, wish: Wish, settings: ProfileSettings, granted: dict[str, int]) -> list[tuple[str, str]]:
+        """A Contact for each current binding of the address of record (RFC 3261 10.3 step 8)."""
+        now = self._clock()
+        contacts = []
+        for each in self._location.known(wish.user, wish.host):
+            left = granted.get(each.key)
+            if left is None:
+                left = int(each.expires - settings.sip_expires_late_margin - now)
+            if left > 0:
+                contacts.append(("Contact", f"<{wire_uri(each.contact)}>;expires={left}"))
+        if settings.ndlb_expires_in_register_response and granted:
+            contacts.append(("Expires", str(max(granted.values()))))
+        return contacts
+
+    def _answer(
+        self,
+        transaction: ServerTransaction,
+        request: Request,
+        flow: Flow,
+        status: int,
+        reason: str | None = None,
+        headers: Iterable[tuple[str, str]] = (),
+    ) -> None:
+        if status >= 300:
+            self.refused += 1
+        answer = compose.response(request, status, reason, headers=[*headers, *self._standing[flow.profile]])
+        self._endpoint.respond(transaction, answer)
+
+    def _http_date(self) -> str:
+        now = int(time.time())
+        if self._date[0] != now:
+            self._date = now, time.strftime("%a, %d %b %Y %H:%M:%S GMT", time.gmtime(now))
+        return self._date[1]
+
+    # ---- what else removes bindings --------------------------------------------------------------------------------
+
+    def sweep(self, profile: str) -> None:
+        """Remove what is past due by the store's clock. One worker of the profile does it, for all."""
+        self._writer.ask(lambda store: store.expire_registrations(profile), self._expired, 10.0)
+
+    def flush(self, profile: str, target: str, then: Callable[[list[Registration]], None]) -> None:
+        """Remove the bindings of a Call-ID, `user@domain`, or domain; all of the profile for an empty target."""
+
+        def found(answer: list[Registration] | StoreError) -> None:
+            records = list(self._location.all(profile)) if isinstance(answer, StoreError) else answer
+            chosen = [each for each in records if matches(each, target)]
+            for each in chosen:
+                gone = self._next(each)
+                self._location.remove(gone)
+                self._writer.remove(gone)
+                announcement.expire(self._events, each)
+            then(chosen)
+
+        self._writer.ask(lambda store: store.registrations(profile=profile), found)
+
+    def on_connection_closed(self, flow: Flow) -> None:
+        """The connection that carried REGISTERs is gone (`tcp-unreg-on-socket-close`)."""
+        for record in self._connections.pop(flow.connection, {}).values():
+            current = self._location.known(record.sip_user, record.sip_host, record.profile_name)
+            if any(each.key == record.key and each.version == record.version for each in current):
+                gone = self._next(record)
+                self._location.remove(gone)
+                self._writer.remove(gone)
+                announcement.disconnected(self._events, record)
+
+    def _expired(self, answer: list[Registration] | StoreError) -> None:
+        if isinstance(answer, StoreError):
+            log.warning("registrations past due could not be removed: %s", answer)
+            return
+        for record in answer:
+            self._location.remove(record)
+            announcement.expire(self._events, record)
+
+    def _note_connection(self, record: Registration) -> None:
+        flow = record.flow
+        if flow is None or not flow.connection:
+            return
+        if flow.transport in ("WS", "WSS") or self._settings[flow.profile].tcp_unreg_on_socket_close:
+            self._connections.setdefault(flow.connection, {})[record.key] = record
+
+
+def matches(record: Registration, target: str) -> bool:
+    """Is it meant by a Call-ID, `[user]@domain` or domain, as `flush_inbound_reg` and `check_sync` take them?"""
+    if not target or record.call_id == target:
+        return True
+    user, at, host = target.rpartition("@")
+    if at:
+        return record.sip_host == host and (not user or record.sip_user == user)
+    return record.sip_host == target
+
+
+def _matching(
+    request: Request, flow: Flow, wish: Wish, wanted: Wanted, bindings: list[Registration]
+) -> list[Registration]:
+    """The bindings that this Contact replaces or removes."""
+    if wish.mode == "":
+        return bindings
+    if wish.mode == "call-id":
+        return [each for each in bindings if each.call_id == request.call_id]
+    uri = wire_uri(wanted.stored)
+    return [each for each in bindings if _same_binding(request, wanted, each, uri)]
+
+
+def _same_binding(request: Request, wanted: Wanted, known: Registration, uri: str) -> bool:
+    if known.contact == wanted.stored:
+        return True
+    # A NAT that gave the phone another port changes fs_path, and with it the stored contact: still the same phone.
+    if known.call_id == request.call_id and wire_uri(known.contact) == uri:
+        return True
+    instance = wanted.contact.param("+sip.instance")
+    # RFC 5626 6: instance and reg-id together name the binding, whatever address it has now.
+    return (
+        bool(instance)
+        and known.reg_id > 0
+        and (instance, wanted.contact.param("reg-id"))
+        == (
+            known.instance,
+            str(known.reg_id),
+        )
+    )
+
+
+def _judge_order(request: Request, known: Registration) -> None:
+    """RFC 3261 10.3 step 7. An equal CSeq is a repetition, perhaps of what a predecessor stored and did not answer."""
+    if known.call_id == request.call_id and request.cseq.number < known.cseq:
+        raise OutOfOrder(f"CSeq {request.cseq.number} after {known.cseq}")
+
+
+def _carry_over(record: Registration, known: Registration) -> None:
+    """What a refresh keeps: the state of the OPTIONS pings; and the version must grow."""
+    record.version = max(record.version, known.version + 1)
+    record.ping_status = known.ping_status
+    record.ping_count = known.ping_count
+    record.ping_time = known.ping_time
+    record.rpid = known.rpid

@@ -1,0 +1,206 @@
+"""What a REGISTER asks for, judged by the profile's and the user's rules: pure, before anything is looked up."""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+from node.config.profile import ProfileSettings
+from node.registrar.admission import Admission
+from node.registrar.binding import source_uri, status_of, stored_contact
+from node.sip.errors import Malformed, SipError
+from node.sip.fields import NameAddr
+from node.sip.flow import Flow
+from node.sip.message import Request
+
+DEFAULT = 300
+DEFAULT_NAT = 30
+LONGEST = 10 * 365 * 86400
+"Seconds; what a phone asks beyond that is cut, so that sums stay within the column."
+
+
+class IntervalTooBrief(SipError):
+    """RFC 3261 21.4.17. mod_sofia raises what is too short instead; this is for who asks for the refusal."""
+
+    status = 423
+
+    def __init__(self, least: int) -> None:
+        super().__init__(f"expires below {least}")
+        self.least = least
+
+    @property
+    def headers(self) -> list[tuple[str, str]]:
+        return [("Min-Expires", str(self.least))]
+
+
+@dataclass(frozen=True, slots=True)
+class Wanted:
+    """One Contact of the request."""
+
+    contact: NameAddr
+    expires: int
+    "Granted seconds; 0 removes."
+    stored: str
+    "As the table has it."
+    status: str
+
+
+@dataclass(frozen=True, slots=True)
+class Wish:
+    """The whole request."""
+
+    user: str
+    host: str
+    "The address of record."
+    sub_host: str
+    contacts: tuple[Wanted, ...]
+    wildcard: bool
+    mode: str
+    "What makes a binding: `` the user, `contact`, or `call-id`."
+
+
+def wish_of(request: Request, flow: Flow, settings: ProfileSettings, admission: Admission) -> Wish:
+    """Read a REGISTER. Raises the SipError to refuse it with."""
+    to = request.to
+    contacts = request.contacts
+    if request.wildcard and (request.expires != 0 or contacts):
+        raise Malformed("Contact", "* without Expires: 0")
+    wanted = tuple(
+        _wanted(request, contact, flow, settings, admission, alone=len(contacts) == 1) for contact in contacts
+    )
+    user, host = aor_of(request, settings, admission, keeps=any(each.expires for each in wanted))
+    return Wish(
+        user,
+        host,
+        settings.force_subscription_domain or to.uri.host,
+        wanted,
+        request.wildcard,
+        _mode(settings, admission),
+    )
+
+
+def aor_of(
+    request: Request, settings: ProfileSettings, admission: Admission | None = None, *, keeps: bool = True
+) -> tuple[str, str]:
+    """User and host of the address of record (registrar rules: token, then forced names, then To)."""
+    to = request.to.uri
+    user, host = to.user, settings.force_register_db_domain or to.host
+    if not user:
+        user = request.from_.uri.user
+    if admission is None:
+        return user, host
+    if admission.aor is not None:
+        user, host = admission.aor
+    if admission.digest and keeps:
+        user = named(admission, "sip-force-user") or user
+    return named(admission, "sip-force-extension") or user, host
+
+
+def asked_expires(request: Request, contact: NameAddr | None, nat: str, *, alone: bool = True) -> int:
+    """What the phone asks for.
+
+    The Expires field wins over the Contact's parameter, as in mod_sofia; where several contacts come at once, each
+    one's own parameter wins (RFC 3261 10.2.1.1), or one of them could not be removed while another is kept.
+    """
+    own = contact.param("expires") if contact is not None else None
+    field = request.expires
+    given = int(own) if own is not None and own.isdigit() else None
+    chosen = (field if field is not None else given) if alone else (given if given is not None else field)
+    if chosen is not None:
+        return min(chosen, LONGEST)
+    return DEFAULT_NAT if nat and request.header("Path") is None else DEFAULT
+
+
+def named(admission: Admission, name: str) -> str:
+    """A variable of the user, or the param of that name."""
+    user = admission.user
+    if user is None:
+        return ""
+    return user.variables.get(name) or user.params.get(name) or ""
+
+
+def _wanted(
+    request: Request, contact: NameAddr, flow: Flow, settings: ProfileSettings, admission: Admission, *, alone: bool
+) -> Wanted:
+    expires = asked_expires(request, contact, admission.nat, alone=alone)
+    status = status_of(contact.uri, nat=admission.nat, via=flow.transport)
+    stored = contact_as_stored(request, contact, flow, settings, admission.nat)
+    if not admission.digest or not expires:
+        return Wanted(contact, expires, stored, status)
+    forced = named(admission, "sip-force-contact")
+    if forced:
+        stored, status, expires = _forced(forced, contact, stored, flow, status, expires)
+    return Wanted(contact, _clamped(expires, settings, admission), stored, status)
+
+
+def contact_as_stored(request: Request, contact: NameAddr, flow: Flow, settings: ProfileSettings, nat: str) -> str:
+    return stored_contact(
+        contact,
+        request.to,
+        source=flow.remote,
+        nat=nat,
+        path=_path(request),
+        received=settings.ndlb_received_in_nat_reg_contact,
+        secure_ws=flow.transport == "WSS",
+    )
+
+
+def _path(request: Request) -> list[str]:
+    if request.header("Path") is None:
+        return []
+    return [value.strip().removeprefix("<").removesuffix(">") for value in request.headers("Path")]
+
+
+def _forced(forced: str, contact: NameAddr, stored: str, flow: Flow, status: str, expires: int) -> tuple[str, str, int]:
+    """`sip-force-contact`: the stored contact, status and expires it makes."""
+    match forced.lower():
+        case "ndlb-connectile-dysfunction-2.0":
+            if ";fs_path=" in stored:
+                return stored, "Registered(AUTO-NAT-2.0)", DEFAULT_NAT
+            made = stored_contact(
+                contact, contact, source=flow.remote, nat="forced", path=(), received=False, secure_ws=False
+            )
+            return made, "Registered(AUTO-NAT-2.0)", DEFAULT_NAT
+        case "ndlb-connectile-dysfunction" | "nat-connectile-dysfunction" | "ndlb-tls-connectile-dysfunction":
+            uri = source_uri(contact.uri, flow.remote)
+            return f'"{contact.display}" <{uri};fs_nat=yes>', "Registered(AUTO-NAT)", DEFAULT_NAT
+        case _:
+            return forced.translate({ord(c): '"' for c in "'[]"}), status, expires
+
+
+def _clamped(expires: int, settings: ProfileSettings, admission: Admission) -> int:
+    """The user's bounds, else the profile's; 0 is off."""
+    least = _bound(admission, "sip-force-expires-min", settings.sip_force_expires_min)
+    most = _bound(admission, "sip-force-expires-max", settings.sip_force_expires_max)
+    exact = _bound(admission, "sip-force-expires", settings.sip_force_expires)
+    if least and expires < least:
+        if _true(settings.params, "reject-brief-registrations"):
+            raise IntervalTooBrief(least)
+        expires = least
+    if most and expires > most:
+        expires = most
+    if exact:
+        expires = exact
+    spread = _bound(admission, "sip-expires-max-deviation", settings.sip_expires_max_deviation)
+    if spread > 0:
+        # So that phones which came up together after a power cut drift apart.
+        expires = max(1, expires + random.randrange(-spread, spread))
+    return expires
+
+
+def _bound(admission: Admission, name: str, default: int) -> int:
+    own = named(admission, name)
+    return int(own) if own.isdigit() and int(own) else default
+
+
+def _mode(settings: ProfileSettings, admission: Admission) -> str:
+    if named(admission, "sip-allow-multiple-registrations").lower() in ("false", "no", "off", "0"):
+        return ""
+    if settings.multiple_registrations == "" and settings.manage_shared_appearance:
+        return "call-id"
+    return settings.multiple_registrations
+
+
+def _true(params: Mapping[str, str], name: str) -> bool:
+    return params.get(name, "").lower() in ("true", "yes", "on", "1")

@@ -1,0 +1,194 @@
+"""From standby to owner of a slot: the claim of what the fallen owner left, and how long the role may be held.
+
+What may belong to a record that is not here yet is held while the claim runs, and taken up after it: an INVITE that
+comes again must not become a second call, and a request in a dialog must not be answered 481.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Protocol, TypeVar
+
+from node.sip.errors import SipError
+from node.sip.flow import Flow
+from node.sip.message import Request, Response
+from store.errors import Fenced, StoreError
+from store.interface import Store
+from store.records import CallRecord
+
+log = logging.getLogger(__name__)
+
+HELD = 20_000
+"Messages that may wait for the end of a claim; retransmissions take no room of their own."
+CLAIM_WITHIN = 10.0
+"Seconds one batch of a claim may take."
+AGAIN = 0.1
+"Seconds until a claim that the store did not answer is tried again."
+PATIENCE = 3.0
+"Seconds of a store that does not answer after which what is held goes on without the records."
+
+T = TypeVar("T")
+Message = Request | Response
+
+
+class Alarm(Protocol):
+    def cancel(self) -> None: ...
+
+
+class Asker(Protocol):
+    """The writer, as far as it answers questions."""
+
+    def ask(
+        self, question: Callable[[Store], T], then: Callable[[T | StoreError], None], deadline: float = 2.0
+    ) -> None: ...
+
+
+class Held:
+    """Messages kept back. A retransmission takes the place of what it repeats."""
+
+    def __init__(self) -> None:
+        self.lost = 0
+        self._messages: dict[tuple[str, str], tuple[Message, Flow]] = {}
+
+    def __len__(self) -> int:
+        return len(self._messages)
+
+    def keep(self, message: Message, flow: Flow) -> None:
+        key = _key_of(message)
+        if key not in self._messages and len(self._messages) >= HELD:
+            self.lost += 1
+            return
+        self._messages[key] = message, flow
+
+    def release(self) -> list[tuple[Message, Flow]]:
+        """All of them, in the order they came; each is given back once."""
+        messages = list(self._messages.values())
+        self._messages.clear()
+        return messages
+
+
+@dataclass(frozen=True, slots=True)
+class Claim:
+    """What is to be taken over, and in whose name."""
+
+    slots: Sequence[str]
+    node: str
+    slot: str
+    epoch: int
+
+
+class Succession:
+    """Runs a claim: batch after batch, until the store has none left."""
+
+    def __init__(
+        self,
+        claim: Claim,
+        asker: Asker,
+        *,
+        revive: Callable[[list[CallRecord]], None],
+        done: Callable[[], None],
+        give_up: Callable[[str], None],
+        call_later: Callable[[float, Callable[[], None]], Alarm],
+        now: Callable[[], float],
+    ) -> None:
+        self.claimed = 0
+        self._claim = claim
+        self._asker = asker
+        self._revive = revive
+        self._done = done
+        self._give_up = give_up
+        self._call_later = call_later
+        self._now = now
+        self._began = now()
+        self._told = False
+        self._over = False
+
+    def start(self) -> None:
+        claim = self._claim
+
+        def question(store: Store) -> list[CallRecord]:
+            return store.claim(claim.slots, node=claim.node, slot=claim.slot, epoch=claim.epoch)
+
+        self._asker.ask(question, self._on_answer, CLAIM_WITHIN)
+
+    def stop(self) -> None:
+        self._over = True
+
+    def _on_answer(self, answer: list[CallRecord] | StoreError) -> None:
+        if self._over:
+            return
+        if isinstance(answer, Fenced):
+            self._over = True
+            self._give_up(str(answer))
+        elif isinstance(answer, StoreError):
+            self._try_again(answer)
+        elif answer:
+            self.claimed += len(answer)
+            self._revive(answer)
+            self.start()
+        else:
+            self._over = True
+            self._finish()
+
+    def _try_again(self, error: StoreError) -> None:
+        """The store is gone: go on trying, but do not keep new calls waiting for it."""
+        if not self._told and self._now() - self._began > PATIENCE:
+            log.error("the calls of %s cannot be claimed yet, going on without them: %s", self._claim.slots, error)
+            self._finish()
+        self._call_later(AGAIN, self.start)
+
+    def _finish(self) -> None:
+        if not self._told:
+            self._told = True
+            self._done()
+
+
+class Tenure:
+    """How long the node may act: each lease heard prolongs it, and it ends by itself."""
+
+    def __init__(
+        self,
+        *,
+        now: Callable[[], float],
+        call_later: Callable[[float, Callable[[], None]], Alarm],
+        ended: Callable[[], None],
+    ) -> None:
+        self._now = now
+        self._call_later = call_later
+        self._ended = ended
+        self._until: float | None = None
+        self._alarm: Alarm | None = None
+
+    def hear(self, until: float) -> None:
+        """The node may act until this moment of the monotonic clock; 0: for as long as it likes."""
+        if not until:
+            return
+        self._until = until
+        if self._alarm is None:
+            self._look()
+
+    def close(self) -> None:
+        if self._alarm is not None:
+            self._alarm.cancel()
+            self._alarm = None
+
+    def _look(self) -> None:
+        assert self._until is not None, "a lease was heard"
+        left = self._until - self._now()
+        if left <= 0:
+            self._alarm = None
+            self._ended()
+            return
+        self._alarm = self._call_later(left, self._look)
+
+
+def _key_of(message: Message) -> tuple[str, str]:
+    """What a retransmission has in common with what it repeats: the top branch, and what kind of message it is."""
+    try:
+        branch = message.via.branch or message.call_id
+    except SipError:
+        branch = str(id(message))
+    kind = message.method if isinstance(message, Request) else str(message.status)
+    return branch, kind
