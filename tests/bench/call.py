@@ -54,7 +54,7 @@ def run_held(node: Node, server: tuple[str, int]) -> float:
 
 
 def run_calls(server: tuple[str, int], count: int, rate: float, scenario: str) -> None:
-    callee = Sipp("uas_is_hung_up", server=server, calls=count, port=17000, media_port=18000, trace=False)
+    callee = Sipp("uas_plain", server=server, calls=count, port=17000, media_port=18000, trace=False)
     caller = _caller(server, count, rate, scenario, pause=0.1)
     try:
         status = caller.wait(180)
