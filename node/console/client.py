@@ -18,8 +18,8 @@ from node.console.session import (
     Run,
     Send,
     Session,
-    Written,
 )
+from node.console.subscription import Written
 from node.console.tail import Line
 from node.events import Event
 

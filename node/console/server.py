@@ -23,8 +23,9 @@ from node.console.format import Origin, stamp, uptime
 from node.console.gauge import Gauge
 from node.console.records import Records
 from node.console.registry import Command, Registry, is_true
-from node.console.session import Grant, Written
+from node.console.session import Grant
 from node.console.site import ProfileState, Silent, Site, Switches
+from node.console.subscription import Written
 from node.console.supervisor import Supervisor
 from node.console.tail import Tail
 from node.console.version import FULL

@@ -17,8 +17,8 @@ from node.console.session import (
     Run,
     Send,
     Session,
-    Written,
 )
+from node.console.subscription import Written
 from node.events import Event
 
 ORIGIN = Origin("core", "vm", "switch")
