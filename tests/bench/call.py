@@ -29,10 +29,10 @@ def measure(node: Node, directory: Path) -> list[Figure]:
     figures = [Figure("call_memory", "KiB per held call, all processes", max(0.0, (held - memory) / HELD / 1024))]
     try:
         with peers.sippy(directory, "127.0.0.1", 17900, ("127.0.0.1", 17000)) as pid:
-            run_calls(("127.0.0.1", 17900), WARM_UP, PEER_RATE, "uac_plain")
+            run_calls(("127.0.0.1", 17900), WARM_UP, PEER_RATE, "uac_plain", tolerated=0.1)
             start = cpu.spent(pid)
-            run_calls(("127.0.0.1", 17900), PEER_COUNT, PEER_RATE, "uac_plain")
-            theirs = (cpu.spent(pid) - start) / PEER_COUNT * 1e6
+            done = run_calls(("127.0.0.1", 17900), PEER_COUNT, PEER_RATE, "uac_plain", tolerated=0.1)
+            theirs = (cpu.spent(pid) - start) / done * 1e6
     except (FileNotFoundError, RuntimeError, AssertionError) as error:
         return [Figure("call", "us CPU per bridged call", ours, note=f"no peer: {error}"), *figures]
     note = "ours: digest, anchored media, tracked; the peer: none of the three"
@@ -53,12 +53,15 @@ def run_held(node: Node, server: tuple[str, int]) -> float:
         callee.stop()
 
 
-def run_calls(server: tuple[str, int], count: int, rate: float, scenario: str) -> None:
+def run_calls(server: tuple[str, int], count: int, rate: float, scenario: str, tolerated: float = 0.0) -> int:
+    """Run so many calls to their end; returns how many succeeded, at least all but the tolerated share."""
     callee = Sipp("uas_plain", server=server, calls=count, port=17000, media_port=18000, trace=False)
     caller = _caller(server, count, rate, scenario, pause=0.1)
     try:
         status = caller.wait(180)
-        assert status == 0, f"sipp ended with {status}: {caller.errors()}"
+        succeeded = caller.count("SuccessfulCall(C)")
+        assert succeeded >= count * (1 - tolerated), f"sipp ended with {status}: {caller.errors()}"
+        return succeeded
     finally:
         caller.stop()
         callee.stop()
