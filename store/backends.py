@@ -35,7 +35,7 @@ def open_store(dsn: str, *, db_dir: Path | None = None, sqlite: SqliteSettings |
         return _by_scheme(scheme.lower(), rest, db_dir, sqlite or SqliteSettings())
     # FreeSWITCH takes `dsn:user:pass` for ODBC, by a colon after the second character.
     if ":" in dsn[2:] and not dsn.startswith("/"):
-        raise UnknownStore(f"the store `{dsn.partition(':')[0]}:user:password` is an ODBC form, {_NOT_BUILT}")
+        raise UnknownStore(f"the store `{dsn.partition(':')[0]}:user:password` means ODBC, {_NOT_BUILT}")
     return _sqlite(dsn, db_dir, sqlite or SqliteSettings())
 
 
@@ -52,7 +52,7 @@ def _by_scheme(scheme: str, rest: str, db_dir: Path | None, settings: SqliteSett
         return memory_store(rest)
     # Never the rest of it: that is where the password is.
     if scheme in LATER:
-        raise UnknownStore(f"the store `{scheme}://...` is a {LATER[scheme]} form, {_NOT_BUILT}")
+        raise UnknownStore(f"the store `{scheme}://...` means {LATER[scheme]}, {_NOT_BUILT}")
     raise UnknownStore(f"the store `{scheme}://...` is of no known kind: use sqlite://<path> or memory://<name>")
 
 

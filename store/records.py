@@ -189,6 +189,8 @@ class LegRecord(msgspec.Struct, kw_only=True, omit_defaults=True):
     "CSeq of the last INVITE we sent on it: what its 2xx, come again, is acknowledged by."
     awaits_ack: bool = False
     "Its 2xx has no ACK of ours yet."
+    delayed: bool = False
+    "Our last INVITE on it had no offer: our ACK holds the answer."
     early_sent: bool = False
     "An SDP answer went to it in a 183."
     cause: str = ""
