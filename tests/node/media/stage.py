@@ -14,6 +14,7 @@ from collections.abc import Callable
 from pathlib import Path
 from types import TracebackType
 
+from node.media.control import Counters
 from node.media.errors import MediaError
 from node.media.rtp import Packet
 from node.media.session import MediaClient
@@ -84,6 +85,12 @@ class Process:
     def is_alive(self) -> bool:
         return self._process is not None and self._process.poll() is None
 
+    def freeze(self) -> None:
+        os.kill(self.pid, signal.SIGSTOP)
+
+    def thaw(self) -> None:
+        os.kill(self.pid, signal.SIGCONT)
+
     def kill(self) -> None:
         if self._process is not None:
             self._process.send_signal(signal.SIGKILL)
@@ -120,11 +127,13 @@ class Worker:
             raise outcomes[0]
         return outcomes[0]
 
-    def counters(self, leg: str) -> object:
+    def counters(self, leg: str) -> Counters:
         """The counters of a leg; with that, all orders before have been carried out."""
-        counted: list[object] = []
+        counted: list[Counters | MediaError] = []
         self.client.counters(leg, counted.append)
         self.loop.until(lambda: counted)
+        if isinstance(counted[0], MediaError):
+            raise counted[0]
         return counted[0]
 
     def play(self, leg: str, source: str, codec: str = "PCMU") -> list[MediaError | None]:
@@ -153,6 +162,8 @@ class Phone:
             sock.settimeout(2 * UNIT)
             sock.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 1 << 20)
         self.sequence = 0
+        self.last = b""
+        "The packet sent last."
         self.ssrc = self.port
 
     def __enter__(self) -> Phone:
@@ -170,10 +181,16 @@ class Phone:
         self.sequence += 1
         data = bytes(Packet(0, self.sequence & 0xFFFF, self.sequence * 160, self.ssrc, payload))
         self.rtp.sendto(data, (host or self.address, port))
+        self.last = data
         return data
 
     def receive(self) -> bytes:
         return self.rtp.recv(4096)
+
+    def receive_after(self, doing: Callable[[], object]) -> bytes:
+        """The next packet once something was done."""
+        doing()
+        return self.receive()
 
     def received(self, wait: float = 0.0) -> list[bytes]:
         """All that is there, after waiting for something to come for so long."""
