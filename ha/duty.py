@@ -60,6 +60,8 @@ class Post:
     "Seconds since 1970; 0 while it is not running."
     up_at: float = 0.0
     "The same by the monotonic clock."
+    address: tuple[str, int] = ("", 0)
+    "Where its udp socket is bound."
 
     @property
     def settled(self) -> bool:
@@ -97,7 +99,7 @@ class Duty:
         self._orphans = slots
         for post in self.posts.values():
             for slot in post.slots:
-                slot.claims = self._claims(post, slot)
+                slot.claims = self.claims(slot, slots)
         self.fill()
 
     def refresh(self, until: float) -> None:
@@ -143,7 +145,7 @@ class Duty:
         ]
         post = self.posts[settings.name] = Post(settings, slots)
         for slot in slots:
-            slot.claims = self._claims(post, slot)
+            slot.claims = self.claims(slot, self._orphans or {})
         self._sockets.open(settings, lambda error: self._on_opened(post, error))
 
     def stop(self, name: str, reason: str) -> None:
@@ -165,6 +167,7 @@ class Duty:
             return
         post.state, post.error = "RUNNING", ""
         post.since, post.up_at = time.time(), self._loop.now()
+        post.address = next(((k.name.host, k.name.port) for k in self._sockets.to_send_on(post.settings.name)), ("", 0))
         self._share(post)
         self.on_running(post)
         self.fill()
@@ -266,13 +269,13 @@ class Duty:
         self._keeper.ask(RaiseFence(slot.name), on_reply)
         self._loop.after(PATIENCE, lambda: proceed(f"no new epoch within {PATIENCE} s"))
 
-    def _claims(self, post: Post, slot: Slot) -> list[str]:
+    def claims(self, slot: Slot, live: dict[str, int]) -> list[str]:
         """A slot's own calls; for the first of a profile also those of slots that exist no more."""
-        claims = [slot.name]
-        if slot is post.slots[0] and self._orphans:
-            here = {each.name for each in post.slots}
-            claims += [name for name in self._orphans if name.rpartition("#")[0] == slot.profile and name not in here]
-        return claims
+        post = self.posts[slot.profile]
+        if slot is not post.slots[0]:
+            return [slot.name]
+        here = {each.name for each in post.slots}
+        return [slot.name] + [name for name in live if name.rpartition("#")[0] == slot.profile and name not in here]
 
 
 def _apart(kept: list[KeptSocket]) -> tuple[list[SocketName], list[int]]:

@@ -75,7 +75,7 @@ class Fleet:
         self._beats = 0
         self._alarm = loop.every(settings.heartbeat, self._beat)
         self._beaten_at = loop.now()
-        self._closing = False
+        self.closing = False
 
     # ---- who there is ----------------------------------------------------------------------------------------------
 
@@ -99,7 +99,7 @@ class Fleet:
 
     def fill(self) -> None:
         """Fork what is missing, as fast as the back-off allows."""
-        if self._closing:
+        if self.closing:
             return
         current = [m for m in self.standby() if m.generation == self.generation]
         missing = ["worker"] * (self.spares - len(current))
@@ -226,7 +226,7 @@ class Fleet:
 
     def close(self, within: float) -> None:
         """Nobody is started any more; all are told to go."""
-        self._closing = True
+        self.closing = True
         for member in list(self.members):
             self.dismiss(member, "the node stops", within)
 

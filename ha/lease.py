@@ -11,6 +11,7 @@ import select
 import time
 from collections.abc import Callable
 from itertools import count
+from pathlib import Path
 
 import msgspec
 
@@ -92,7 +93,7 @@ class LeaseKeeper:
     def __init__(self, loop: Loop, fork: Callable[[], Process], stuck: float) -> None:
         self.process: Process | None = None
         self._loop, self._fork, self._stuck = loop, fork, stuck
-        self._waiting: dict[int, tuple[float, Callable[[Reply], None]]] = {}
+        self._waiting: dict[int, tuple[float, Callable[[Reply], object]]] = {}
         self._numbers = count(1)
         self._backoff = Backoff()
         self._closed = False
@@ -101,7 +102,7 @@ class LeaseKeeper:
         self._loop.every(self._stuck / 10, self._look)
         self._start()
 
-    def ask(self, question: Question, then: Callable[[Reply], None]) -> None:
+    def ask(self, question: Question, then: Callable[[Reply], object]) -> None:
         """Put a question; `then` gets the reply, or one that says why there is none, never before `ask` returns."""
         number = next(self._numbers)
         self._waiting[number] = (self._loop.now(), then)
@@ -169,10 +170,10 @@ class LeaseKeeper:
 # ---- in the child --------------------------------------------------------------------------------------------------
 
 
-def keep(link: Link, dsn: str, last: Callable[[], None]) -> None:
+def keep(link: Link, dsn: str, db_dir: Path, last: Callable[[], None]) -> None:
     """The keeper's main: answer question after question; when the supervisor is gone do one last thing, and leave."""
     be_urgent()
-    calls = StoreCalls(dsn)
+    calls = StoreCalls(dsn, db_dir)
     readable = select.poll()
     readable.register(link, select.POLLIN)
     while True:
@@ -192,11 +193,11 @@ def keep(link: Link, dsn: str, last: Callable[[], None]) -> None:
 class StoreCalls:
     """The blocking calls, with a store that is opened when first needed and again after it was gone."""
 
-    def __init__(self, dsn: str) -> None:
+    def __init__(self, dsn: str, db_dir: Path) -> None:
         # The drivers are this process's burden, not the supervisor's.
         from store.backends import open_store
 
-        self._factory = open_store(dsn)
+        self._factory = open_store(dsn, db_dir=db_dir)
         self._store: Store | None = None
         self._complaint = ""
 

@@ -1,0 +1,486 @@
+"""The supervisor: one loop that sees, decides and carries out. It keeps the lease, the sockets and the children.
+
+It never waits for anything: the store is behind the lease keeper, the peer behind its link, the children behind theirs.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import logging
+import signal
+import socket
+from collections.abc import Callable
+from pathlib import Path
+
+from ha import address
+from ha.address import SharedAddress
+from ha.control import Control
+from ha.duty import Duty, Post
+from ha.errands import Errands
+from ha.fence import LettingGo
+from ha.fleet import Fleet, Member
+from ha.guard import Guard
+from ha.lease import Acquire, CallSlots, LeaseKeeper, Read, Release, Renew, Reply, Secret, keep
+from ha.loop import Loop
+from ha.peer import PeerLink
+from ha.policy import Order, Peer, Role, Step, View, decide, sentence
+from ha.process import EntryPoints, Process, be_urgent, call, fork
+from ha.session import AskPromise, HandedOver, PeerBeat, PleaseHandOver, Promise, Said
+from ha.settings import HaSettings
+from ha.sockets import KeptSockets
+from ha.standing import Standing
+from ha.systemd import Systemd
+from ha.verbs import Verbs
+from node import log as node_log
+from node.config import Configuration, Identity
+from node.link import Ask, Done, Fenced, Instruct, Link, Message
+
+log = logging.getLogger(__name__)
+
+CLAIMABLE = 0.25
+"Seconds that a promotion waits for the store's list of calls."
+CHANCE = 3.0
+"Seconds for which a node that has handed over leaves the lease to its peer."
+ORDERED = 8.0
+"Seconds after which a switchover that cannot be is given up."
+ENDING = 8.0
+"Seconds for an orderly end; then the rest is killed."
+
+
+class Supervisor:
+    """Runs one node until it is told to stop."""
+
+    def __init__(
+        self,
+        configuration: Configuration,
+        identity: Identity,
+        run_dir: Path,
+        *,
+        settings: HaSettings,
+        entry_points: EntryPoints,
+        reload: Callable[[], Configuration],
+    ) -> None:
+        self.configuration, self.identity, self.run_dir = configuration, identity, run_dir
+        self.settings, self.reload_configuration = settings, reload
+        self.loop = loop = Loop()
+        now = loop.now()
+        self.standing = Standing(identity.node, settings.lease, settings.peer, alone=identity.standalone, now=now)
+        self.keeper = LeaseKeeper(loop, self._fork_keeper, settings.lease.stuck)
+        self.fleet = Fleet(loop, self._fork, settings.child, self, kinds=("media", "console"))
+        self.sockets = KeptSockets(loop)
+        self.address = SharedAddress(loop, settings.address)
+        self.duty = Duty(loop, self.fleet, self.sockets, self.keeper)
+        self.duty.on_running = self._on_running
+        self.guard = Guard(loop, self.duty, self.fleet, settings.child, self.on_hopeless)
+        self.errands = Errands(loop, self.fleet)
+        self.peer = PeerLink(
+            loop, settings.peer, node=identity.node, on_said=self._on_said, on_closed=self.standing.on_peer_closed
+        )
+        self.peer_beat: PeerBeat | None = None
+        self.verbs = Verbs(self)
+        self.control = Control(loop, run_dir / "control", self.verbs.on_control)
+        self.systemd = Systemd()
+        self.watchdogs_on = False
+        self.decision = ""
+        self.since = now
+        "When the role was taken up."
+        self.promoted_in = 0.0
+        "Seconds from the lease to the last slot served, at the last promotion."
+        self.stopping = False
+        self._entry_points = entry_points
+        self._blind = False
+        self._lease_asked = False
+        self._next_lease = self._next_ask = self._next_claim = now
+        self._letting_go: LettingGo | None = None
+        self._stop_by = 0.0
+
+    # ---- life ------------------------------------------------------------------------------------------------------
+
+    def run(self) -> int:
+        """Until SIGTERM; returns the exit status. Raises OSError when its own sockets cannot be had."""
+        self.peer.listen()
+        self.control.listen()
+        be_urgent()
+        with self._signals():
+            self.address.drop()
+            self.keeper.start()
+            self._ask_secret()
+            self.fleet.spares = self._wanted() + 1
+            self.fleet.fill()
+            self.loop.every(self.settings.peer.beat, self._beat)
+            if self.systemd.interval:
+                self.loop.every(self.systemd.interval, self.systemd.alive)
+            self.systemd.ready("standby")
+            while not self._ended():
+                self._cycle()
+                self.loop.turn(max(0.0, self._next_lease - self.loop.now()) if not self._lease_asked else 0.2)
+        self._close()
+        return 0
+
+    def stop(self) -> None:
+        """Let go in order, then end; a second time: at once."""
+        if self.stopping:
+            self._stop_by = 0.0
+            return
+        log.info("the node stops")
+        self.systemd.stopping()
+        self.stopping = True
+        self._stop_by = self.loop.now() + ENDING
+        self.standing.order = Order.DEMOTE
+
+    def _ended(self) -> bool:
+        if not self.stopping:
+            return False
+        if self.loop.now() > self._stop_by:
+            return True
+        passive = self.standing.role is Role.STANDBY and self.standing.lease is None and self.keeper.idle
+        if passive and not self.fleet.closing:
+            self.fleet.close(within=0.5)
+        return passive and not self.fleet.members
+
+    def _close(self) -> None:
+        self.fleet.kill_all()
+        self.address.drop()
+        self.sockets.close_all()
+        self.peer.close()
+        self.control.close()
+        self.keeper.close()
+        for member in self.fleet.members:
+            with contextlib.suppress(ChildProcessError):
+                member.process.reap()
+        self.loop.close()
+        log.info("the node has stopped")
+
+    @contextlib.contextmanager
+    def _signals(self):  # type: ignore[no-untyped-def]
+        """Signals become bytes on a socket that the loop reads."""
+        ours, theirs = socket.socketpair()
+        for end in (ours, theirs):
+            end.setblocking(False)
+        numbers = (signal.SIGTERM, signal.SIGINT, signal.SIGHUP, signal.SIGCHLD)
+        before = [signal.signal(number, lambda _number, _frame: None) for number in numbers]
+        signal.set_wakeup_fd(theirs.fileno(), warn_on_full_buffer=False)
+        self.loop.watch(ours, lambda: self._on_signals(ours.recv(4096)))
+        try:
+            yield
+        finally:
+            signal.set_wakeup_fd(-1)
+            for number, handler in zip(numbers, before, strict=True):
+                signal.signal(number, handler)
+            ours.close()
+            theirs.close()
+
+    def _on_signals(self, received: bytes) -> None:
+        for number in set(received):
+            match number:
+                case signal.SIGTERM | signal.SIGINT:
+                    self.stop()
+                case signal.SIGHUP:
+                    log.info("%s", self.verbs.reload())
+                case signal.SIGCHLD:
+                    self.fleet.look()
+
+    # ---- children --------------------------------------------------------------------------------------------------
+
+    def _fork(self, kind: str) -> Process:
+        entry = getattr(self._entry_points, kind)
+        main = call(entry, self.identity, self.configuration, self.run_dir)
+        return fork(kind, self._logging(kind, main), self.loop.now())
+
+    def _fork_keeper(self) -> Process:
+        switch, settings = self.configuration.switch, self.settings.address
+        dsn = switch.core_db_dsn or switch.core_db_name
+        path = self.run_dir / "db"
+
+        def main(link: Link) -> None:
+            keep(link, dsn, path, lambda: address.drop(settings))
+
+        # Not killed with its parent: where the supervisor is killed, it takes the address away.
+        return fork("lease", self._logging("lease", main), self.loop.now(), guard=False)
+
+    def _logging(self, kind: str, main: Callable[[Link], None]) -> Callable[[Link], None]:
+        def logged(link: Link) -> None:
+            node_log.setup(self.run_dir, logging.getLogger().level, kind)
+            main(link)
+
+        return logged
+
+    def on_ready(self, member: Member) -> None:
+        self.duty.fill()
+
+    def on_ended(self, member: Member) -> None:
+        self.errands.on_ended(member)
+        self.duty.on_ended(member)
+
+    def on_message(self, member: Member, message: Message) -> None:
+        match message:
+            case Ask():
+                self.verbs.on_ask(member, message)
+            case Done():
+                self.errands.on_done(message)
+            case Fenced(slot, epoch):
+                self._on_fenced(slot, epoch)
+            case _:
+                self.duty.on_message(member, message)
+
+    def _on_fenced(self, name: str, epoch: int) -> None:
+        """A write was refused. Where this node itself has raised the fence that is no news."""
+        ours = next((slot for slot in self.duty.slots() if slot.name == name), None)
+        if ours is None or epoch <= ours.epoch or ours.fencing:
+            return
+        log.error("%s was refused by the store: epoch %d rules, ours is %d", name, epoch, ours.epoch)
+        self.standing.on_lost()
+        self._next_lease = 0.0
+
+    def _wanted(self) -> int:
+        return sum(profile.workers for profile in self.verbs.wanted())
+
+    # ---- the cycle -------------------------------------------------------------------------------------------------
+
+    def _cycle(self) -> None:
+        try:
+            now = self.loop.now()
+            self._ask_lease(now)
+            view = self.standing.view(now, ready=self.ready, done=self._done)
+            step = decide(view)
+            self._tell(view, step)
+            self._carry_out(step, now)
+            self.verbs.settle()
+        except Exception:
+            log.exception("a cycle of the supervisor failed, going on")
+
+    @property
+    def ready(self) -> bool:
+        """Enough workers are loaded for every slot."""
+        loaded = sum(member.ready for member in self.fleet.standby())
+        media = self.fleet.of_kind("media")
+        return loaded >= self._wanted() and media is not None and media.ready
+
+    @property
+    def _done(self) -> bool:
+        if self._letting_go is not None:
+            return self._letting_go.done
+        return self.duty.done
+
+    def _tell(self, view: View, step: Step) -> None:
+        decision = sentence(view, step)
+        if decision != self.decision:
+            self.decision = decision
+            log.info("%s", decision)
+
+    def _carry_out(self, step: Step, now: float) -> None:
+        match step:
+            case Step.CLAIM:
+                self._claim(now)
+            case Step.RELEASE:
+                self._release()
+            case Step.PROMOTE:
+                self._promote(now)
+            case Step.SERVE:
+                self._serve(now)
+            case Step.DEMOTE:
+                self._demote(now)
+            case Step.REST:
+                self._rest()
+            case Step.ASK if now >= self._next_ask:
+                self._next_ask = now + self.settings.peer.beat
+                self.peer.say(AskPromise(self.standing.ask(now), self.settings.lease.ttl))
+            case Step.REQUEST if now >= self._next_ask:
+                self._next_ask = now + 0.5
+                self.peer.say(PleaseHandOver())
+
+    def _promote(self, now: float) -> None:
+        self._become(Role.PROMOTING)
+        self._blind = self.standing.lease is None
+        if self._blind:
+            log.error("active without the store: calls of a former life cannot be recovered until it answers")
+        self.address.take()
+        self.duty.begin(
+            self.verbs.wanted(),
+            epoch=self.standing.epoch,
+            until=self.standing.until,
+            recover=self.settings.recover_on_promote,
+        )
+        self.keeper.ask(CallSlots(), lambda reply: self.duty.claimable(reply.slots))
+        self.loop.after(CLAIMABLE, lambda: self.duty.claimable({}))
+
+    def _serve(self, now: float) -> None:
+        self.promoted_in = now - self.since
+        self._become(Role.ACTIVE)
+        self.standing.order = Order.NONE
+        log.info("active %.0f ms after the lease", self.promoted_in * 1000)
+        if self.duty.useless:
+            self.on_hopeless("not one profile could be started")
+
+    def _demote(self, now: float) -> None:
+        haste = now >= self.standing.until or self.standing.lease is None
+        self._become(Role.DEMOTING)
+        self.guard.disarm()
+        self.watchdogs_on = False
+        self._letting_go = LettingGo(
+            self.fleet, self.sockets, self.address, reason="the node is not active any more", haste=haste
+        )
+        self.duty.end()
+
+    def _rest(self) -> None:
+        self._letting_go = None
+        self._become(Role.STANDBY)
+        handed = self.standing.order is Order.HAND_OVER
+        if handed:
+            self.loop.after(CHANCE, self._chance_over)
+        self._release(lambda: self.peer.say(HandedOver()) if handed else None)
+        if not self.stopping:
+            self.fleet.spares = self._wanted() + 1
+            self.fleet.fill()
+
+    def _become(self, role: Role) -> None:
+        self.standing.role = role
+        self.since = self.loop.now()
+        self.systemd.status(role.value)
+        self._beat()
+
+    # ---- orders ----------------------------------------------------------------------------------------------------
+
+    def hand_over(self) -> None:
+        self.standing.order = Order.HAND_OVER
+        self.loop.after(ORDERED, self._chance_over)
+
+    def _chance_over(self) -> None:
+        if self.standing.order is Order.HAND_OVER and self.standing.role is not Role.DEMOTING:
+            self.standing.order = Order.NONE
+
+    def on_hopeless(self, why: str) -> None:
+        """This node does not do its work: the other one shall, if it is there and ready."""
+        fit = (
+            self.standing.peer(self.loop.now()) is Peer.STANDBY and self.peer_beat is not None and self.peer_beat.ready
+        )
+        log.error("%s; %s", why, "the peer shall take over" if fit else "there is no peer that could take over")
+        if fit and self.standing.role is Role.ACTIVE:
+            self.hand_over()
+
+    def _on_running(self, post: Post) -> None:
+        """Promotion does what `sofia global watchdog on` does."""
+        self.watchdogs_on = True
+        self.guard.arm(post.settings.name)
+
+    # ---- the lease -------------------------------------------------------------------------------------------------
+
+    def _ask_lease(self, now: float) -> None:
+        """Renew what is ours, look at what is not; one such call at a time."""
+        if self._lease_asked or now < self._next_lease:
+            return
+        self._lease_asked = True
+        lease = self.standing.lease
+        if lease is not None:
+            self._next_lease = now + self.settings.lease.renew
+            self.keeper.ask(Renew(lease, self.settings.lease.ttl), self._on_renewed)
+        else:
+            self._next_lease = now + self.standing.poll(now)
+            self.keeper.ask(Read(), self._on_read)
+
+    def _on_renewed(self, reply: Reply) -> None:
+        self._lease_asked = False
+        now = self.loop.now()
+        if reply.lost:
+            log.error("%s", reply.error)
+            self.standing.on_lost()
+            self._next_lease = now
+        elif reply.lease is not None and reply.lease.epoch == self.standing.epoch:
+            self.standing.on_renewed(reply.lease, reply.began, now)
+        self.refresh()
+
+    def _on_read(self, reply: Reply) -> None:
+        self._lease_asked = False
+        if not reply.error:
+            self.standing.on_read(reply.lease, self.loop.now())
+
+    def _claim(self, now: float) -> None:
+        if self.standing.claiming or now < self._next_claim:
+            return
+        self.standing.claiming = True
+        self._next_claim = now + 0.05
+        self.keeper.ask(Acquire(self.identity.node, self.settings.lease.ttl), self._on_acquired)
+
+    def _on_acquired(self, reply: Reply) -> None:
+        now = self.loop.now()
+        self._next_lease = now
+        if reply.lease is None:
+            self.standing.on_claim_failed()
+            return
+        self.standing.on_acquired(reply.lease, reply.began, now)
+        log.info("the lease is ours under epoch %d", reply.lease.epoch)
+        if self.standing.role in (Role.PROMOTING, Role.ACTIVE):
+            self.duty.set_epoch(reply.lease.epoch)
+            if self._blind and self.settings.recover_on_promote:
+                self.verbs.recover([], lambda text: log.info("calls recovered now that the store answers: %s", text))
+            self._blind = False
+
+    def _release(self, then: Callable[[], object] = lambda: None) -> None:
+        lease = self.standing.lease
+        self.standing.on_released()
+        if lease is not None:
+            self.keeper.ask(Release(lease), lambda reply: then())
+
+    def refresh(self) -> None:
+        """Tell the workers until when they may act, whenever that has moved."""
+        if self.duty.on and self.standing.until > self.duty.until:
+            self.duty.refresh(self.standing.until)
+
+    # ---- the peer --------------------------------------------------------------------------------------------------
+
+    def _ask_secret(self) -> None:
+        if self.settings.peer.configured:
+            self.keeper.ask(Secret("peer"), self._on_secret)
+
+    def _on_secret(self, reply: Reply) -> None:
+        """The store's secret; without a store the one it gave last time, so that the peer can promise."""
+        kept = self.run_dir / "peer.secret"
+        secret = reply.secret
+        with contextlib.suppress(OSError):
+            if secret:
+                kept.touch(mode=0o600)
+                kept.write_bytes(secret)
+            elif kept.exists():
+                secret = kept.read_bytes()
+        if secret or self.settings.peer.secret:
+            self.peer.start(secret)
+        else:
+            self.loop.after(1.0, self._ask_secret)
+
+    def _beat(self) -> None:
+        now, standing = self.loop.now(), self.standing
+        self.peer.say(
+            PeerBeat(
+                role=standing.role.value,
+                epoch=standing.epoch,
+                ready=self.ready,
+                lease=standing.holding(now).value,
+                bound=max(0.0, standing.bound_until - now),
+            )
+        )
+
+    def _on_said(self, message: Said) -> None:
+        now = self.loop.now()
+        match message:
+            case PeerBeat(role=role):
+                self.peer_beat = message
+                self.standing.on_beat(Role(role), now)
+            case AskPromise(number, seconds):
+                promised = seconds if self.standing.promise(seconds, now) else 0.0
+                self.peer.say(Promise(number, promised))
+            case Promise(number, seconds) if seconds:
+                self.standing.on_promise(number, seconds)
+                self.refresh()
+            case PleaseHandOver() if self.standing.role is Role.ACTIVE:
+                log.info("peer %s wants to be active", self.peer.name)
+                self.hand_over()
+            case HandedOver():
+                self.standing.on_handed_over()
+                self._next_lease = now
+
+    # ---- for the verbs ---------------------------------------------------------------------------------------------
+
+    def instruct(self, members: list[Member], verb: str, words: list[str], then: Callable[[list[Done]], None]) -> None:
+        """The same instruction to several workers."""
+        orders = [(member, Instruct(number=0, verb=verb, words=words)) for member in members]
+        self.errands.send(orders, then, within=5.0)
