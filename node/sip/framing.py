@@ -55,7 +55,7 @@ class StreamFramer:
         return self._broken is not None
 
     def _next(self) -> bytes | Ping | None:
-        if self._buffer[0] in b"\r\n":
+        if self._buffer[0] in (13, 10):
             return self._blank()
         match = _BLANK.search(self._buffer, max(0, self._searched - 3))
         if match is None:
@@ -73,12 +73,12 @@ class StreamFramer:
             return None
         return self._take(end + size)
 
-    def _blank(self) -> Ping | None:
+    def _blank(self) -> bytes | Ping | None:
         """CRLF between messages: two are a ping, one is a pong (or the rest of a sloppy end)."""
         if self._buffer.startswith(b"\r\n\r\n"):
             del self._buffer[:4]
             return Ping.PING
-        if self._buffer in (b"\r", b"\r\n\r"):
+        if bytes(self._buffer[:4]) in (b"\r", b"\r\n\r"):
             return None
         if self._buffer.startswith(b"\r\n"):
             del self._buffer[:2]

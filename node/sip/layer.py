@@ -1,117 +1,269 @@
-"""The transaction layer: matches messages to transactions, runs their machines, and sends what they want sent (RFC 3261 17)."""
+"""The transaction layer: matches messages to transactions, runs their machines, says what is to be sent (RFC 3261 17).
+
+layer.receive(message, flow, now)      what the network brings
+layer.wake(now)                        what the clock brings, at next_wake()
+layer.request(...), respond(...), ...  what the user wants
+layer.outgoing()                       after each of them: send this
+"""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
-from typing import Any, Literal, Protocol
+from collections.abc import Callable, Iterable, Sequence
 
+from node.sip import compose
 from node.sip.flow import Flow
-from node.sip.message import Request, Response
+from node.sip.machine import Cause, State
+from node.sip.message import Request, Response, parse
+from node.sip.tables import (
+    INVITE_CLIENT,
+    INVITE_SERVER,
+    NON_INVITE_CLIENT,
+    NON_INVITE_SERVER,
+    REVIVED_INVITE_SERVER,
+)
 from node.sip.timers import Timers
+from node.sip.token import COOKIE, Names
+from node.sip.transaction import ClientTransaction, Failure, Ground, ServerTransaction, TransactionUser
 
-Failure = Literal["timeout", "transport"]
+__all__ = ["ClientTransaction", "Failure", "ServerTransaction", "State", "TransactionLayer", "TransactionUser"]
 
-
-class ServerTransaction:
-    request: Request
-    flow: Flow
-    "The way the request came."
-    reply_flow: Flow
-    "The way the responses go (RFC 3261 18.2.2, RFC 3581)."
-    state: Any
-    branch: str
-    method: str
-    owner: Any
-    "Free for the transaction user."
-    last_response: bytes
-    "Bytes of the last response sent; empty before the first."
-
-    @property
-    def final(self) -> bool:
-        """Has a final response been sent?"""
-        raise NotImplementedError
-
-
-class ClientTransaction:
-    request: Request
-    "With our Via on top."
-    flow: Flow
-    state: Any
-    branch: str
-    method: str
-    owner: Any
-    cancelled: bool
-
-
-class TransactionUser(Protocol):
-    """Who hears of what happens. Called from within receive(), wake(), request(), ...; may call the layer back at once."""
-
-    def on_request(self, request: Request, transaction: ServerTransaction | None, flow: Flow) -> None:
-        """A new request; without a transaction: the ACK to a 2xx."""
-
-    def on_cancel(self, transaction: ServerTransaction, request: Request) -> None:
-        """CANCEL for this INVITE, already answered 200; answer the INVITE 487."""
-
-    def on_response(self, response: Response, transaction: ClientTransaction) -> None:
-        """A provisional, a final, and each 2xx to INVITE again (forked or retransmitted)."""
-
-    def on_failure(self, transaction: ClientTransaction, cause: Failure) -> None:
-        """No final response will come."""
-
-    def on_unacknowledged(self, transaction: ServerTransaction) -> None:
-        """A final failure to an INVITE was never acknowledged (timer H)."""
-
-    def on_ended_elsewhere(self, transaction: ServerTransaction) -> None:
-        """A revived INVITE was acknowledged although we answered nothing: the predecessor had refused it already."""
-
-    def on_stray_response(self, response: Response, flow: Flow) -> None:
-        """A response that matches no transaction."""
-
-    def on_stray_cancel(self, request: Request, transaction: ServerTransaction, flow: Flow) -> None:
-        """A CANCEL that matches no INVITE: answer its transaction 481, unless you know better."""
+DEFAULT = Timers()
 
 
 class TransactionLayer:
+    """All transactions of one slot."""
+
     def __init__(
-        self, user: TransactionUser, *, slot_token: str, sent_by: Callable[[Flow], str], timers: Timers = Timers()
-    ) -> None: ...
+        self,
+        user: TransactionUser,
+        *,
+        slot_token: str,
+        sent_by: Callable[[Flow], str],
+        timers: Timers = DEFAULT,
+    ) -> None:
+        self.names = Names(slot_token)
+        "Makes our branches and tags."
+        self.timers = timers
+        self._ground = Ground(user, self.names, sent_by, timers)
+        self._servers = self._ground.servers
+        self._clients = self._ground.clients
+
+    # ---- what the network and the clock bring ----------------------------------------------------------------------
 
     def receive(self, message: Request | Response, flow: Flow, now: float) -> None:
-        """A parsed message came in."""
+        """A parsed message came in; a request should have passed `message.check`. Raises Malformed if it did not."""
+        if isinstance(message, Request):
+            self._receive_request(message, flow, now)
+        else:
+            self._receive_response(message, flow, now)
 
     def wake(self, now: float) -> None:
         """The time of `next_wake` has come (or any other time)."""
+        due = self._ground.wheel.due
+        while (item := due(now)) is not None:
+            transaction, cause = item
+            transaction.on_alarm(cause, now)
+
+    def transport_failed(self, flow: Flow, now: float) -> None:
+        """What was sent on this flow did not get through: its client transactions fail.
+
+        Server transactions stay: their response may find another connection (RFC 3261 18.2.2).
+        """
+        for transaction in [client for client in self._clients.values() if client.flow == flow]:
+            transaction.happen(Cause.BROKEN, None, now)
+
+    # ---- what the driver fetches -----------------------------------------------------------------------------------
 
     def next_wake(self) -> float | None:
-        raise NotImplementedError
+        """When `wake` wants to be called; None: not at all."""
+        return self._ground.wheel.next_wake()
 
     def outgoing(self) -> list[tuple[bytes, Flow]]:
         """What is to be sent now, in order; handed out once."""
-        raise NotImplementedError
+        out = self._ground.out
+        if not out:
+            return []
+        self._ground.out = []
+        return out
+
+    @property
+    def clients(self) -> int:
+        """How many client transactions there are."""
+        return len(self._clients)
+
+    @property
+    def servers(self) -> int:
+        """How many server transactions there are."""
+        return len(self._servers)
+
+    @property
+    def alarms(self) -> int:
+        """How many alarms are set. Counts them: for tests and inquiries."""
+        return len(self._ground.wheel)
+
+    # ---- what the user wants ---------------------------------------------------------------------------------------
 
     def request(self, request: Request, flow: Flow, now: float) -> ClientTransaction:
         """Send a request (not ACK, not CANCEL) by a new transaction; adds the Via."""
-        raise NotImplementedError
+        assert request.method not in ("ACK", "CANCEL"), "ACK goes without a transaction, CANCEL by cancel()"
+        branch = self.names.branch()
+        return self._start_client(compose.with_via(request, self._via(flow, branch)), branch, flow, now, send=True)
 
-    def respond(self, transaction: ServerTransaction, response: Response, now: float) -> None: ...
+    def respond(self, transaction: ServerTransaction, response: Response, now: float) -> None:
+        """Send a response. One that the state does not allow any more is ignored.
+
+        RFC 4320: to a request other than INVITE, no provisional but 100 is sent, and instead of a 408 nothing.
+        """
+        status = response.status
+        if status >= 300:
+            if status == 408 and transaction.method != "INVITE":
+                transaction.forget()
+                return
+            cause = Cause.FAILURE
+        elif status >= 200:
+            cause = Cause.SUCCESS
+        else:
+            if status != 100 and transaction.method != "INVITE":
+                return
+            cause = Cause.PROVISIONAL
+        transaction.happen(cause, response, now)
+
+    def respond_statelessly(self, transaction: ServerTransaction, response: Response) -> None:
+        """Send a final response and forget the request (RFC 3261 8.2.7): for challenges and refusals to strangers.
+
+        Only while nothing was sent. A retransmission is a new request then; the ACK to such a refusal of an INVITE
+        comes to the user without a transaction, and is to be ignored.
+        """
+        assert transaction.state is State.TRYING, "something was answered already"
+        self._ground.out.append((response.encode(), transaction.reply_flow))
+        transaction.forget()
+
     def cancel(self, transaction: ClientTransaction, now: float, headers: Iterable[tuple[str, str]] = ()) -> None:
-        """Cancel an INVITE; waits by itself for a provisional. Ignored when a final response was there already."""
+        """Cancel an INVITE; waits by itself for a provisional. Ignored when a final response was there already.
+
+        The user hears of the INVITE's end by its final response, or on_failure; the CANCEL's own fate is not told.
+        """
+        assert transaction.method == "INVITE", "only INVITE can be cancelled"
+        if not transaction.cancelled and transaction.state in (State.CALLING, State.PROCEEDING):
+            transaction.wish_cancelled(tuple(headers))
+            transaction.happen(Cause.CANCEL, None, now)
 
     def with_via(self, request: Request, flow: Flow) -> Request:
-        """With a Via of ours on top, for what goes outside transactions: the ACK to a 2xx."""
-        raise NotImplementedError
+        """With a Via of ours on top, for what goes outside of transactions: the ACK to a 2xx. Retransmit its bytes."""
+        return compose.with_via(request, self._via(flow, self.names.branch()))
 
     def merged(self, transaction: ServerTransaction) -> bool:
         """Did the same request arrive before by another path (RFC 3261 8.2.2.2)? Then answer 482."""
-        raise NotImplementedError
+        request = transaction.request
+        if request.to_tag:
+            return False
+        origin = (request.call_id, request.header("from") or "", request.header("cseq") or "")
+        other = self._ground.origins.setdefault(origin, transaction)
+        if other is not transaction:
+            return True
+        transaction.origin = origin
+        return False
+
+    # ---- after a failover ------------------------------------------------------------------------------------------
 
     def revive_server(self, request: Request, flow: Flow, last_response: bytes, now: float) -> ServerTransaction:
-        """An INVITE of a predecessor that is not over: Proceeding; Accepted if the last response is a 2xx, Completed if a failure."""
-        raise NotImplementedError
+        """An INVITE of a predecessor that is not over, with the bytes of what it answered last.
+
+        Trying if it answered nothing, Proceeding, Accepted after a 2xx, Completed (repeating it) after a refusal.
+        """
+        request.stamp(*flow.remote)
+        key = _server_key(request)
+        transaction = ServerTransaction(self._ground, REVIVED_INVITE_SERVER, key, request, flow)
+        transaction.last_response = last_response
+        transaction.status = status = int(last_response[8:11]) if last_response else 0
+        self._servers[key] = transaction
+        states = {0: State.TRYING, 1: State.PROCEEDING, 2: State.ACCEPTED}
+        transaction.begin(states.get(status // 100, State.COMPLETED), now)
+        return transaction
 
     def revive_client(self, request: Request, flow: Flow, now: float, *, proceeding: bool) -> ClientTransaction:
-        """An INVITE (or other request) a predecessor sent; `request` bears its Via. Not `proceeding`: it is sent again at once."""
-        raise NotImplementedError
+        """An INVITE (or another request) that a predecessor sent; it bears its Via. Not `proceeding`: sent again at once."""
+        transaction = self._start_client(request, request.via.branch, flow, now, send=not proceeding, quiet=proceeding)
+        if proceeding:
+            transaction.begin(State.PROCEEDING, now)
+        return transaction
 
-    def transport_failed(self, flow: Flow, now: float) -> None:
-        """What was sent on this flow did not get through: its client transactions fail, its server transactions end."""
+    # ---- inside ----------------------------------------------------------------------------------------------------
+
+    def _start_client(
+        self, request: Request, branch: str, flow: Flow, now: float, *, send: bool, quiet: bool = False
+    ) -> ClientTransaction:
+        key = (branch, request.method)
+        machine = INVITE_CLIENT if request.method == "INVITE" else NON_INVITE_CLIENT
+        transaction = self._clients[key] = ClientTransaction(self._ground, machine, key, request, flow)
+        if not quiet:
+            transaction.begin(machine.start, now)
+        if send:
+            self._ground.out.append((request.encode(), flow))
+        return transaction
+
+    def _via(self, flow: Flow, branch: str) -> str:
+        return f"SIP/2.0/{flow.transport} {self._ground.sent_by(flow)};rport;branch={branch}"
+
+    def _receive_request(self, request: Request, flow: Flow, now: float) -> None:
+        key = _server_key(request)  # of the Via as it was sent
+        request.stamp(*flow.remote)
+        transaction = self._servers.get(key)
+        method = request.method
+        if transaction is not None:
+            if flow != transaction.flow:
+                transaction.move(flow)
+            transaction.happen(Cause.ACK if method == "ACK" else Cause.REPEATED, request, now)
+        elif method == "ACK":
+            self._ground.user.on_request(request, None, flow)
+        else:
+            machine = INVITE_SERVER if method == "INVITE" else NON_INVITE_SERVER
+            transaction = self._servers[key] = ServerTransaction(self._ground, machine, key, request, flow)
+            transaction.begin(State.TRYING, now)
+            if method == "CANCEL":
+                self._receive_cancel(request, transaction, flow, now)
+            else:
+                self._ground.user.on_request(request, transaction, flow)
+
+    def _receive_cancel(self, request: Request, transaction: ServerTransaction, flow: Flow, now: float) -> None:
+        """RFC 3261 9.2: the CANCEL itself is answered 200 at once, under the To tag of the INVITE's responses."""
+        invite = self._servers.get(_server_key(request, "INVITE"))
+        if invite is None:
+            self._ground.user.on_stray_cancel(request, transaction, flow)
+            return
+        tag = _to_tag(invite.last_response)
+        self.respond(transaction, compose.response(request, 200, to_tag=tag), now)
+        invite.happen(Cause.CANCEL, request, now)
+
+    def _receive_response(self, response: Response, flow: Flow, now: float) -> None:
+        transaction = self._clients.get((response.via.branch, response.cseq.method))
+        if transaction is None:
+            self._ground.user.on_stray_response(response, flow)
+            return
+        status = response.status
+        if status >= 300:
+            cause = Cause.FAILURE
+        elif status >= 200:
+            cause = Cause.SUCCESS
+        else:
+            cause = Cause.PROVISIONAL
+        transaction.happen(cause, response, now)
+
+
+def _server_key(request: Request, method: str | None = None) -> Sequence[str]:
+    """By what a retransmission, an ACK or a CANCEL is recognised (RFC 3261 17.2.3); the branch comes first."""
+    via = request.via
+    if method is None:
+        method = "INVITE" if request.method == "ACK" else request.method
+    branch = via.branch
+    if branch.startswith(COOKIE):
+        return (branch, via.sent_by, method)
+    # RFC 2543: no branch that could be trusted to be unique. The To tag is left out: an ACK has one, its INVITE had none.
+    return (branch, via.sent_by, method, request.uri, request.call_id, request.from_tag, str(request.cseq.number))
+
+
+def _to_tag(response: bytes) -> str | None:
+    if not response:
+        return None
+    message = parse(response)
+    return message.to_tag or None

@@ -260,6 +260,8 @@ def parse(data: bytes, limits: Limits = Limits()) -> Request | Response:
     """
     if len(data) > limits.message:
         raise TooLarge("message", len(data), limits.message)
+    if data[:1] in _LINE_ENDS:
+        data = data.lstrip(b"\r\n")  # RFC 3261 7.5
     end = data.find(b"\r\n\r\n")
     error: Malformed | None = None
     if end >= 0:
@@ -271,9 +273,6 @@ def parse(data: bytes, limits: Limits = Limits()) -> Request | Response:
     if head.count("\n") != len(lines) - 1 or head.count("\r") != len(lines) - 1 or "\r\n " in head or "\r\n\t" in head:
         head = FOLD.sub(" ", LINE_END.sub("\r\n", head))
         lines = head.split("\r\n")
-    if not lines[0]:
-        head = head.lstrip("\r\n")
-        lines = head.split("\r\n")
     index, more, bad = _index(lines)
     message: Request | Response | None = None
     try:
@@ -282,7 +281,8 @@ def parse(data: bytes, limits: Limits = Limits()) -> Request | Response:
             raise error
         if bad is not None:
             raise Malformed("header field", bad)
-        _check_limits(lines, limits)
+        if len(head) > limits.line or len(lines) > limits.fields:
+            _check_limits(lines, limits)
         length = index.get("content-length")
         if length is not None:
             _fit(message, length)
@@ -295,7 +295,7 @@ def parse(data: bytes, limits: Limits = Limits()) -> Request | Response:
 
 
 def _untidy(data: bytes) -> tuple[str, bytes, Malformed | None]:
-    """Without a CRLF CRLF: lines ended by LF or CR alone are taken, as other stacks take them."""
+    """Without a CRLF CRLF: lines ended by LF alone are taken, as other stacks take them."""
     match = BLANK_LINE.search(data)
     if match is None:
         error = Malformed("message", "no empty line after the header fields")
@@ -389,6 +389,7 @@ def _salvage(
     return None if acknowledgement or method == "ACK" else request
 
 
+_LINE_ENDS = (b"\r", b"\n")
 _ANSWERABLE = frozenset({"via", "from", "to", "call-id", "cseq"})
 
 
