@@ -84,6 +84,8 @@ def run(options: argparse.Namespace, entry_points: EntryPoints | None = None) ->
             return supervisor.run()
         except OSError as error:
             raise Unusable(f"cannot listen: {error}") from error
+        finally:
+            logging.shutdown()
 
 
 def _loaded(read: functools.partial[Configuration]) -> Configuration:
