@@ -29,6 +29,7 @@ from node.console.subscription import Written
 from node.console.supervisor import Supervisor
 from node.console.tail import Tail
 from node.console.version import FULL
+from node.console.view import counters
 from node.console.workers import Peer, Workers
 from node.directory import Directory
 from node.events import Event
@@ -303,14 +304,13 @@ class Console:
 
     async def _sample(self) -> None:
         while True:
-            await self.sample()
+            await self.measure()
             await asyncio.sleep(SAMPLE)
 
-    async def sample(self) -> None:
-        answers = [answer for answer in await self._workers.ask_all("stats") if isinstance(answer, dict)]
-        sessions = sum(int(answer.get("sessions", 0)) for answer in answers)
-        total = sum(int(answer.get("sessions_total", 0)) for answer in answers)
-        self.gauge.read(time.monotonic(), sessions, total)
+    async def measure(self) -> None:
+        numbers = [await counters(self._site, name) for name in self.configuration.profiles]
+        total = sum(one.calls_in + one.calls_out for one in numbers)
+        self.gauge.read(time.monotonic(), sum(one.in_use for one in numbers), total)
 
     async def _follow_log(self) -> None:
         while True:

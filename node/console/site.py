@@ -63,6 +63,10 @@ class Silent(Exception):
     """Whoever was asked did not answer in time; the text says who. Becomes the `-ERR` that the operator sees."""
 
 
+class Refused(Silent):
+    """It did answer, and will not do it."""
+
+
 class Workers(Protocol):
     """The workers as the commands see them: asked all at once, the answers merged."""
 
@@ -87,6 +91,10 @@ class Site(Protocol):
 
     @property
     def workers(self) -> Workers: ...
+
+    async def measure(self) -> None:
+        """Bring the gauge up to date."""
+        ...
 
     def now(self) -> float:
         """Seconds since 1970."""

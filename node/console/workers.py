@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from node import inquiry
-from node.console.site import Silent
+from node.console.site import Refused, Silent
 from node.events import Event
 from node.sip.token import slot
 
@@ -53,7 +53,7 @@ class Peer:
         finally:
             self._open.pop(number, None)
         if not reply.ok:
-            raise Silent(f"worker {self.token} refused `{verb}`: {reply.value}")
+            raise Refused(f"worker {self.token} refused `{verb}`: {reply.value}")
         return reply.value
 
     def tell(self, verb: str, words: Sequence[str]) -> None:
@@ -169,7 +169,9 @@ class Workers:
         answers = await asyncio.gather(*asked, return_exceptions=True)
         values = []
         for answer in answers:
-            if isinstance(answer, Silent):
+            if isinstance(answer, Refused):
+                log.debug("%s", answer)
+            elif isinstance(answer, Silent):
                 log.warning("%s; the answer is that of the others", answer)
             elif isinstance(answer, BaseException):
                 raise answer

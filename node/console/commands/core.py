@@ -21,6 +21,7 @@ from node.console.version import FULL, HUMAN, SHORT
 
 
 async def status(site: Site, rest: str) -> str:
+    await site.measure()
     gauge, switch = site.gauge, site.configuration.switch
     rate = f"peak {gauge.peak_rate}, last 5min {gauge.five_minute_rate}"
     return (
@@ -73,7 +74,7 @@ async def node(site: Site, rest: str) -> str:
 async def reloadxml(site: Site, rest: str) -> str:
     message = site.reload()
     if message == "Success":
-        await site.instruct("reloadxml")
+        await site.instruct("rescan")
     return f"+OK [{message}]\n"
 
 
@@ -81,7 +82,7 @@ async def reloadacl(site: Site, rest: str) -> str:
     message = site.reload()
     if message != "Success":
         return f"-ERR [{message}]\n"
-    await site.instruct("reloadxml")
+    await site.instruct("rescan")
     return "+OK acl reloaded\n"
 
 
