@@ -81,8 +81,9 @@ def _mend(lines: list[str], places: list[Place], broken: _Broken, complaints: Co
         lines[row] = line[:ampersand] + "&amp;" + line[ampersand + 1 :]
         return True
     reason = broken.reason
-    if line[broken.column : broken.column + 1] == "<" and "token" in reason:
-        reason = "not well-formed: a < inside a value must be written &lt;"
+    if "token" in reason and line[broken.column : broken.column + 1] == "<":
+        row, reason = _unfinished(lines, row, broken.column)
+        place = places[row]
     complaints.error(place, reason)
     if place.file == places[0].file:
         return False
@@ -90,6 +91,21 @@ def _mend(lines: list[str], places: list[Place], broken: _Broken, complaints: Co
         if other.file == place.file:
             lines[index] = ""
     return True
+
+
+def _unfinished(lines: list[str], row: int, column: int) -> tuple[int, str]:
+    """A `<` where none may be: the tag before it is not finished, or it stands inside a value."""
+    start = row
+    before = lines[row][:column]
+    while "<" not in before and start > 0:
+        start -= 1
+        before = lines[start] + "\n" + before
+    quotes = before[before.rfind("<") :].count('"')
+    if quotes % 2 == 0:
+        return start, "not well-formed: this tag is not finished"
+    if start < row:
+        return start, "not well-formed: a quote is not closed"
+    return row, "not well-formed: a < inside a value must be written &lt;"
 
 
 class _Builder:

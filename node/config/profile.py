@@ -329,9 +329,9 @@ class ProfileSettings:
 
     @property
     def bind_url(self) -> str:
-        """The url that mod_sofia would bind: with `;maddr=` when the public address is another one, and the transports."""
+        """The url that mod_sofia would bind: with `;maddr=` when a public address is set, and the transports."""
         parts = [self.url]
-        if self.ext_sip_ip and self.ext_sip_ip != self.sip_ip:
+        if self.ext_sip_ip:
             parts.append(f"maddr={bracketed(self.sip_ip)}")
         if self.bind_params:
             parts.append(self.bind_params)
@@ -345,7 +345,7 @@ class ProfileSettings:
 
     @property
     def tls_bind_url(self) -> str:
-        maddr = f";maddr={bracketed(self.sip_ip)}" if self.ext_sip_ip and self.ext_sip_ip != self.sip_ip else ""
+        maddr = f";maddr={bracketed(self.sip_ip)}" if self.ext_sip_ip else ""
         return f"sips:{self.contact_user}@{bracketed(self.public_ip)}:{self.tls_sip_port}{maddr};transport=tls"
 
     def param(self, name: str, default: str = "") -> str:

@@ -24,7 +24,6 @@ def ensure(run_dir: Path) -> Mapping[str, str]:
     if missing:
         kept.update((name, secrets.token_urlsafe(18)) for name in missing)
         _write(file, kept)
-        # Another process may have been faster: what lies on disk now is what all of them use.
         kept = _read(file)
     return kept
 
@@ -48,4 +47,13 @@ def _write(file: Path, kept: Mapping[str, str]) -> None:
     descriptor = os.open(fresh, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_NOFOLLOW, 0o600)
     with os.fdopen(descriptor, "w", encoding="utf-8") as out:
         out.writelines(f"{name}={value}\n" for name, value in kept.items())
-    os.replace(fresh, file)
+    if file.exists():
+        os.replace(fresh, file)
+        return
+    try:
+        # A link, not a rename: if another process was faster, its secrets are the ones that all use.
+        os.link(fresh, file)
+    except FileExistsError:
+        pass
+    finally:
+        fresh.unlink()
