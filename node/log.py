@@ -115,3 +115,9 @@ def _take_over(handler: MultiProcessingHandler) -> None:
     handler.queue._reset(after_fork=True)
     handler.queue._wlock = handler.queue._wlock.reopened()
     handler._is_closed = True
+
+
+def level_of(name: str) -> str:
+    """Python's level for a FreeSWITCH one (`switch.conf`, `loglevel`)."""
+    known = {"debug": "DEBUG", "warning": "WARNING", "err": "ERROR", "error": "ERROR"}
+    return known.get(name.lower(), "CRITICAL" if name.lower() in ("crit", "alert", "console") else "INFO")

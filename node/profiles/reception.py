@@ -17,7 +17,7 @@ from node.sip import compose
 from node.sip.errors import BadExtension, SipError
 from node.sip.flow import Flow
 from node.sip.layer import ClientTransaction, Failure, ServerTransaction
-from node.sip.message import Request, Response, check
+from node.sip.message import Request, Response
 from node.transport.capabilities import ACCEPT, KNOWN, METHODS, standing
 from node.transport.endpoint import Endpoint
 from store.errors import StoreError
@@ -62,8 +62,8 @@ class Reception:
     def __init__(self, configuration: Configuration, *, profile: str, screen: Screen, asker: Asker) -> None:
         self.profiles = {name: Profile(name) for name in configuration.profiles}
         self.standby = {name: each.profile_standby for name, each in configuration.profiles.items()}
-        self.elsewhere: Callable[[CallRecord, Request, Flow], bool] | None = None
-        "Tries to bring a request to who has the record now, or the record to us; says whether it will come back."
+        self.elsewhere: Callable[[CallRecord, Request, Flow, Callable[[], None]], None] | None = None
+        "Brings a request to who has its record, or the record to us; then it calls back."
         self.claiming = False
         self.kept: list[tuple[Response, Flow]] = []
         "Responses without a transaction that came during a claim."
@@ -75,6 +75,15 @@ class Reception:
         self._standing = {name: standing(each) for name, each in configuration.profiles.items()}
         self._lookups = 0
 
+    def configure(self, configuration: Configuration) -> None:
+        """Go by another configuration; a rescan sets the counters of calls to zero."""
+        for name in configuration.profiles:
+            self.profiles.setdefault(name, Profile(name)).reset()
+            self.standby.setdefault(name, configuration.profiles[name].profile_standby)
+        self._settings = configuration.profiles
+        self._max_sessions = configuration.switch.max_sessions
+        self._standing = {name: standing(each) for name, each in configuration.profiles.items()}
+
     # ---- requests --------------------------------------------------------------------------------------------------
 
     def on_request(self, request: Request, transaction: ServerTransaction | None, flow: Flow) -> None:
@@ -83,7 +92,6 @@ class Reception:
             return
         self.profiles[flow.profile].requests += 1
         try:
-            check(request)
             self._receive(request, transaction, flow)
         except SipError as error:
             self.refuse(request, transaction, error.status, error.reason or None, error.headers)
@@ -105,7 +113,7 @@ class Reception:
         elif method == "REGISTER":
             self._register(request, transaction, flow)
         elif method == "INVITE":
-            self._invite(request, transaction, flow, settings)
+            self._invite(request, transaction, flow)
         elif method == "OPTIONS":
             self._options(request, transaction, flow, settings)
         else:
@@ -120,17 +128,10 @@ class Reception:
             return
         self.registrar.on_register(request, transaction, flow, admission)
 
-    def _invite(self, request: Request, transaction: ServerTransaction, flow: Flow, settings: ProfileSettings) -> None:
+    def _invite(self, request: Request, transaction: ServerTransaction, flow: Flow) -> None:
         profile = self.profiles[flow.profile]
-        if self.endpoint.layer.merged(transaction):
-            self.refuse(request, transaction, 482)
-            return
         if not request.contacts:
             self.refuse(request, transaction, 400, "Missing Contact Header")
-            return
-        if self._max_sessions and self.switchboard.sessions >= self._max_sessions:
-            profile.failed_calls_in += 1
-            self.refuse(request, transaction, 503, "Maximum Calls In Progress", [("Retry-After", "300")])
             return
         admission = self._screen.invite(request, flow)
         if isinstance(admission, Refusal):
@@ -170,7 +171,8 @@ class Reception:
         answer = compose.response(
             request, refusal.status, refusal.reason, headers=[*self._standing[profile.name], *refusal.headers]
         )
-        self.endpoint.respond(transaction, answer)
+        # Nothing is kept of strangers: who comes again without credentials is challenged again.
+        self.endpoint.respond_statelessly(transaction, answer)
 
     def refuse(
         self,
@@ -189,7 +191,7 @@ class Reception:
 
     # ---- requests in dialogs ---------------------------------------------------------------------------------------
 
-    def hold(self, message: Request | Response, flow: Flow) -> bool:
+    def hold(self, message: Request | Response) -> bool:
         """While records are claimed: is this something that a record may be about? Asked before the layer sees it."""
         if isinstance(message, Response):
             return False  # those that match nothing come to `on_stray_response`
@@ -232,7 +234,18 @@ class Reception:
             self.refuse(request, transaction, 481, "Call Does Not Exist")
         elif answer.state == "ended":
             self._after_the_end(request, transaction)
-        elif self.elsewhere is None or not self.elsewhere(answer, request, flow):
+        elif self.elsewhere is None:
+            self.refuse(request, transaction, 481, "Call Does Not Exist")
+        else:
+            self.elsewhere(answer, request, flow, lambda: self._again(request, transaction, flow))
+
+    def _again(self, request: Request, transaction: ServerTransaction, flow: Flow) -> None:
+        """The record has been brought here, or could not be."""
+        if request.method == "CANCEL":
+            self.switchboard.on_stray_cancel(request, transaction, flow)
+        elif self.switchboard.knows(request):
+            self.switchboard.on_request(request, transaction, flow)
+        else:
             self.refuse(request, transaction, 481, "Call Does Not Exist")
 
     def _after_the_end(self, request: Request, transaction: ServerTransaction) -> None:
@@ -244,8 +257,7 @@ class Reception:
             self.refuse(request, transaction, 481, "Call Does Not Exist")
 
     def on_stray_cancel(self, request: Request, transaction: ServerTransaction, flow: Flow) -> None:
-        if not self.switchboard.on_stray_cancel(request, transaction, flow):
-            self._look_up(request, transaction, flow)
+        self._look_up(request, transaction, flow)
 
     # ---- the rest of what the layer tells --------------------------------------------------------------------------
 

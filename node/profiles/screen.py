@@ -6,9 +6,10 @@ Wrong credentials get 403, not a new challenge, so that who guesses gets no fres
 from __future__ import annotations
 
 import logging
+import os
 import re
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping, Set
+from dataclasses import dataclass, replace
 from typing import Literal
 
 from node.config import Configuration
@@ -56,17 +57,34 @@ class Screen:
     ) -> None:
         self.challenged = 0
         self.denied = 0
-        self.sockets: Callable[[str], set[tuple[str, int]]] = lambda _profile: set()
+        self.sockets: Callable[[], Set[tuple[str, int]]] = frozenset
         "The addresses we send from: a call from there is our own."
         self._settings = configuration.profiles
         self._directory = directory
         self._access = Access(configuration.acl)
         self._events = events
         self._hashes = Hashes()
-        self._nonces = {name: NonceBook(each, clock) for name, each in configuration.profiles.items()}
+        self._clock = clock
+        # Until the store tells the one that all share: nonces of this worker are then good on this worker only.
+        self._secret = os.urandom(32)
+        self._nonces = {name: NonceBook(each, clock, self._secret) for name, each in configuration.profiles.items()}
         self._filters: dict[str, re.Pattern[str] | None] = {}
 
+    def configure(self, configuration: Configuration, directory: Directory) -> None:
+        """Go by another configuration; nonces that are out stay good."""
+        self._settings = configuration.profiles
+        self._directory = directory
+        self._access = Access(configuration.acl)
+        self._filters.clear()
+        for name, each in configuration.profiles.items():
+            if name in self._nonces:
+                self._nonces[name].configure(each)
+            else:
+                self._nonces[name] = NonceBook(each, self._clock, self._secret)
+
     def set_secret(self, secret: bytes) -> None:
+        """The secret that all workers of both nodes share."""
+        self._secret = secret
         for book in self._nonces.values():
             book.set_secret(secret)
 
@@ -115,7 +133,7 @@ class Screen:
         if settings.accept_blind_auth:
             return self._blind(request, settings, reason, variables, context)
         wants = settings.auth_calls or request.header("Proxy-Authorization") is not None
-        if wants and flow.remote in self.sockets(flow.profile):
+        if wants and flow.remote in self.sockets():
             variables["sip_looped_call"] = "true"
             wants = False
         if not wants:
@@ -264,7 +282,9 @@ class Screen:
         must_match = settings.inbound_reg_force_matching_username and request.method == "REGISTER"
         if must_match and credentials.username.lower() != request.to.uri.user.lower():
             return "forbidden"
-        algorithm = credentials.algorithm.upper() if settings.auth_algorithms != ("MD5",) else "MD5"
+        if settings.auth_algorithms == ("MD5",) and credentials.algorithm != "MD5":
+            credentials = replace(credentials, algorithm="MD5")  # mod_sofia: whatever the client says
+        algorithm = credentials.algorithm.upper()
         if algorithm not in settings.auth_algorithms:
             return "forbidden"
         book = self._nonces[settings.name]

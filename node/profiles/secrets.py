@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Callable
 
 from node.config.profile import ProfileSettings
 from node.directory import User
-from node.sip.auth import Credentials, Nonces, ha1
+from node.sip.auth import Credentials, Nonces, compute_ha1
 
 REMEMBERED = 200_000
 
@@ -19,16 +18,20 @@ class NonceBook:
     challenge. That is remembered here; who does not remember (a successor, another worker) challenges again.
     """
 
-    def __init__(self, settings: ProfileSettings, clock: Callable[[], float]) -> None:
-        self._ttl = settings.nonce_ttl
-        self._most = settings.max_auth_validity
+    def __init__(self, settings: ProfileSettings, clock: Callable[[], float], secret: bytes) -> None:
         self._clock = clock
-        self._nonces = Nonces(os.urandom(32), self._ttl)
+        self._secret = secret
+        self.configure(settings)
         self._used: dict[str, tuple[float, int]] = {}
         self._swept = 0.0
 
+    def configure(self, settings: ProfileSettings) -> None:
+        self._ttl = settings.nonce_ttl
+        self._most = settings.max_auth_validity
+        self._nonces = Nonces(self._secret, self._ttl)
+
     def set_secret(self, secret: bytes) -> None:
-        """The secret that both nodes share; before it is known, nonces are good on this worker only."""
+        self._secret = secret
         self._nonces = Nonces(secret, self._ttl)
 
     def make(self) -> str:
@@ -77,7 +80,7 @@ class Hashes:
         if found is None:
             if len(self._known) >= REMEMBERED:
                 self._known.clear()
-            found = self._known[key] = ha1(credentials.username, credentials.realm, user.password, algorithm)
+            found = self._known[key] = compute_ha1(credentials.username, credentials.realm, user.password, algorithm)
         return found
 
 

@@ -144,6 +144,11 @@ class Location:
             return
         bindings[key] = record
 
+    def forget(self, key: str) -> None:
+        """Somebody else removed the binding with this key from the store."""
+        user, _, host = key.split("|", 2)[1].rpartition("@")
+        self._forget(user, host, key)
+
     def on_notice(self, topic: str, body: bytes) -> None:
         """What another worker tells."""
         if topic == REGISTERED:

@@ -10,8 +10,6 @@ from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from functools import partial
 
-from store.writer import Writer
-
 from node.config import Configuration
 from node.config.profile import ProfileSettings
 from node.events import EventStream
@@ -30,6 +28,7 @@ from node.transport.endpoint import Endpoint
 from store.errors import StoreError
 from store.interface import Outcome
 from store.records import Registration
+from store.writer import Writer
 
 log = logging.getLogger(__name__)
 
@@ -81,6 +80,11 @@ class Registrar:
         self._clock = clock
         self._date = (0, "")
         self._connections: dict[str, dict[str, Registration]] = {}
+
+    def configure(self, configuration: Configuration) -> None:
+        """Go by another configuration."""
+        self._settings = configuration.profiles
+        self._standing = {name: standing(each) for name, each in configuration.profiles.items()}
 
     def on_register(self, request: Request, transaction: ServerTransaction, flow: Flow, admission: Admission) -> None:
         """Take one REGISTER. Raises the SipError to refuse it with."""

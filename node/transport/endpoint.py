@@ -14,7 +14,7 @@ import math
 import os
 import socket
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence, Set
 from pathlib import Path
 from typing import Protocol
 
@@ -24,9 +24,10 @@ from node.sip import compose
 from node.sip.errors import Malformed, SipError, Unresolvable
 from node.sip.flow import Address, Flow, endpoint_text
 from node.sip.layer import ClientTransaction, ServerTransaction, TransactionLayer, TransactionUser
-from node.sip.message import Request, Response, parse
+from node.sip.message import Request, Response, check, parse
 from node.sip.timers import Timers
 from node.sip.token import token as token_of
+from node.sip.transaction import reply_flow
 from node.sip.uri import Uri
 from node.transport.handoff import Arrived, Bus, Through
 from node.transport.ownership import owner_of
@@ -116,6 +117,11 @@ class Endpoint:
         self.layer.respond(transaction, response, self._loop.time())
         self._settle()
 
+    def respond_statelessly(self, transaction: ServerTransaction, response: Response) -> None:
+        """Refuse, and keep nothing of it (RFC 3261 8.2.7)."""
+        self.layer.respond_statelessly(transaction, response)
+        self._settle()
+
     def cancel(self, transaction: ClientTransaction, headers: Sequence[tuple[str, str]] = ()) -> None:
         """CANCEL an INVITE of ours (RFC 3261 9.1), once it has had a provisional response."""
         self.layer.cancel(transaction, self._loop.time(), headers)
@@ -203,6 +209,31 @@ class Endpoint:
         for datagrams in self._receiving:
             self._loop.add_reader(datagrams.sock.fileno(), self._drain, datagrams)
 
+    def add(self, sockets: Sequence[tuple[SocketName, int]]) -> None:
+        """Sockets of profiles that were started later, to send by."""
+        for name, descriptor in sockets:
+            if name.kind != "udp":
+                os.close(descriptor)
+                continue
+            datagrams = Datagrams(socket.socket(fileno=descriptor), name.profile, arrived=self.on_message)
+            old = self._sending.get((name.profile, datagrams.local))
+            self._sending[name.profile, datagrams.local] = datagrams
+            self._by_profile[name.profile] = datagrams
+            self._local[name.profile] = datagrams.local
+            if old is not None:
+                old.close()
+
+    def configure(self, settings: Mapping[str, ProfileSettings]) -> None:
+        """Go by another configuration; sockets stay as they are."""
+        self._settings = settings
+        self._named.clear()
+        if self.profile in settings:
+            self._limit = settings[self.profile].max_recv_requests_per_second
+
+    def addresses(self) -> Set[Address]:
+        """The addresses we send UDP from."""
+        return {local for _profile, local in self._sending}
+
     def deafen(self) -> None:
         """Stop reading. What is being sent still goes out."""
         for datagrams in self._receiving:
@@ -258,6 +289,8 @@ class Endpoint:
         message = None
         try:
             message = parse(data)
+            if isinstance(message, Request):
+                check(message)
             owner = owner_of(message)
             if owner is not None and owner != self.token:
                 self._hand_on(owner, message, data, flow)
@@ -400,8 +433,8 @@ class Endpoint:
         if not isinstance(request, Request) or request.method == "ACK":
             return
         try:
-            answer = compose.response(request, error.status, error.reason or None, headers=error.headers)
-            self._transmit(answer.encode(), flow)
+            request.stamp(*flow.remote)
+            self._transmit(compose.refuse(request, error).encode(), reply_flow(request, flow))
         except Malformed:
             return  # not even that much of it can be read
 

@@ -29,6 +29,8 @@ RETRY = 0.01
 WAITING = 1024
 "Messages that may wait for one worker."
 BATCH = 64
+UNPLACED = "spare."
+"The token of a worker without a slot begins so."
 MISSED = "missed"
 "Topic of the notice that says: others were lost."
 
@@ -109,6 +111,11 @@ class Bus:
             peer = self._peer(token)
             if peer.there():  # a successor that is yet to come reads the store instead
                 peer.send(data, partial(self._missed, token))
+            elif token.startswith(UNPLACED):
+                # Nobody takes the name of a worker without a slot again: it is gone for good.
+                peer.close()
+                del self._peers[token]
+                (self._folder / token).unlink(missing_ok=True)
 
     def alive(self, token: str) -> bool:
         """Is there a worker at that place right now?"""

@@ -1,0 +1,319 @@
+"""What a promoted worker has: its endpoint, registrar and calls, and the claim of what its predecessor left."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import Callable
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+
+from node.calls.switchboard import Reinvite, Switchboard
+from node.config import Configuration
+from node.config.identity import Identity
+from node.directory import Directory
+from node.events import Event, EventStream
+from node.inquiry import InquiryServer
+from node.link import Fenced, Promote, Promoted, Revived
+from node.link import Message as Said
+from node.media.session import MediaClient
+from node.profiles.reception import Reception
+from node.profiles.screen import Screen
+from node.registrar.location import Location
+from node.registrar.registrar import Owner, Registrar
+from node.sip.flow import Flow
+from node.sip.message import Request
+from node.sip.token import slot as slot_of
+from node.sip.token import token as token_of
+from node.standby import Claim, Held, Succession
+from node.transport.endpoint import Endpoint, Message
+from node.transport.handoff import Arrived
+from node.transport.ownership import owner_of
+from node.verbs import Verbs
+from store.records import CallRecord
+from store.writer import Writer
+
+log = logging.getLogger(__name__)
+
+WAITING = 1000
+"Messages that may wait for the records of one slot that nobody serves."
+
+
+@dataclass(slots=True)
+class Belongings:
+    """What a worker has had since its birth, and takes into its duty."""
+
+    loop: asyncio.AbstractEventLoop
+    identity: Identity
+    configuration: Configuration
+    run_dir: Path
+    directory: Directory
+    events: EventStream
+    writer: Writer
+    location: Location
+    screen: Screen
+    say: Callable[[Said], None]
+    "Tells the supervisor."
+
+
+class Duty:
+    """What a promoted worker has: its endpoint, registrar and calls, and the claim of what its predecessor left."""
+
+    def __init__(self, own: Belongings, promote: Promote) -> None:
+        self.slot = promote.slot
+        self._own = own
+        loop, configuration, run_dir = own.loop, own.configuration, own.run_dir
+        self._loop = loop
+        token = token_of(promote.slot)
+        profile = promote.slot.rpartition("#")[0]
+        self._profile = profile
+        self._owner = Owner(own.identity.node, promote.slot, promote.epoch, hostname=configuration.switch.switchname)
+        self.reception = Reception(configuration, profile=profile, screen=own.screen, asker=own.writer)
+        self.endpoint = Endpoint(
+            configuration.profiles,
+            self.reception,
+            profile=profile,
+            token=token,
+            bus_folder=run_dir / "bus",
+            loop=loop,
+        )
+        self._media = MediaClient(
+            run_dir / "media",
+            promote.slot,
+            add_reader=loop.add_reader,
+            remove_reader=loop.remove_reader,
+            call_later=loop.call_later,
+        )
+        self.registrar = Registrar(
+            configuration,
+            endpoint=self.endpoint,
+            writer=own.writer,
+            location=own.location,
+            events=own.events,
+            owner=self._owner,
+            clock=own.writer.store_time,
+        )
+        self.switchboard = Switchboard(
+            slot=promote.slot,
+            node=own.identity.node,
+            epoch=promote.epoch,
+            endpoint=self.endpoint,
+            media=self._media,
+            writer=own.writer,
+            configuration=configuration,
+            directory=own.directory,
+            location=own.location,
+            events=own.events,
+            core_uuid=own.identity.core_uuid,
+        )
+        self.verbs = Verbs(
+            configuration,
+            endpoint=self.endpoint,
+            switchboard=self.switchboard,
+            registrar=self.registrar,
+            reception=self.reception,
+            location=own.location,
+            writer=own.writer,
+        )
+        self._inquiries = InquiryServer(
+            run_dir / "workers" / token, loop, respond=self.verbs.respond, want=own.events.want
+        )
+        own.events.listen(self._inquiries.tell)
+        self._held = Held()
+        self._claims: set[Succession] = set()
+        self._orphans: dict[str, list[Callable[[], None]]] = {}
+        self._counted = [0, 0, 0]
+        self._began = 0.0
+        self._sweeping: asyncio.TimerHandle | None = None
+        self._wire()
+
+    def _wire(self) -> None:
+        reception, endpoint, location = self.reception, self.endpoint, self._own.location
+        reception.endpoint, reception.switchboard, reception.registrar = endpoint, self.switchboard, self.registrar
+        reception.elsewhere = self._elsewhere
+        self._own.screen.sockets = endpoint.addresses
+        endpoint.adopt = self._adopt
+        endpoint.on_notice = lambda topic, body, _sender: location.on_notice(topic, body)
+        endpoint.on_connection_closed = self.registrar.on_connection_closed
+        location.tell = endpoint.bus.tell
+        self._own.writer.on_fenced = self._on_fenced
+
+    # ---- promotion -------------------------------------------------------------------------------------------------
+
+    def begin(self, promote: Promote, descriptors: list[int]) -> None:
+        """Read at once; claim beside it. What may belong to a record that is not here yet is held."""
+        self._began = self._loop.time()
+        recovering = bool(promote.claims) and promote.recover
+        if recovering:
+            self._hold()
+        self.endpoint.open(list(zip(promote.sockets, descriptors, strict=True)))
+        self._own.say(Promoted(slot=promote.slot, epoch=promote.epoch))
+        if recovering:
+            self._claim(promote.claims, promote.epoch, self._counted, self._on_revived)
+        else:
+            self._on_revived()
+        self._own.location.load()
+        if promote.slot.endswith("#0"):
+            self._sweep()
+
+    def _hold(self) -> None:
+        self.reception.claiming = True
+        self.endpoint.hold = self._keep
+
+    def _keep(self, message: Message, flow: Flow) -> bool:
+        if not self.reception.hold(message):
+            return False
+        self._held.keep(message, flow)
+        return True
+
+    def _release(self) -> None:
+        """The records are here: take up what was held for them, in its order."""
+        if self._claims:
+            return
+        self.endpoint.hold = None
+        self.reception.claiming = False
+        kept, self.reception.kept = self.reception.kept, []
+        for message, flow in [*self._held.release(), *kept]:
+            self.endpoint.take(message, flow)
+
+    def _on_revived(self) -> None:
+        calls, legs, failed = self._counted
+        seconds = self._loop.time() - self._began
+        self._release()
+        self._own.say(Revived(slot=self.slot, calls=calls, legs=legs, failed=failed, seconds=seconds))
+        if calls:
+            log.info("%s: %d calls with %d legs revived in %.3f s, %d failed", self.slot, calls, legs, seconds, failed)
+            self._tell_recovered(calls)
+
+    def _claim(self, slots: list[str], epoch: int, counted: list[int], then: Callable[[], None]) -> None:
+        """Claim, revive batch by batch, and count calls, legs and failed legs."""
+
+        def revive(records: list[CallRecord]) -> None:
+            counted[0] += len(records)
+            for result in self.switchboard.revive(records, reinvite=self._reinvite, rate=self._rate):
+                counted[1 if result.ok else 2] += 1
+                if not result.ok:
+                    log.warning("leg %s of call %s is lost: %s", result.uuid, result.call, result.cause)
+
+        def ended() -> None:
+            self._claims.discard(succession)
+            then()
+
+        def give_up(why: str) -> None:
+            log.error("%s: %s", self.slot, why)
+            self._own.say(Fenced(self.slot, epoch))
+            ended()
+
+        succession = Succession(
+            Claim(slots, self._owner.node, self.slot, epoch),
+            self._own.writer,
+            revive=revive,
+            done=ended,
+            give_up=give_up,
+            call_later=self._loop.call_later,
+            now=self._loop.time,
+        )
+        self._claims.add(succession)
+        succession.start()
+
+    @property
+    def _reinvite(self) -> Reinvite:
+        configuration = self._own.configuration
+        return configuration.profiles[self._profile].recovery_reinvite or configuration.ha.recovery_reinvite
+
+    @property
+    def _rate(self) -> float:
+        configuration = self._own.configuration
+        own = configuration.profiles[self._profile].recovery_rate
+        return float(configuration.ha.recovery_rate if own is None else own)
+
+    def _tell_recovered(self, calls: int) -> None:
+        events = self._own.events
+        if events.wanted("sofia::recovery_recovered"):
+            headers = [("recovered_calls", str(calls))]
+            events.fire(Event(name="CUSTOM", subclass="sofia::recovery_recovered", headers=headers))
+
+    # ---- what comes later ------------------------------------------------------------------------------------------
+
+    def recover(self, slots: list[str], epoch: int, done: Callable[[bool, object], None]) -> None:
+        """`sofia recover`: claim what the store has of these slots and revive it."""
+        counted = [0, 0, 0]
+        if epoch:
+            self.set_epoch(epoch)
+        self._hold()
+
+        def revived() -> None:
+            self._release()
+            self._tell_recovered(counted[0])
+            done(True, counted[1])
+
+        self._claim(slots or [self.slot], epoch or self._owner.epoch, counted, revived)
+
+    def set_epoch(self, epoch: int) -> None:
+        self._owner.epoch = epoch
+        self.switchboard.set_epoch(epoch)
+
+    def configure(self, configuration: Configuration, directory: Directory) -> None:
+        self.reception.configure(configuration)
+        self.registrar.configure(configuration)
+        self.endpoint.configure(configuration.profiles)
+        self.verbs.configuration = configuration
+        self.switchboard.configure(configuration, directory)
+
+    def close(self) -> None:
+        for succession in self._claims:
+            succession.stop()
+        if self._sweeping is not None:
+            self._sweeping.cancel()
+        self.endpoint.close()
+        self._inquiries.close()
+        self.switchboard.close()
+        self._media.shut()
+
+    def _on_fenced(self, slot: str, epoch: int) -> None:
+        # What a crashed predecessor left in the journal may well be of an older epoch; that is no news.
+        if slot == self.slot and epoch >= self._owner.epoch:
+            self._own.say(Fenced(slot, epoch))
+
+    def _sweep(self) -> None:
+        """One worker of a profile removes the registrations past due, for all of them."""
+        settings = self._own.configuration.profiles[self._profile]
+        if not self.reception.standby.get(self._profile, False):
+            self.registrar.sweep(self._profile)
+            self._own.writer.ask(lambda store: store.sweep_calls(), lambda _count: None, 10.0)
+        self._sweeping = self._loop.call_later(max(1, settings.registration_thread_frequency), self._sweep)
+
+    # ---- messages of slots that nobody here has --------------------------------------------------------------------
+
+    def _adopt(self, message: Message, flow: Flow) -> None:
+        """A tag or branch of a slot without a worker: adopt what that slot left, then go on with the message."""
+        owner = owner_of(message)
+        assert owner is not None, "only what names an owner is brought here"
+        self._adopt_slot(slot_of(owner), partial(self.endpoint.take, message, flow))
+
+    def _elsewhere(self, record: CallRecord, request: Request, flow: Flow, again: Callable[[], None]) -> None:
+        """The record is live, and not here: bring the request to its owner, or the record to us."""
+        token = token_of(record.slot)
+        bus = self.endpoint.bus
+        if token != self.endpoint.token and bus.alive(token):
+            bus.send(token, Arrived(request.encode(), flow), again)
+        else:
+            self._adopt_slot(record.slot, again)
+
+    def _adopt_slot(self, slot: str, then: Callable[[], None]) -> None:
+        waiting = self._orphans.get(slot)
+        if waiting is not None:
+            if len(waiting) < WAITING:
+                waiting.append(then)
+            return
+        self._orphans[slot] = [then]
+        counted = [0, 0, 0]
+
+        def adopted() -> None:
+            if counted[0]:
+                log.info("%s: adopted %d calls of %s, which nobody here serves", self.slot, counted[0], slot)
+            for each in self._orphans.pop(slot):
+                each()
+
+        self._claim([slot], self._owner.epoch, counted, adopted)

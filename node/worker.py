@@ -1,0 +1,324 @@
+"""The worker process: everything wired together, born standby, promoted to a slot, gone without a trace of its own.
+
+    forked -> Ready (standby: no sockets) -> Promote -> Promoted (reads at once) -> Revived -> Demote, or end of file
+
+It imports the engine after the fork. Its loop answers the supervisor's beats, so that a hung loop looks hung.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import gc
+import logging
+import os
+import time
+from collections.abc import Callable, Sequence
+from functools import partial
+from pathlib import Path
+
+from node import log as node_log
+from node.config import Configuration, ConfigurationError, load
+from node.config.identity import Identity
+from node.directory import Directory
+from node.duty import Belongings, Duty
+from node.events import EventStream
+from node.link import (
+    Beat,
+    Beaten,
+    Demote,
+    Done,
+    Failed,
+    Instruct,
+    Lease,
+    Link,
+    LinkClosed,
+    Promote,
+    Ready,
+    Sockets,
+)
+from node.link import Message as Said
+from node.profiles.screen import Screen
+from node.registrar.location import Location
+from node.sip.flow import Flow
+from node.sip.token import token as token_of
+from node.standby import Tenure
+from node.transport.handoff import UNPLACED, Bus
+from store.backends import open_store
+from store.errors import StoreError
+from store.interface import Write
+from store.journal import Journal, Lot, MemoryJournal, Spill
+from store.writer import Writer
+
+log = logging.getLogger(__name__)
+
+SECRET_AGAIN = 1.0
+"Seconds until the store is asked again for the secret of the nonces."
+LET_GO_WITHIN = 0.05
+"Seconds for the last writes when nobody waits for us any more; what takes longer goes to the journal."
+
+
+def main(link: Link, identity: Identity, configuration: Configuration, run_dir: Path) -> None:
+    """The entry point of the child."""
+    node_log.setup(run_dir, node_log.level_of(configuration.switch.loglevel), "worker")
+    loop = new_loop()
+    worker = Worker(loop, link, identity, configuration, run_dir)
+    worker.start()
+    settle_collector()
+    link.send(Ready(os.getpid()))
+    try:
+        loop.run_forever()
+    finally:
+        worker.close()
+        loop.close()
+
+
+def new_loop() -> asyncio.AbstractEventLoop:
+    """uvloop where it is installed: worth up to a tenth."""
+    try:
+        import uvloop
+    except ImportError:
+        loop: asyncio.AbstractEventLoop = asyncio.new_event_loop()
+    else:
+        loop = uvloop.new_event_loop()
+    asyncio.set_event_loop(loop)
+    return loop
+
+
+def settle_collector() -> None:
+    """No automatic full collection: with 20,000 calls one stops everything for a tenth of a second."""
+    gc.collect()
+    gc.freeze()
+    gc.set_threshold(50_000, 20, 1_000_000)
+
+
+class LateJournal:
+    """The journal of a writer that is started before its worker has a slot, and so a name for the journal."""
+
+    def __init__(self) -> None:
+        self._journal: Spill = MemoryJournal(1000)
+
+    def settle(self, journal: Journal) -> None:
+        """What a crashed predecessor left in it is replayed from now on. Raises `JournalFailed`."""
+        journal.open()
+        self._journal = journal
+
+    @property
+    def pending(self) -> bool:
+        return self._journal.pending
+
+    def open(self) -> None:
+        self._journal.open()
+
+    def close(self) -> None:
+        self._journal.close()
+
+    def append(self, writes: Sequence[Write]) -> int:
+        return self._journal.append(writes)
+
+    def oldest(self) -> Lot | None:
+        return self._journal.oldest()
+
+    def forget(self, lot: Lot) -> None:
+        self._journal.forget(lot)
+
+
+class Ear:
+    """The place on the bus of a worker without a slot: it only learns what the others tell."""
+
+    def __init__(self, location: Location) -> None:
+        self._location = location
+
+    def on_arrived(self, data: bytes, flow: Flow) -> None:
+        """Nobody sends it messages."""
+
+    def on_through(self, data: bytes, flow: Flow) -> None:
+        """It has no connections."""
+
+    def on_bus_notice(self, topic: str, body: bytes, sender: str) -> None:
+        self._location.on_notice(topic, body)
+
+    def on_bus_drained(self) -> None:
+        """Nothing waits for that."""
+
+
+class Worker:
+    """One worker, from its birth to its end."""
+
+    def __init__(
+        self,
+        loop: asyncio.AbstractEventLoop,
+        link: Link,
+        identity: Identity,
+        configuration: Configuration,
+        run_dir: Path,
+    ) -> None:
+        self._loop = loop
+        self._link = link
+        self._run_dir = run_dir
+        self._journal = LateJournal()
+        dsn = configuration.switch.core_db_dsn or f"sqlite://{run_dir / 'db' / 'core.db'}"
+        writer = Writer(
+            open_store(dsn, db_dir=run_dir / "db"),
+            call_soon=loop.call_soon_threadsafe,
+            call_later=loop.call_later,
+            journal=self._journal,
+        )
+        location = Location(writer.store_time)
+        location.attach(writer)
+        directory = Directory(configuration.directory)
+        events = EventStream()
+        screen = Screen(configuration, directory, events=events, clock=writer.store_time)
+        self._own = Belongings(
+            loop, identity, configuration, run_dir, directory, events, writer, location, screen, self._say
+        )
+        self._tenure = Tenure(now=time.monotonic, call_later=loop.call_later, ended=self._on_tenure_over)
+        self._ear: Bus | None = None
+        self._duty: Duty | None = None
+        self._closed = False
+
+    def start(self) -> None:
+        """Be a standby: know the secret and the registrations, hear what the other workers tell."""
+        self._own.writer.start()
+        self._ear = Bus(self._run_dir / "bus", f"{UNPLACED}{os.getpid()}", self._loop, Ear(self._own.location))
+        self._ask_secret()
+        self._own.location.load()
+        self._loop.add_reader(self._link.fileno(), self._on_readable)
+
+    def close(self, within: float = LET_GO_WITHIN) -> None:
+        """Let go of everything, without a word to anybody on the network."""
+        if self._closed:
+            return
+        self._closed = True
+        self._loop.remove_reader(self._link.fileno())
+        self._tenure.close()
+        if self._duty is not None:
+            self._duty.close()
+        if self._ear is not None:
+            self._ear.leave()
+        self._own.writer.close(within)
+        self._link.close()
+        node_log.close(within)
+
+    # ---- what the supervisor says ----------------------------------------------------------------------------------
+
+    def _on_readable(self) -> None:
+        try:
+            while not self._closed and (received := self._link.receive()) is not None:
+                self._on_message(*received)
+        except LinkClosed:
+            log.info("the supervisor is gone")
+            self._let_go(LET_GO_WITHIN)
+
+    def _on_message(self, message: Said, descriptors: list[int]) -> None:
+        match message:
+            case Beat(number):
+                self._say(Beaten(number))
+                return
+            case Lease(until, epoch):
+                self._hear_lease(until, epoch)
+            case Promote():
+                self._promote(message, descriptors)
+            case Sockets(sockets):
+                if self._duty is not None:
+                    self._duty.endpoint.add(list(zip(sockets, descriptors, strict=True)))
+            case Demote(reason=reason, within=within):
+                log.info("letting go: %s", reason)
+                self._let_go(within)
+            case Instruct():
+                self._instruct(message)
+            case _:
+                log.warning("the supervisor said %s, which a worker does not understand", type(message).__name__)
+
+    def _promote(self, promote: Promote, descriptors: list[int]) -> None:
+        if self._duty is not None:
+            log.error("promoted to %s while serving %s", promote.slot, self._duty.slot)
+            return
+        try:
+            self._journal.settle(Journal(self._run_dir / "journal" / token_of(promote.slot)))
+            self._duty = Duty(self._own, promote)
+            self._hear_lease(promote.lease_until, promote.epoch)
+            self._duty.begin(promote, descriptors)
+        except Exception as error:
+            log.exception("cannot serve %s", promote.slot)
+            self._say(Failed(f"cannot serve {promote.slot}: {error}"))
+            self._let_go(LET_GO_WITHIN)
+            return
+        if self._ear is not None:
+            self._ear.leave()
+            self._ear = None
+        self._loop.call_later(1.0, gc.freeze)
+
+    def _instruct(self, instruct: Instruct) -> None:
+        def done(ok: bool, value: object, /) -> None:
+            count = value if isinstance(value, int) else 0
+            self._say(Done(number=instruct.number, text="" if ok else str(value), count=int(count)))
+
+        if instruct.verb == "rescan":
+            self._rescan(done)
+        elif self._duty is None:
+            done(False, "this worker serves no slot")
+        elif instruct.verb == "recover":
+            self._duty.recover(instruct.words, instruct.epoch, done)
+        else:
+            self._duty.verbs.respond(instruct.verb, instruct.words, done)
+
+    def _hear_lease(self, until: float, epoch: int) -> None:
+        self._tenure.hear(until)
+        if self._duty is not None:
+            if until:
+                self._duty.endpoint.until = until
+            if epoch:
+                self._duty.set_epoch(epoch)
+
+    def _on_tenure_over(self) -> None:
+        log.error("no newer lease was heard of: this worker stops acting")
+        self._let_go(LET_GO_WITHIN)
+
+    def _let_go(self, within: float) -> None:
+        self.close(within)
+        self._loop.stop()
+
+    def _say(self, message: Said) -> None:
+        try:
+            self._link.send(message)
+        except (LinkClosed, BlockingIOError) as error:
+            log.warning("the supervisor does not hear %s: %s", type(message).__name__, error)
+
+    # ---- what it has to know ---------------------------------------------------------------------------------------
+
+    def _ask_secret(self) -> None:
+        """The nonces of all workers of both nodes come from one secret; until it is known, from one of our own."""
+
+        def known(answer: bytes | StoreError) -> None:
+            if isinstance(answer, StoreError):
+                if not self._closed:
+                    self._loop.call_later(SECRET_AGAIN, self._ask_secret)
+            else:
+                self._own.screen.set_secret(answer)
+
+        self._own.writer.ask(lambda store: store.secret("nonce"), known)
+
+    def _rescan(self, done: Callable[[bool, object], None]) -> None:
+        """Read the configuration again, beside the loop, and go by it."""
+        old = self._own.configuration
+        reading = self._loop.run_in_executor(
+            None, partial(load, old.conf_dir, old.overrides, run_dir=self._run_dir, allow_exec=old.allow_exec)
+        )
+
+        def read(future: asyncio.Future[Configuration]) -> None:
+            try:
+                self._configure(future.result())
+            except (ConfigurationError, OSError) as error:
+                log.error("the configuration was not read again: %s", error)
+                done(False, str(error))
+            else:
+                done(True, 0)
+
+        reading.add_done_callback(read)
+
+    def _configure(self, configuration: Configuration) -> None:
+        self._own.configuration = configuration
+        self._own.directory = Directory(configuration.directory)
+        self._own.screen.configure(configuration, self._own.directory)
+        if self._duty is not None:
+            self._duty.configure(configuration, self._own.directory)
