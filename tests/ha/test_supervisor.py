@@ -201,7 +201,7 @@ def test_check_refuses_times_that_cannot_be_safe(tmp_path: Path, host: str):
     words = ["--set", "store=/tmp/x.db", "--set", "peer_address=", "--set", "peer_listen="]
     status, text = run_once("check", "--conf", str(conf), *words)
     assert status == 1
-    assert "lease-renew 150 ms is too slow" in text
+    assert "lease-renew (150 ms) is too slow" in text
 
 
 # ---- two nodes -----------------------------------------------------------------------------------------------------
