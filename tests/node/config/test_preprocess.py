@@ -57,7 +57,9 @@ def test_what_is_set_from_outside_wins_over_every_line(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("name", ["sip_ip", "domain", "x", "a-b"])
 def test_any_variable_can_be_set_from_outside(tmp_path: Path, name: str) -> None:
-    write(tmp_path, root=f'<X-PRE-PROCESS cmd="set" data="{name}=1"/>\n<X-PRE-PROCESS cmd="set" data="y=$${{{name}}}"/>')
+    write(
+        tmp_path, root=f'<X-PRE-PROCESS cmd="set" data="{name}=1"/>\n<X-PRE-PROCESS cmd="set" data="y=$${{{name}}}"/>'
+    )
     assert Pass(tmp_path, {name: "2"}).variables["y"] == "2"
 
 
@@ -155,7 +157,9 @@ def test_stun_without_an_answer_leaves_the_variable_unset_and_says_so(tmp_path: 
 
 
 def test_commands_run_only_where_that_is_allowed(tmp_path: Path) -> None:
-    write(tmp_path, root='<X-PRE-PROCESS cmd="exec-set" data="x=echo hello"/>\n<X-PRE-PROCESS cmd="exec" data="echo a"/>')
+    write(
+        tmp_path, root='<X-PRE-PROCESS cmd="exec-set" data="x=echo hello"/>\n<X-PRE-PROCESS cmd="exec" data="echo a"/>'
+    )
     allowed, refused = Pass(tmp_path, allow_exec=True), Pass(tmp_path)
     assert (allowed.variables["x"], allowed.result.lines) == ("hello", ["", "a", "", ""])
     assert ("x" in refused.variables, len(refused.said)) == (False, 2)

@@ -33,7 +33,12 @@ VALUES = [
     ("codec-prefs", "OPUS,PCMA@8000h@20i", "inbound_codec_prefs", ("OPUS", "PCMA@8000h@20i")),
     ("codec-prefs", "OPUS", "outbound_codec_prefs", ("OPUS",)),
     ("disable-auth-messages", "true", "auth_messages", False),
-    ("apply-inbound-acl", "loopback.auto:inside:outside", "apply_inbound_acl", (InboundAcl("loopback.auto", "inside", "outside"),)),
+    (
+        "apply-inbound-acl",
+        "loopback.auto:inside:outside",
+        "apply_inbound_acl",
+        (InboundAcl("loopback.auto", "inside", "outside"),),
+    ),
     ("apply-inbound-acl", "2001:db8::/32", "apply_inbound_acl", (InboundAcl("2001:db8::/32"),)),
     ("apply-register-acl", "10.0.0.0/8", "apply_register_acl", ("10.0.0.0/8",)),
     ("local-network-acl", "none", "local_network_acl", ""),
@@ -159,7 +164,12 @@ GATEWAYS = """\
 def test_a_gateways_defaults_fall_back_to_one_another(tmp_path: Path) -> None:
     plant(tmp_path, {"sip_profiles/internal.xml": GATEWAYS})
     one, two = load(tmp_path).profiles["external"].gateways
-    assert (one.realm, one.auth_username, one.from_user, one.from_domain) == ("sip.example.org", "u", "u", "sip.example.org")
+    assert (one.realm, one.auth_username, one.from_user, one.from_domain) == (
+        "sip.example.org",
+        "u",
+        "u",
+        "sip.example.org",
+    )
     assert (one.expire_seconds, one.retry_seconds, one.transport) == (3600, 30, "udp")
     assert (dict(one.inbound_variables), dict(one.outbound_variables)) == ({"a": "1", "b": "2"}, {"b": "2"})
     assert (two.register, two.username, two.proxy) == (False, "FreeSWITCH", "two")
@@ -174,7 +184,9 @@ USERS_GATEWAY = """\
 
 
 def test_a_domain_lends_its_name_and_its_users_gateways_to_the_profile_that_asks(tmp_path: Path) -> None:
-    tagged = profile().replace("<settings>", '<domains><domain name="all" alias="true" parse="true"/></domains><settings>')
+    tagged = profile().replace(
+        "<settings>", '<domains><domain name="all" alias="true" parse="true"/></domains><settings>'
+    )
     plant(tmp_path, {"sip_profiles/internal.xml": tagged, "directory/d.xml": USERS_GATEWAY})
     configuration = load(tmp_path)
     assert configuration.profiles["internal"].aliases == ("example.org",)
