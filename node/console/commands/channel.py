@@ -5,7 +5,7 @@ from __future__ import annotations
 from node.config.profile import ProfileSettings
 from node.console.format import Headers, as_json, as_xml, plain, stamp
 from node.console.registry import Command, words
-from node.console.site import Silent, Site
+from node.console.site import Refused, Silent, Site
 from node.console.view import running_profiles
 from node.events import Event
 
@@ -111,6 +111,8 @@ async def originate(site: Site, rest: str) -> str:
         return f"-USAGE: {ORIGINATE_SYNTAX}\n" if not rest else "-ERR SYSTEM_SHUTDOWN\n"
     try:
         answer = await site.workers.ask_profile(outgoing(profiles, rest), "originate", [rest], within=ORIGINATE_WAIT)
+    except Refused:
+        raise
     except Silent:
         return "-ERR RECOVERY_ON_TIMER_EXPIRE\n"
     text = str(answer)

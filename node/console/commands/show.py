@@ -118,7 +118,7 @@ def merge(answers: Iterable[Any], *, by: str = "created_epoch") -> list[Row]:
         for answer in answers
         for row in answer
     ]
-    return sorted(rows, key=lambda row: (int(row.get(by) or 0), row.get("uuid", "")))
+    return sorted(rows, key=lambda row: int(row.get(by) or 0))
 
 
 async def _channels(site: Site) -> Table:
