@@ -10,6 +10,7 @@ from typing import Protocol
 from node.media import control
 from node.media.control import Counters, Order, Report
 from node.media.errors import MediaError
+from node.media.orphans import Orphans
 from node.media.playback import Player
 from node.media.ports import Pair, Ports, numeric
 from node.media.relay import Address, Leg
@@ -22,6 +23,8 @@ EXACT_ATTEMPTS = 20
 "The dying owner of the port, or the address itself, may take a moment to move."
 WATCH = 0.25
 "Seconds between looks at the counters of watched legs."
+REAP = 15.0
+"Seconds between looks at legs whose worker is gone."
 WORD = 200
 "Characters of a leg's name at most."
 
@@ -34,6 +37,7 @@ class Loop(Protocol):
     def later(self, delay: float, callback: Callable[[], None]) -> None: ...
     def report(self, slot: str, report: Report) -> None: ...
     def answer(self, slot: str) -> None: ...
+    def has_worker(self, slot: str) -> bool: ...
 
 
 class _Watched:
@@ -64,7 +68,9 @@ class Orders:
         self._binding: dict[str, int] = {}
         "Legs whose exact port is still being tried for, with the number of the order."
         self._sweeps: dict[str, tuple[int, set[str]]] = {}
+        self._orphans = Orphans()
         self.player = Player(self._on_finished)
+        loop.later(REAP, self._reap)
 
     def obey(self, slot: str, order: Order) -> None:
         """Raises MediaError for what is refused."""
@@ -169,6 +175,13 @@ class Orders:
             self._close(name)
         if stale:
             log.info("%d legs of %s belong to no call any more and were closed", len(stale), slot)
+
+    def _reap(self) -> None:
+        legs = [(leg.name, leg.slot, leg.rtp.packets) for leg in self._legs.values()]
+        for name in self._orphans.look(legs, self._loop.has_worker, time.monotonic()):
+            log.warning("leg %s has had neither worker nor packets for long and was closed", name)
+            self._close(name)
+        self._loop.later(REAP, self._reap)
 
     # ---- what happens on a leg -------------------------------------------------------------------------------------
 

@@ -151,6 +151,16 @@ class Server:
         """Send this slot's worker a datagram, even an empty one: it shows which media process this is."""
         self._outbox.setdefault(slot, [])
 
+    def has_worker(self, slot: str) -> bool:
+        """Whether anybody reads what we tell this slot."""
+        try:
+            self._control.sendto(control.encode_reports(self.instance, [])[0], control.client_path(self._path, slot))
+        except BlockingIOError:
+            return True
+        except OSError:
+            return False
+        return True
+
     # ---- workers ---------------------------------------------------------------------------------------------------
 
     def _on_special(self, descriptor: int) -> None:

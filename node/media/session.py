@@ -106,6 +106,8 @@ class MediaClient:
         known = self._legs.get(leg)
         if known is None:
             known = self._legs[leg] = _Leg(leg)
+        elif port is None and known.opening is not None and known.opening.address == address:
+            port = known.opening.port
         known.opening = control.Open(number, leg, address, first, last, port or 0)
         self._wait(number, leg, then)
         self._post(known.opening)
