@@ -29,6 +29,7 @@ class Leg:
         "cause",
         "context",
         "created",
+        "delayed",
         "destination",
         "dialog",
         "dialplan",
@@ -43,13 +44,11 @@ class Leg:
         "media",
         "name",
         "network_addr",
-        "offered",
         "pending",
         "profile",
         "progress_media",
         "progressed",
         "refresh",
-        "renegotiating",
         "repeat",
         "session_expires",
         "session_refresher",
@@ -99,14 +98,12 @@ class Leg:
         "Why it ended."
         self.invite_cseq = 0
         "CSeq of the last INVITE we sent on it: what a 2xx again is acknowledged by."
-        self.offered = False
-        "The peer's last message with SDP was an offer that has no answer yet (delayed offer: its answer comes in the ACK)."
         self.awaits_ack = False
-        "A 2xx of the peer holds an offer; our ACK waits for the answer of the other side."
+        "Its 2xx has no ACK of ours yet."
+        self.delayed = False
+        "Our last INVITE on it had no offer: our ACK holds the answer."
         self.early_sent = False
         "An SDP answer went out in a 183."
-        self.renegotiating = False
-        "An INVITE or UPDATE with an offer is under way on this dialog, in either direction."
         self.repeat: Any = None
         "The alarm that sends our 2xx again."
         self.refresh: Any = None
@@ -161,7 +158,12 @@ class Leg:
         if words and words[0].isdigit():
             return int(words[0]), words[1] if len(words) > 1 else ""
         protocol, _, status = self.variables.get("last_bridge_proto_specific_hangup_cause", "").partition(":")
-        if protocol == "sip" and status.isdigit() and int(status) >= 300 and not self.is_true("sip_ignore_remote_cause"):
+        if (
+            protocol == "sip"
+            and status.isdigit()
+            and int(status) >= 300
+            and not self.is_true("sip_ignore_remote_cause")
+        ):
             return int(status), ""
         return causes.to_status(cause), ""
 

@@ -4,43 +4,46 @@ The worker is the transaction user of its stack and hands on what is about calls
 
 * a new INVITE, once `screen` let it in: `on_invite` (with the directory user that authenticated, if one did);
 * everything inside a dialog, and ACK: `on_request`, if `knows` says so or the To tag is one of ours;
-* `on_cancel`, `on_response`, `on_failure`, `on_unacknowledged`: whenever `transaction.owner` is one of this package's
-  (`isinstance(transaction.owner, (Call, Asked))`), and `on_stray_response`, `on_stray_cancel` always.
+* `on_cancel`, `on_response`, `on_failure`, `on_unacknowledged`, `on_ended_elsewhere`: whenever `transaction.owner` is
+  one of this package's (`isinstance(transaction.owner, (Call, Asked))`), and `on_stray_response`, `on_stray_cancel`.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass
-from typing import TYPE_CHECKING, Literal
+import logging
+import time
+from collections.abc import Callable, Mapping, Sequence
+from functools import partial
 
-if TYPE_CHECKING:
-    from node.config import Configuration
-    from node.directory import Directory, User
-    from node.events import EventStream
-    from node.media.session import MediaClient
-    from node.registrar.location import Location
-    from node.sip.flow import Flow
-    from node.sip.layer import ClientTransaction, ServerTransaction
-    from node.sip.message import Request, Response
-    from node.transport.endpoint import Endpoint
-    from store.records import CallRecord
-    from store.writer import Writer
+from node.calls import applications, causes, dial, invite, modify, originate, recover, rows, timer
+from node.calls.call import Asked, Call
+from node.calls.exchange import Exchange, new_uuid
+from node.calls.leg import Leg
+from node.calls.recover import Recovery, Reinvite, Result
+from node.config import Configuration
+from node.directory import Directory, User
+from node.events import EventStream
+from node.media.session import MediaClient
+from node.registrar.location import Location
+from node.sip import compose
+from node.sip.dialog import Dialog
+from node.sip.errors import LoopDetected, SipError, TooManyHops
+from node.sip.flow import Flow
+from node.sip.layer import ClientTransaction, ServerTransaction
+from node.sip.message import Request, Response
+from node.transport.endpoint import Endpoint
+from store.errors import StoreError
+from store.records import CallRecord
+from store.writer import Writer
 
-Reinvite = Literal["auto", "always", "never"]
+log = logging.getLogger(__name__)
 
+__all__ = ["Asked", "Call", "Recovery", "Reinvite", "Result", "Switchboard"]
 
-@dataclass(frozen=True, slots=True)
-class Result:
-    """What became of one leg in a recovery."""
-
-    uuid: str
-    "Of the leg."
-    call: str
-    "UUID of its call."
-    ok: bool
-    cause: str
-    "`revived`, `reinvited`, or why the leg was given up, e.g. `481`."
+RETRY_AFTER = (("Retry-After", "300"),)
+PATIENCE = 5.0
+"Seconds a request of a dialog that the store knows waits for the dialog to be taken over."
+LOOK_AGAIN = 0.1
 
 
 class Switchboard:
@@ -60,12 +63,33 @@ class Switchboard:
         location: Location,
         events: EventStream,
         core_uuid: str = "",
-    ) -> None: ...
+        wall: Callable[[], float] = time.time,
+    ) -> None:
+        self.exchange = Exchange(
+            slot=slot,
+            node=node,
+            epoch=epoch,
+            endpoint=endpoint,
+            media=media,
+            writer=writer,
+            configuration=configuration,
+            directory=directory,
+            location=location,
+            events=events,
+            core_uuid=core_uuid,
+            wall=wall,
+        )
+        self.draining = False
+        self._second = (0, 0)
+        media.on_learned = self._on_learned
+        media.on_lost = self._on_media_lost
 
     # ---- what the worker hands on ----------------------------------------------------------------------------------
 
     def knows(self, request: Request) -> bool:
-        """Whether the request is inside a dialog of a live call here."""
+        """Whether the request is inside a dialog of a call here, live or just ended."""
+        tag = request.to_tag
+        return tag in self.exchange.dialogs or self.exchange.departed(tag)
 
     def on_invite(
         self,
@@ -75,45 +99,295 @@ class Switchboard:
         *,
         user: User | None = None,
         context: str = "",
-        variables: dict[str, str] | None = None,
+        variables: Mapping[str, str] | None = None,
     ) -> None:
         """A new INVITE that may enter: `user` authenticated it, an access list may name another `context`."""
+        if busy := self._refused_for_load():
+            self._refuse(request, transaction, 503, busy, RETRY_AFTER)
+            return
+        try:
+            self._judge(request, transaction)
+            call, leg = self._arrive(request, transaction, flow, user, context, dict(variables or {}))
+        except SipError as error:
+            self._refuse(request, transaction, error.status, error.reason, tuple(error.headers))
+            return
+        self.exchange.endpoint.respond(transaction, compose.response(request, 100))
+        self.exchange.count(leg.profile, "calls_in")
+        call.tell("CHANNEL_CREATE", leg)
+        call.post(applications.begin, call)
 
-    def on_request(self, request: Request, transaction: ServerTransaction | None, flow: Flow) -> None: ...
-    def on_cancel(self, transaction: ServerTransaction, request: Request) -> None: ...
-    def on_response(self, response: Response, transaction: ClientTransaction) -> None: ...
-    def on_failure(self, transaction: ClientTransaction, cause: str) -> None: ...
-    def on_unacknowledged(self, transaction: ServerTransaction) -> None: ...
-    def on_stray_response(self, response: Response, flow: Flow) -> None: ...
-    def on_stray_cancel(self, request: Request, flow: Flow) -> None: ...
+    def _refused_for_load(self) -> str:
+        """Why no call is taken now; empty if one is."""
+        switch = self.exchange.configuration.switch
+        if self.draining:
+            return "System Paused"
+        if switch.max_sessions and self.sessions >= switch.max_sessions:
+            return "Maximum Calls In Progress"
+        second, count = self._second
+        now = int(self.exchange.endpoint.now())
+        count = count + 1 if second == now else 1
+        self._second = (now, count)
+        return "Maximum Calls In Progress" if 0 < switch.sessions_per_second < count else ""
+
+    def _judge(self, request: Request, transaction: ServerTransaction) -> None:
+        if request.max_forwards is not None and request.max_forwards <= 0:
+            raise TooManyHops("Max-Forwards is used up")
+        if self.exchange.endpoint.layer.merged(transaction):
+            raise LoopDetected("the same request came before by another way")
+        invite.judge(request)
+
+    def _arrive(
+        self,
+        request: Request,
+        transaction: ServerTransaction,
+        flow: Flow,
+        user: User | None,
+        context: str,
+        given: dict[str, str],
+    ) -> tuple[Call, Leg]:
+        exchange = self.exchange
+        settings = exchange.profile(flow.profile)
+        assert settings is not None, "a flow of a profile we do not have"
+        call = Call(exchange, new_uuid(), settings.name)
+        leg = Leg(call.uuid, "inbound", settings.name, created=call.created)
+        if user is not None:
+            given = {**user.variables, "user_name": user.id, "domain_name": user.domain, **given}
+        invite.arrive(leg, request, flow, given)
+        domain = request.from_.uri.address if settings.context == "_domain_" else settings.context
+        leg.context = context or leg.variables.get("user_context") or domain
+        leg.dialplan = leg.variables.get("inbound_dialplan") or settings.dialplan
+        leg.dialog = Dialog.uas(request, exchange.names.tag())
+        call.legs.append(leg)
+        call.receive(leg, request, transaction)
+        timer.arrive(call, leg, request, settings.minimum_session_expires)
+        exchange.calls[call.uuid] = call
+        exchange.enrol(call, leg)
+        return call, leg
+
+    def _refuse(
+        self,
+        request: Request,
+        transaction: ServerTransaction,
+        status: int,
+        phrase: str,
+        headers: tuple[tuple[str, str], ...] = (),
+    ) -> None:
+        extra = [*self.exchange.dialog_headers(transaction.flow.profile), *headers]
+        tag = self.exchange.names.tag()
+        response = compose.response(request, status, phrase or None, to_tag=tag, headers=extra)
+        self.exchange.endpoint.respond(transaction, response)
+
+    def on_request(self, request: Request, transaction: ServerTransaction | None, flow: Flow) -> None:
+        """A request inside a dialog, or the ACK to a 2xx."""
+        found = self.exchange.dialogs.get(request.to_tag)
+        if found is not None and _matches(found.leg, request):
+            if transaction is None:
+                found.call.post(found.call.on_ack, found.leg, request)
+            else:
+                transaction.owner = found.call
+                found.call.post(modify.on_request, found.call, found.leg, request, transaction)
+        elif transaction is not None:
+            self._on_unknown(request, transaction)
+
+    def _on_unknown(self, request: Request, transaction: ServerTransaction) -> None:
+        """Of a dialog that is over, or one of another owner: the store knows."""
+        if self.exchange.departed(request.to_tag):
+            self._answer_departed(request, transaction)
+            return
+        deadline = self.exchange.endpoint.now() + PATIENCE
+        self._look_up(request, transaction, deadline)
+
+    def _look_up(self, request: Request, transaction: ServerTransaction, deadline: float) -> None:
+        call_id = request.call_id
+        self.exchange.writer.ask(
+            lambda store: store.call_by_call_id(call_id),
+            partial(self._on_looked_up, request, transaction, deadline),
+        )
+
+    def _on_looked_up(
+        self,
+        request: Request,
+        transaction: ServerTransaction,
+        deadline: float,
+        record: CallRecord | StoreError | None,
+    ) -> None:
+        if request.to_tag in self.exchange.dialogs:
+            self.on_request(request, transaction, transaction.flow)
+        elif isinstance(record, StoreError):
+            self._answer(request, transaction, 503)
+        elif record is None:
+            self._answer(request, transaction, 481)
+        elif _tombstone_of(record, request.to_tag):
+            self._answer_departed(request, transaction)
+        elif self.exchange.endpoint.now() < deadline:
+            # A live call whose owner is being replaced: it will be here, or with another worker, in a moment.
+            again = partial(self._look_up, request, transaction, deadline)
+            self.exchange.endpoint.later(LOOK_AGAIN, again)
+        else:
+            self._answer(request, transaction, 481)
+
+    def _answer_departed(self, request: Request, transaction: ServerTransaction) -> None:
+        """A BYE that came late, or again, is as good as the first one."""
+        self._answer(request, transaction, 200 if request.method == "BYE" else 481)
+
+    def _answer(self, request: Request, transaction: ServerTransaction, status: int) -> None:
+        headers = self.exchange.headers(transaction.flow.profile)
+        self.exchange.endpoint.respond(transaction, compose.response(request, status, headers=headers))
+
+    def on_cancel(self, transaction: ServerTransaction, request: Request) -> None:
+        """The caller, or the author of a re-INVITE, gives up."""
+        call = transaction.owner
+        if isinstance(call, Call):
+            leg = next((leg for leg in call.legs if leg.transaction is transaction), None)
+            if leg is not None:
+                call.post(call.on_cancel, leg, request)
+
+    def on_response(self, response: Response, transaction: ClientTransaction) -> None:
+        asked = transaction.owner
+        if isinstance(asked, Asked):
+            if response.status >= 300 or (response.status >= 200 and transaction.method != "INVITE"):
+                transaction.owner = None
+            asked.call.post(asked.then, asked.leg, response.status, response)
+
+    def on_failure(self, transaction: ClientTransaction, cause: str) -> None:
+        asked = transaction.owner
+        if isinstance(asked, Asked):
+            transaction.owner = None
+            asked.call.post(asked.then, asked.leg, 408 if cause == "timeout" else 503, None)
+
+    def on_unacknowledged(self, transaction: ServerTransaction) -> None:
+        """A refusal was never acknowledged: nothing hangs on it any more."""
+        transaction.owner = None
+
+    def on_ended_elsewhere(self, transaction: ServerTransaction) -> None:
+        """An INVITE we took over had been refused already: the predecessor could not write that down any more."""
+        call = transaction.owner
+        if isinstance(call, Call):
+            leg = next((leg for leg in call.legs if leg.transaction is transaction), None)
+            if leg is not None:
+                call.post(call.on_ended_elsewhere, leg)
+
+    def on_stray_response(self, response: Response, flow: Flow) -> None:
+        """A 2xx without a transaction: of an INVITE whose ACK was lost, or that nobody here knows."""
+        if response.status // 100 != 2 or response.cseq.method != "INVITE":
+            return
+        found = self.exchange.dialogs.get(response.from_tag)
+        if found is not None:
+            found.call.post(dial.late_response, found.call, found.leg, response.status, response)
+            return
+        self._end_stray(response, flow)
+
+    def _end_stray(self, response: Response, flow: Flow) -> None:
+        """Nobody wants this dialog: ACK, so that it stops, and BYE."""
+        if not response.contacts or self.exchange.endpoint.hold is not None:
+            return
+        dialog = recover.stray_dialog(response)
+        self.exchange.send(dialog.ack(response.cseq.number), flow)
+        headers = self.exchange.headers(flow.profile)
+        self.exchange.endpoint.request(dialog.request("BYE", headers=headers), flow)
+
+    def on_stray_cancel(self, request: Request, transaction: ServerTransaction, flow: Flow) -> None:
+        """A CANCEL again, whose INVITE a predecessor has ended: 200 if the store says so, else 481."""
+        call_id = request.call_id
+
+        def looked_up(record: CallRecord | StoreError | None) -> None:
+            known = isinstance(record, CallRecord)
+            self._answer(request, transaction, 200 if known else 481)
+
+        self.exchange.writer.ask(lambda store: store.call_by_call_id(call_id), looked_up)
+
+    # ---- what the media process tells -------------------------------------------------------------------------------
+
+    def _on_learned(self, uuid: str, host: str, port: int) -> None:
+        found = self._leg(uuid)
+        if found is not None:
+            call, leg = found
+            if leg.media is not None:
+                leg.media.learned_host, leg.media.learned_port = host, port
+                call.post(call.save)
+
+    def _on_media_lost(self, uuid: str, error: Exception) -> None:
+        found = self._leg(uuid)
+        if found is not None:
+            log.warning("call %s: media of leg %s is lost: %s", found[0].uuid, uuid, error)
+            found[0].post(found[0].end, "MEDIA_TIMEOUT")
 
     # ---- what the console asks -------------------------------------------------------------------------------------
 
     def originate(self, words: str, then: Callable[[str], None]) -> None:
         """`originate` as in FreeSWITCH; `then` gets `+OK <uuid>` or `-ERR <CAUSE>`."""
+        originate.originate(self.exchange, words, then)
 
-    def kill(self, uuid: str, cause: str = "NORMAL_CLEARING") -> bool: ...
-    def hupall(self, cause: str = "MANAGER_REQUEST") -> int: ...
-    def exists(self, uuid: str) -> bool: ...
+    def kill(self, uuid: str, cause: str = "NORMAL_CLEARING") -> bool:
+        """Hang up a leg; the rest follows as if its peer had."""
+        found = self._leg(uuid)
+        if found is None:
+            return False
+        call, leg = found
+        call.post(call.kill, leg, causes.named(cause) or "NORMAL_CLEARING")
+        return True
+
+    def hupall(self, cause: str = "MANAGER_REQUEST") -> int:
+        """Hang up everything; returns how many legs."""
+        count = self.sessions
+        for call in list(self.exchange.calls.values()):
+            call.post(call.end, causes.named(cause) or "MANAGER_REQUEST")
+        return count
+
+    def exists(self, uuid: str) -> bool:
+        return self._leg(uuid) is not None
+
     def channels(self) -> list[dict[str, str]]:
         """The rows of `show channels`, columns in their order."""
+        return [rows.channel(call, leg) for call in self.exchange.calls.values() for leg in call.legs if leg.live]
 
     def calls(self) -> list[dict[str, str]]:
         """The rows of `show calls`, columns in their order."""
+        return [row for call in self.exchange.calls.values() for row in rows.calls_of(call)]
 
     def dump(self, uuid: str) -> list[tuple[str, str]] | None:
         """The headers of `uuid_dump`, values unescaped, in order; None for an unknown UUID."""
+        found = self._leg(uuid)
+        return rows.dump(*found) if found is not None else None
 
-    def getvar(self, uuid: str, name: str) -> str | None: ...
-    def setvar(self, uuid: str, name: str, value: str) -> bool: ...
+    def getvar(self, uuid: str, name: str) -> str | None:
+        found = self._leg(uuid)
+        return found[1].variables.get(name) if found is not None else None
+
+    def setvar(self, uuid: str, name: str, value: str) -> bool:
+        found = self._leg(uuid)
+        if found is None:
+            return False
+        call, leg = found
+        applications.assign(leg, name, value)
+        call.post(call.save)
+        return True
 
     @property
     def sessions(self) -> int:
         """Live legs."""
+        return len(self.exchange.dialogs)
+
+    @property
+    def counters(self) -> dict[str, int]:
+        """`<profile>.calls_in`, `.calls_out`, `.failed_calls_in`, `.failed_calls_out`."""
+        return self.exchange.failed
+
+    def _leg(self, uuid: str) -> tuple[Call, Leg] | None:
+        call = self.exchange.calls.get(uuid)
+        if call is not None and (leg := call.leg(uuid)) is not None and leg.live:
+            return call, leg
+        for call in self.exchange.calls.values():
+            leg = call.leg(uuid)
+            if leg is not None and leg.live:
+                return call, leg
+        return None
 
     # ---- failover --------------------------------------------------------------------------------------------------
 
-    def set_epoch(self, epoch: int) -> None: ...
+    def set_epoch(self, epoch: int) -> None:
+        """What is written from now on is written under this epoch."""
+        self.exchange.epoch = epoch
 
     def revive(
         self,
@@ -125,9 +399,33 @@ class Switchboard:
     ) -> list[Result]:
         """Take over the calls of these records. Returns what became of each leg at once; `then` is called with the
         final results when the last re-INVITE is answered (at most `rate` re-INVITEs a second, 0 for no limit)."""
+        return Recovery(self.exchange, reinvite=reinvite, rate=rate, then=then).run(records)
+
+    def sweep_media(self) -> None:
+        """All records of the slot are revived: what else the media process holds for it is nobody's."""
+        self.exchange.media.sweep([leg.uuid for call in self.exchange.calls.values() for leg in call.legs if leg.live])
 
     def drain(self) -> None:
         """Refuse new calls from now on (503)."""
+        self.draining = True
 
     def close(self) -> None:
         """Stop all timers and forget the calls, without a BYE: somebody else goes on with them."""
+        for call in list(self.exchange.calls.values()):
+            call.forget()
+        self.exchange.calls.clear()
+        self.exchange.dialogs.clear()
+
+
+def _matches(leg: Leg, request: Request) -> bool:
+    dialog = leg.dialog
+    if dialog is None or dialog.call_id != request.call_id:
+        return False
+    return not dialog.remote_tag or dialog.remote_tag == request.from_tag
+
+
+def _tombstone_of(record: CallRecord, tag: str) -> bool:
+    """Whether the dialog of this tag is over, by the record."""
+    if record.state == "ended":
+        return True
+    return any(leg.state == "ended" and leg.dialog is not None and leg.dialog.local_tag == tag for leg in record.legs)

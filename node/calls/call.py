@@ -1,0 +1,585 @@
+"""A call: the actor that its legs, its dialplan and its record belong to.
+
+Everything that happens to a call comes through one door, `post`, in order: messages, timers, the store's and the media
+process's answers. Nothing else touches it. What breaks inside ends this call and nobody else's.
+
+The order of writing is what makes a failover right; see `answer`, `on_bye` and `commit`: what a peer must not be told
+before it is safe is told in the `then` of a put.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections import deque
+from collections.abc import Callable
+from functools import partial
+from typing import TYPE_CHECKING, Any
+
+from node.calls import anchor, applications, causes, invite, modify, rows
+from node.calls.exchange import MEMORY, Exchange
+from node.calls.leg import Leg
+from node.calls.modify import Modification
+from node.calls.snapshot import snapshot
+from node.sip import compose
+from node.sip.message import Request, Response
+from store.interface import Outcome
+from store.records import CallState, PendingInvite, Registration, Step
+
+if TYPE_CHECKING:
+    from node.calls.dial import Dialing
+    from node.calls.waiting import Waiting
+    from node.sip.layer import ClientTransaction, ServerTransaction
+    from node.transport.endpoint import Alarm
+
+log = logging.getLogger(__name__)
+
+T1, T2 = 0.5, 4.0
+"RFC 3261 17.1.1.1; the 2xx is repeated by these whatever the profile's timers are."
+
+Then = Callable[[Leg, int, Response | None], None]
+
+
+class Asked:
+    """The owner of a request of ours: who hears of its responses."""
+
+    __slots__ = ("call", "leg", "then")
+
+    def __init__(self, call: Call, leg: Leg, then: Then) -> None:
+        self.call = call
+        self.leg = leg
+        self.then = then
+
+
+class Call:
+    """One call with its legs; `legs[0]` is the one whose dialplan runs."""
+
+    __slots__ = (
+        "__weakref__",
+        "_busy",
+        "_dirty",
+        "_mail",
+        "answered_by",
+        "bridged",
+        "created",
+        "dialing",
+        "exchange",
+        "expires",
+        "legs",
+        "modification",
+        "position",
+        "profile",
+        "progress",
+        "recovered",
+        "registrations",
+        "state",
+        "steps",
+        "tracked",
+        "uuid",
+        "version",
+        "waiting",
+    )
+
+    def __init__(self, exchange: Exchange, uuid: str, profile: str) -> None:
+        self.exchange = exchange
+        self.uuid = uuid
+        self.profile = profile
+        self.state: CallState = "routing"
+        self.legs: list[Leg] = []
+        self.bridged: list[Leg] = []
+        "The two legs that are bridged, the caller's first."
+        self.steps: list[Step] = []
+        self.position = 0
+        self.progress: dict[str, str] = {}
+        self.version = 0
+        self.created = exchange.wall()
+        self.expires = 0.0
+        self.recovered = False
+        self.dialing: Dialing | None = None
+        self.modification: Modification | None = None
+        self.waiting: Waiting | None = None
+        "The application that was given control and has not given it back."
+        self.registrations: dict[str, Registration] = {}
+        "By contact: the bindings that a lookup found, for their flows."
+        self.answered_by: Callable[[Leg, str], None] | None = None
+        "Who wants to know that a 2xx of ours is acknowledged, and with which SDP (delayed offer)."
+        settings = exchange.profile(profile)
+        self.tracked = settings is None or settings.track_calls
+        self._mail: deque[tuple[Callable[..., None], tuple[Any, ...]]] = deque()
+        self._busy = False
+        self._dirty = False
+
+    def receive(self, leg: Leg, request: Request, transaction: ServerTransaction) -> None:
+        """The INVITE that made this call."""
+        transaction.owner = self
+        leg.transaction = transaction
+        leg.pending = PendingInvite(role="server", request=request.encode(), flow=transaction.flow.to_record())
+        settings = self.exchange.profile(leg.profile)
+        assert settings is not None
+        anchor.prepare(leg, settings, invite.sdp_of(request))
+
+    # ---- the door --------------------------------------------------------------------------------------------------
+
+    def post(self, action: Callable[..., None], *args: Any) -> None:
+        """Do this now, or, from within another action, when that is done."""
+        if self._busy:
+            self._mail.append((action, args))
+            return
+        self._busy = True
+        try:
+            self._do(action, args)
+            while self._mail:
+                self._do(*self._mail.popleft())
+        finally:
+            self._busy = False
+        if self._dirty:
+            self._put(None)
+
+    def _do(self, action: Callable[..., None], args: tuple[Any, ...]) -> None:
+        try:
+            action(*args)
+        except Exception:
+            log.exception("call %s broke, ending it", self.uuid)
+            self._break()
+
+    def _break(self) -> None:
+        """Something inside failed: 500 for whom we have not answered, BYE for the others."""
+        for leg in list(self.legs):
+            leg.variables["respond_code"] = "500"
+            try:
+                self.release(leg, "NORMAL_TEMPORARY_FAILURE")
+            except Exception:
+                log.exception("call %s: leg %s could not even be ended", self.uuid, leg.uuid)
+                leg.state = "ended"
+                self.exchange.depart(leg)
+                self.exchange.media.close(leg.uuid)
+        self._finish_if_over()
+
+    def later(self, delay: float, action: Callable[..., None], *args: Any) -> Alarm:
+        """Do this in a while."""
+        return self.exchange.endpoint.later(delay, partial(self.post, action, *args))
+
+    # ---- the record ------------------------------------------------------------------------------------------------
+
+    def save(self) -> None:
+        """Have the record written when the present action is done; nobody waits for it."""
+        self._dirty = True
+
+    def commit(self, then: Callable[..., None], *args: Any) -> None:
+        """Write the record now; `then(*args)` when it is stored, or at risk. Never if a newer epoch rules."""
+        self._put(partial(self.post, self._stored, then, args))
+
+    def _put(self, then: Callable[[Outcome], None] | None) -> None:
+        self._dirty = False
+        if self.state == "ended" and not self.version and then is None:
+            return  # it never came to anything
+        self.version += 1
+        if self.tracked:
+            self.exchange.writer.put(snapshot(self), then)
+        elif then is not None:
+            then(Outcome.STORED)
+
+    def _stored(self, then: Callable[..., None], args: tuple[Any, ...], outcome: Outcome) -> None:
+        if outcome is Outcome.FENCED:
+            log.warning("call %s belongs to somebody else now, leaving it alone", self.uuid)
+            return
+        then(*args)
+
+    # ---- requests of ours ------------------------------------------------------------------------------------------
+
+    def ask(self, leg: Leg, request: Request, then: Then) -> ClientTransaction:
+        """Send a request in the leg's dialog; `then(leg, status, response)` for each response, 408 or 503 for none."""
+        assert leg.flow is not None, "a leg without a flow"
+        if leg.dialog is not None and leg.dialog.needs_record:
+            self.save()
+        transaction = self.exchange.endpoint.request(request, leg.flow)
+        transaction.owner = Asked(self, leg, then)
+        return transaction
+
+    def acknowledge(self, leg: Leg, sdp: str = "") -> None:
+        """ACK the 2xx of the last INVITE we sent on this leg, the first time or again."""
+        assert leg.dialog is not None
+        assert leg.flow is not None
+        leg.awaits_ack = False
+        kind = invite.SDP if sdp else None
+        ack = leg.dialog.ack(leg.invite_cseq, body=sdp.encode("utf-8", "surrogateescape"), content_type=kind)
+        self.exchange.send(ack, leg.flow)
+
+    # ---- an unanswered caller --------------------------------------------------------------------------------------
+
+    def respond(self, leg: Leg, status: int, *, sdp: str = "", headers: tuple[tuple[str, str], ...] = ()) -> Response:
+        """Compose a response to the leg's INVITE, in its dialog, with everything mod_sofia puts into one."""
+        assert leg.transaction is not None
+        assert leg.dialog is not None
+        exchange = self.exchange
+        extra = [*exchange.dialog_headers(leg.profile), *headers]
+        if status < 300:
+            extra += invite.callee(leg, "")
+        if sdp:
+            extra.append(("Content-Disposition", "session"))
+        prefix = "sip_ph_" if status < 200 else "sip_rh_"
+        extra += leg.extra_headers(prefix)
+        return compose.response(
+            leg.transaction.request,
+            status,
+            to_tag=leg.dialog.local_tag,
+            contact=exchange.contact(leg, leg.transaction.request.target.user) if status < 300 else None,
+            headers=extra,
+            body=sdp.encode("utf-8", "surrogateescape"),
+            content_type=invite.SDP if sdp else None,
+        )
+
+    def ring(self, leg: Leg, status: int = 180) -> None:
+        """Tell an unanswered caller that it rings."""
+        if leg.state not in ("trying", "ringing") or leg.transaction is None or leg.pending is None:
+            return
+        response = self.respond(leg, status)
+        leg.pending.response = response.encode()
+        self.exchange.endpoint.respond(leg.transaction, response)
+        first = leg.state == "trying"
+        leg.state = "ringing"
+        self.state = "ringing"
+        leg.progressed = leg.progressed or self.exchange.wall()
+        self.save()
+        if first:
+            self.tell("CHANNEL_PROGRESS", leg)
+
+    def early(self, leg: Leg, sdp: str) -> None:
+        """Early media: 183 with an answer."""
+        if leg.state not in ("trying", "ringing", "early") or leg.transaction is None or leg.pending is None:
+            return
+        response = self.respond(leg, 183, sdp=sdp)
+        leg.pending.response = response.encode()
+        self.exchange.endpoint.respond(leg.transaction, response)
+        leg.state = "early"
+        leg.early_sent = True
+        self.state = "ringing"
+        leg.progress_media = leg.progress_media or self.exchange.wall()
+        self.save()
+        self.tell("CHANNEL_PROGRESS_MEDIA", leg)
+
+    def answer(self, leg: Leg, sdp: str, then: Callable[[], None] | None = None) -> None:
+        """Answer a caller. The 200 goes out when the record with it is stored: a successor can send it byte for byte."""
+        assert leg.transaction is not None
+        assert leg.pending is not None
+        response = self.respond(leg, 200, sdp=sdp, headers=self._timer_headers(leg))
+        leg.pending.response = response.encode()
+        leg.pending.acknowledged = False
+        leg.state = "answered"
+        leg.answered = leg.answered or self.exchange.wall()
+        self.state = "answered"
+        leg.variables["endpoint_disposition"] = "ANSWER"
+        self.commit(self._answer_stored, leg, leg.transaction, response, then)
+
+    def _timer_headers(self, leg: Leg) -> tuple[tuple[str, str], ...]:
+        if not leg.session_expires:
+            return ()
+        refresher = "uac" if leg.session_refresher == "them" else "uas"
+        required = (("Require", "timer"),) if refresher == "uac" else ()
+        return (("Session-Expires", f"{leg.session_expires};refresher={refresher}"), *required)
+
+    def _answer_stored(
+        self, leg: Leg, transaction: ServerTransaction, response: Response, then: Callable[[], None] | None
+    ) -> None:
+        if leg.transaction is not transaction or not leg.live:
+            return  # the caller gave up while the record was being written
+        self.exchange.endpoint.respond(transaction, response)
+        self.repeat(leg, T1, 0.0)
+        self.tell("CHANNEL_ANSWER", leg)
+        if then is not None:
+            then()
+
+    # ---- our 2xx until its ACK -------------------------------------------------------------------------------------
+
+    def repeat(self, leg: Leg, delay: float, waited: float) -> None:
+        """Have our 2xx sent again after `delay`; without an ACK for 64*T1 the leg is ended (RFC 3261 13.3.1.4)."""
+        if leg.repeat is not None:
+            leg.repeat.cancel()
+        leg.repeat = self.later(delay, self._repeat, leg, delay, waited + delay)
+
+    def _repeat(self, leg: Leg, delay: float, waited: float) -> None:
+        leg.repeat = None
+        pending = leg.pending
+        if pending is None or pending.acknowledged or not leg.live or leg.transaction is None:
+            return
+        if waited >= 64 * T1:
+            log.info("call %s: leg %s never acknowledged our 200, ending it", self.uuid, leg.uuid)
+            pending.acknowledged = True
+            self.end(leg.cause or "RECOVERY_ON_TIMER_EXPIRE")
+            return
+        self.exchange.endpoint.send(pending.response, leg.transaction.reply_flow)
+        self.repeat(leg, min(2 * delay, T2), waited)
+
+    def on_ack(self, leg: Leg, request: Request) -> None:
+        """The ACK to a 2xx of ours."""
+        pending = leg.pending
+        if pending is None or pending.role != "server" or leg.transaction is None:
+            return  # an ACK again
+        if leg.transaction.request.cseq.number != request.cseq.number or not pending.response:
+            return
+        if leg.repeat is not None:
+            leg.repeat.cancel()
+            leg.repeat = None
+        self.settle(leg)
+        self.save()
+        sdp = invite.sdp_of(request)
+        waiting, self.answered_by = self.answered_by, None
+        if waiting is not None:
+            waiting(leg, sdp)
+        if leg.live and leg.cause:
+            self.release(leg, leg.cause)
+            self._finish_if_over()
+
+    def settle(self, leg: Leg) -> None:
+        """The INVITE transaction of a leg is over."""
+        if leg.transaction is not None:
+            leg.transaction.owner = None
+        leg.transaction = None
+        leg.pending = None
+
+    # ---- the end ---------------------------------------------------------------------------------------------------
+
+    def end(self, cause: str) -> None:
+        """End all legs."""
+        if self.dialing is not None:
+            self.dialing.abandon(cause)
+        for leg in list(self.legs):
+            self.release(leg, cause)
+        self._finish_if_over()
+
+    def release(self, leg: Leg, cause: str) -> None:
+        """End one leg by what its state asks for: BYE, CANCEL, or a final response."""
+        if not leg.live:
+            return
+        leg.cause = leg.cause or cause
+        if leg.confirmed:
+            if self._unacknowledged(leg):
+                self.save()
+                return  # RFC 3261 15: no BYE before the ACK, or before we stop waiting for it
+            self._send_bye(leg, cause)
+        elif leg.direction == "inbound":
+            self._refuse(leg, cause)
+        elif leg.transaction is not None:
+            self._send_cancel(leg, cause)
+            return  # it is over when its final response is there
+        self.over(leg, cause)
+
+    def _unacknowledged(self, leg: Leg) -> bool:
+        pending = leg.pending
+        return (
+            pending is not None
+            and pending.role == "server"
+            and not pending.acknowledged
+            and leg.transaction is not None
+            and leg.transaction.final
+            and leg.repeat is not None
+        )
+
+    def _send_bye(self, leg: Leg, cause: str) -> None:
+        if leg.dialog is None or leg.flow is None:
+            return
+        headers = [*self.exchange.headers(leg.profile), *leg.reason(cause), *leg.extra_headers("sip_bye_h_")]
+        leg.variables.setdefault("sip_hangup_disposition", "send_bye")
+        if leg.awaits_ack:
+            self.acknowledge(leg)
+        self.ask(leg, leg.dialog.request("BYE", headers=headers), _nobody_cares)
+
+    def _send_cancel(self, leg: Leg, cause: str) -> None:
+        if leg.pending is not None:
+            if leg.pending.cancelled:
+                return
+            leg.pending.cancelled = True
+        leg.variables.setdefault("sip_hangup_disposition", "send_cancel")
+        self.exchange.endpoint.cancel(leg.transaction, [*leg.reason(cause), *leg.extra_headers("sip_bye_h_")])
+        self.save()
+
+    def _refuse(self, leg: Leg, cause: str) -> None:
+        if leg.transaction is None or leg.transaction.final or leg.dialog is None:
+            return
+        status, phrase = leg.refusal(cause)
+        headers = [*self.exchange.dialog_headers(leg.profile), *leg.reason(cause), *leg.extra_headers("sip_rh_")]
+        if contacts := leg.variables.get("sip_redirect_contacts"):
+            headers += [("Contact", contact) for contact in contacts.split(",")]
+        leg.variables.setdefault("sip_hangup_disposition", "send_refuse")
+        response = compose.response(
+            leg.transaction.request, status, phrase or None, to_tag=leg.dialog.local_tag, headers=headers
+        )
+        self.exchange.endpoint.respond(leg.transaction, response)
+
+    def over(self, leg: Leg, cause: str) -> None:
+        """A leg is gone, whoever ended it: give back what it held, say so."""
+        if not leg.live:
+            return
+        was_answered = leg.confirmed
+        leg.cause = cause
+        leg.state = "ended"
+        leg.hung_up = self.exchange.wall()
+        leg.variables["hangup_cause"] = cause
+        for alarm in (leg.repeat, leg.refresh):
+            if alarm is not None:
+                alarm.cancel()
+        leg.repeat = leg.refresh = None
+        if self.waiting is not None and leg is self.legs[0]:
+            self.waiting.abandon()
+        self.exchange.media.close(leg.uuid)
+        self.exchange.depart(leg)
+        self.tell("CHANNEL_HANGUP", leg)
+        if leg in self.bridged:
+            self.unbridge()
+        self.tell("CHANNEL_HANGUP_COMPLETE", leg)
+        self.tell("CHANNEL_DESTROY", leg)
+        self.settle(leg)
+        if not was_answered and leg is not self.legs[0]:
+            self.legs.remove(leg)  # nothing of it can be asked for again: the record needs it no more
+        self.save()
+
+    def unbridge(self) -> None:
+        """The two legs are no longer one."""
+        if not self.bridged:
+            return
+        a, b = self.bridged
+        self.tell("CHANNEL_UNBRIDGE", a, b)
+        self.bridged = []
+        for leg in (a, b):
+            if leg.live:
+                self.exchange.media.part(leg.uuid)
+
+    def _finish_if_over(self) -> None:
+        if self.state == "ended" or any(leg.live for leg in self.legs):
+            return
+        self.state = "ended"
+        self.expires = self.exchange.writer.store_time() + MEMORY
+        self.exchange.calls.pop(self.uuid, None)
+        if self.dialing is not None:
+            self.dialing.abandon("NORMAL_CLEARING")
+        if self.waiting is not None:
+            self.waiting.abandon()
+        # Nothing may hold the call in a circle now: it is freed when the last message about it is.
+        self.dialing = self.waiting = self.modification = self.answered_by = None
+        self.steps = []
+        self.progress = {}
+        self.save()
+
+    def finish(self) -> None:
+        """End the call if all its legs are over."""
+        self._finish_if_over()
+
+    # ---- what peers do ---------------------------------------------------------------------------------------------
+
+    def on_bye(self, leg: Leg, request: Request, transaction: ServerTransaction) -> None:
+        """BYE: the other side first, then the record, then the 200."""
+        cause = causes.from_reason(request.headers("Reason")) or "NORMAL_CLEARING"
+        leg.variables["sip_hangup_disposition"] = "recv_bye"
+        for name, value in request.items():
+            if name.lower().startswith("x-") and not name.lower().startswith("x-fs-"):
+                leg.variables[f"sip_bye_h_{name}"] = value
+        if leg.transaction is not None and leg.direction == "inbound" and not leg.transaction.final:
+            self._refuse_ended(leg)
+        self.lost(leg, cause)
+        response = compose.response(request, 200, headers=self.exchange.headers(leg.profile))
+        self.commit(self.exchange.endpoint.respond, transaction, response)
+
+    def _refuse_ended(self, leg: Leg) -> None:
+        """RFC 3261 15.1.2: a BYE ends an INVITE that is not answered with 487."""
+        assert leg.dialog is not None
+        response = compose.response(leg.transaction.request, 487, to_tag=leg.dialog.local_tag)
+        self.exchange.endpoint.respond(leg.transaction, response)
+
+    def on_cancel(self, leg: Leg, request: Request) -> None:
+        """The caller gave up: 487 for it, CANCEL for those who still ring, BYE for one who just answered."""
+        if leg.transaction is None or leg.transaction.final or leg.dialog is None:
+            return
+        headers = self.exchange.dialog_headers(leg.profile)
+        response = compose.response(leg.transaction.request, 487, to_tag=leg.dialog.local_tag, headers=headers)
+        self.exchange.endpoint.respond(leg.transaction, response)
+        if leg.transaction.request.to_tag:  # of a re-INVITE: the call itself goes on
+            self.settle(leg)
+            if self.modification is not None:
+                self.modification.cancelled(leg)
+            return
+        cause = causes.from_reason(request.headers("Reason")) or "ORIGINATOR_CANCEL"
+        leg.variables["sip_hangup_disposition"] = "recv_cancel"
+        leg.variables["sip_invite_failure_status"] = "487"
+        leg.state = "trying"  # its 200 was never sent: there is no dialog to end
+        self.over(leg, cause)
+        self.end("ORIGINATOR_CANCEL")
+
+    def lost(self, leg: Leg, cause: str) -> None:
+        """A leg ended by its peer, or given up for dead: what does that mean for the others?"""
+        partner = self.partner(leg)
+        was_caller = leg is self.legs[0]
+        if self.modification is not None:
+            self.modification.interrupted(leg)
+        if was_caller and self.dialing is not None:
+            self.dialing.abandon("ORIGINATOR_CANCEL")
+        self.over(leg, cause)
+        self._follow(partner, cause, was_caller=was_caller)
+
+    def kill(self, leg: Leg, cause: str) -> None:
+        """Somebody wants this leg gone."""
+        partner = self.partner(leg)
+        was_caller = leg is self.legs[0]
+        if self.modification is not None:
+            self.modification.interrupted(leg)
+        if was_caller and self.dialing is not None:
+            self.dialing.abandon(cause)
+        self.release(leg, cause)
+        if was_caller or leg.answered:
+            self._follow(partner, cause, was_caller=was_caller)
+
+    def _follow(self, partner: Leg | None, cause: str, *, was_caller: bool) -> None:
+        """One leg of a bridge is gone: its caller may go on with the dialplan, all others end too."""
+        if was_caller or partner is None or self.waiting is None:
+            self.end(cause)
+        else:
+            self.waiting.left(partner, cause)
+        self._finish_if_over()
+
+    def refresh_session(self, leg: Leg) -> None:
+        """The session timer says that it is our turn."""
+        modify.refresh_session(self, leg)
+
+    def on_ended_elsewhere(self, leg: Leg) -> None:
+        """A predecessor had refused this caller already."""
+        self.settle(leg)
+        self.over(leg, "NORMAL_CLEARING")
+        self.end("NORMAL_CLEARING")
+
+    def forget(self) -> None:
+        """Let go without a word to anybody: somebody else goes on with this call."""
+        for leg in self.legs:
+            for alarm in (leg.repeat, leg.refresh):
+                if alarm is not None:
+                    alarm.cancel()
+            leg.repeat = leg.refresh = None
+            if leg.transaction is not None:
+                leg.transaction.owner = None
+        if self.waiting is not None:
+            self.waiting.forget()
+        if self.dialing is not None:
+            self.dialing.forget()
+        self.dialing = self.waiting = self.modification = self.answered_by = None
+
+    def proceed(self) -> None:
+        """The running application has done its work: on to the next."""
+        applications.advance(self)
+        applications.run(self)
+
+    def partner(self, leg: Leg) -> Leg | None:
+        """The leg that this one is bridged with."""
+        if leg not in self.bridged:
+            return None
+        return self.bridged[1] if leg is self.bridged[0] else self.bridged[0]
+
+    def leg(self, uuid: str) -> Leg | None:
+        return next((leg for leg in self.legs if leg.uuid == uuid), None)
+
+    # ---- telling ---------------------------------------------------------------------------------------------------
+
+    def tell(self, name: str, leg: Leg, partner: Leg | None = None) -> None:
+        """Fire a channel event, if anybody listens."""
+        if self.exchange.events.wanted(name):
+            self.exchange.events.fire(rows.channel_event(self, leg, name, partner))
+
+
+def _nobody_cares(leg: Leg, status: int, response: Response | None) -> None:
+    """A BYE's answer changes nothing any more."""

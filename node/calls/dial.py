@@ -1,0 +1,662 @@
+"""Calling: the legs that a dial string names, until one answers or none is left (`switch_ivr_originate`).
+
+`,` legs are called at once and the first answer wins; `|` groups follow when the former failed; `:_:` parts run side by
+side. What a leg's INVITE is made of and where it goes is in `destination.py`.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable
+from functools import partial
+from typing import TYPE_CHECKING
+
+from node.calls import anchor, causes, dial_string, expansion, invite
+from node.calls.destination import Destination, resolve
+from node.calls.dial_string import BadDialString, DialString, Group, Target
+from node.calls.exchange import new_uuid
+from node.calls.leg import Leg, truth
+from node.media.errors import MediaError
+from node.sip import auth, compose
+from node.sip.dialog import Dialog
+from node.sip.errors import Malformed, SipError
+from node.sip.flow import Flow
+from node.sip.message import Response
+from store.records import PendingInvite, Registration
+
+if TYPE_CHECKING:
+    from node.calls.call import Call
+    from node.transport.endpoint import Alarm
+
+log = logging.getLogger(__name__)
+
+NTP = 2_208_988_800
+"Seconds from 1900 to 1970: the first CSeq is counted like Sofia-SIP's."
+MAXIMUM_REDIRECTS = 5
+
+Done = Callable[[Leg | None, str, Response | None, int], None]
+"The leg that answered and its 2xx; or None with the cause, and the SIP status behind it."
+
+_RANK = {"NONE": 0, "USER_NOT_REGISTERED": 1, "LOSE_RACE": 0, "RECOVERY_ON_TIMER_EXPIRE": 2, "NO_ANSWER": 3}
+"How interesting a cause is when several legs failed; everything else is more so."
+
+
+class Part:
+    """One part of a dial string, with the group that is being tried."""
+
+    __slots__ = ("alarm", "groups", "left", "tried", "variables")
+
+    def __init__(self, string: DialString) -> None:
+        self.groups: list[Group] = list(string.groups)
+        self.variables = string.variables
+        self.tried = 0
+        "Groups begun."
+        self.left = 0
+        "Legs of this group that have not failed."
+        self.alarm: Alarm | None = None
+
+
+class Attempt:
+    """One leg being called."""
+
+    __slots__ = ("alarm", "authorized", "destination", "flows", "leg", "part", "progress_alarm", "redirects")
+
+    def __init__(self, leg: Leg, part: Part | None) -> None:
+        self.leg = leg
+        self.part = part
+        self.destination: Destination | None = None
+        self.flows: list[Flow] = []
+        self.authorized = False
+        self.redirects = 0
+        self.alarm: Alarm | None = None
+        self.progress_alarm: Alarm | None = None
+
+
+class Dialing:
+    """Calls legs on behalf of a caller, or of nobody (`originate`)."""
+
+    __slots__ = ("attempts", "call", "caller", "cause", "over", "parts", "status", "then", "timeout")
+
+    def __init__(self, call: Call, caller: Leg | None, then: Done, *, timeout: float = 60.0) -> None:
+        self.call = call
+        self.caller = caller
+        self.then: Done | None = then
+        self.timeout = timeout
+        self.parts: list[Part] = []
+        self.attempts: list[Attempt] = []
+        self.cause = "NONE"
+        self.status = 0
+        "SIP status behind the cause, if there was one."
+        self.over = False
+
+    # ---- from the dial string to legs ------------------------------------------------------------------------------
+
+    def start(self, text: str) -> None:
+        """Call whom the dial string names."""
+        try:
+            self.parts = [Part(string) for string in dial_string.parse(text)]
+        except BadDialString as error:
+            log.info("call %s: bad dial string %r: %s", self.call.uuid, text, error)
+            self._finish(None, "INVALID_URL", None)
+            return
+        if self.caller is not None and int(self.caller.variables.get("max_forwards", "70") or 0) <= 1:
+            self._finish(None, "EXCHANGE_ROUTING_ERROR", None)
+            return
+        for part in list(self.parts):
+            if not self.over:
+                self._next_group(part)
+
+    def _next_group(self, part: Part) -> None:
+        group = part.groups[part.tried]
+        part.tried += 1
+        part.left = len(group)
+        if part.alarm is not None:
+            part.alarm.cancel()
+        limit = part.variables.get("originate_timeout", "")
+        part.alarm = self.call.later(float(limit) if limit.isdigit() else self.timeout, self._group_timed_out, part)
+        self.call.progress["group"] = str(part.tried)
+        for target in group:
+            self._begin(part, target)
+
+    def _begin(self, part: Part, target: Target) -> None:
+        """One leg of a group: a phone, a user's phones, or what only has a name here."""
+        match target.endpoint:
+            case "sofia":
+                self._call_out(part, target)
+            case "user":
+                self._call_user(part, target)
+            case "group":
+                self._splice(part, target, expansion.group_members(self.call, target.arguments))
+            case "error":
+                self._failed(part, causes.named(target.arguments) or "NORMAL_UNSPECIFIED", 0)
+            case _:
+                log.info("call %s: no endpoint %r here", self.call.uuid, target.endpoint)
+                self._failed(part, "CHAN_NOT_IMPLEMENTED", 0)
+
+    def _call_user(self, part: Part, target: Target) -> None:
+        """A user of the directory: by its dial-string, or simply wherever it is registered."""
+        exchange = self.call.exchange
+        name, domain = dial_string.user(target.arguments)
+        given = self.caller.variables if self.caller is not None else {}
+        domain = domain or given.get("domain_name", "") or exchange.configuration.globals.get("domain", "")
+        user = exchange.directory.find(name, domain)
+        if user is None:
+            self._failed(part, "SUBSCRIBER_ABSENT", 0)
+            return
+        dialed = {"dialed_user": user.id, "dialed_domain": domain}
+        if self.caller is not None:
+            self.caller.variables.update(dialed)
+        text = user.dial_string or "{sip_invite_domain=${dialed_domain},presence_id=${dialed_user}@${dialed_domain}}"
+        if not user.dial_string:
+            text += "${sofia_contact(*/${dialed_user}@${dialed_domain})}"
+        leg = self.caller or Leg("", "outbound", self.call.profile, created=0.0)
+        look = expansion.lookup(self.call, leg, {**target.variables, **dialed})
+        more = Target(target.endpoint, target.arguments, {**dialed, **target.variables})
+        expansion.Expansion(self.call, text, look, partial(self._splice, part, more)).run()
+
+    def _splice(self, part: Part, target: Target, text: str) -> None:
+        """Put what a name stands for in its place: its legs now, further groups of it after this one."""
+        if self.over:
+            return
+        try:
+            inner = dial_string.parse(text)[0]
+        except BadDialString:
+            self._failed(part, "INVALID_URL", 0)
+            return
+        outer = {**part.variables, **inner.variables, **target.variables}
+        first, *rest = (
+            tuple(Target(one.endpoint, one.arguments, {**outer, **one.variables}) for one in group)
+            for group in inner.groups
+        )
+        if rest and len(part.groups[part.tried - 1]) == 1:
+            part.groups[part.tried : part.tried] = rest
+        part.left += len(first) - 1
+        for one in first:
+            if not self.over:
+                self._begin(part, one)
+
+    # ---- one leg ---------------------------------------------------------------------------------------------------
+
+    def _call_out(self, part: Part, target: Target) -> None:
+        call, caller = self.call, self.caller
+        variables = invite.inherited(caller) if caller is not None else {}
+        variables.update(part.variables)
+        variables.update(target.variables)
+        variables["sip_dialed"] = target.arguments
+        destination = resolve(call.exchange, target.arguments, variables)
+        if isinstance(destination, str):
+            self._failed(part, destination, 0)
+            return
+        if destination.user:
+            found = partial(call.post, self._on_located_user, part, target, destination)
+            call.exchange.location.find(destination.user, destination.domain, destination.profile, found)
+            return
+        if limit := variables.get("leg_delay_start", ""):
+            call.later(float(limit), self._begin_leg, part, destination, variables)
+            return
+        self._begin_leg(part, destination, variables)
+
+    def _on_located_user(
+        self, part: Part, target: Target, destination: Destination, registrations: list[Registration]
+    ) -> None:
+        """`sofia/profile/user%domain` dials one contact."""
+        self._splice(part, target, expansion.contacts(self.call, registrations[:1]))
+
+    def _begin_leg(self, part: Part, destination: Destination, variables: dict[str, str]) -> None:
+        if self.over:
+            return
+        call, caller = self.call, self.caller
+        leg = _new_leg(call, caller, destination, variables)
+        attempt = Attempt(leg, part)
+        attempt.destination = destination
+        self.attempts.append(attempt)
+        call.legs.append(leg)
+        call.tell("CHANNEL_CREATE", leg)
+        call.tell("CHANNEL_ORIGINATE", leg)
+        if limit := variables.get("leg_timeout", ""):
+            attempt.alarm = call.later(float(limit), self._leg_timed_out, attempt, "NO_ANSWER")
+        if limit := variables.get("leg_progress_timeout") or variables.get("progress_timeout") or "":
+            attempt.progress_alarm = call.later(float(limit), self._leg_timed_out, attempt, "PROGRESS_TIMEOUT")
+        self._locate(attempt)
+
+    def _locate(self, attempt: Attempt) -> None:
+        call, destination = self.call, attempt.destination
+        assert destination is not None
+        registration = call.registrations.get(destination.contact)
+        if registration is not None and registration.flow is not None and registration.flow.connection:
+            # The connection the phone registered by; whether it still stands is seen when we send.
+            attempt.flows.append(Flow.from_record(registration.flow))
+        found = partial(call.post, self._on_located, attempt)
+        call.exchange.endpoint.locate(destination.hop, destination.profile, found)
+
+    def _on_located(self, attempt: Attempt, flows: list[Flow] | SipError) -> None:
+        if not self._active(attempt):
+            return
+        if isinstance(flows, SipError):
+            if not attempt.flows:
+                self._give_up(attempt, causes.from_status(flows.status), flows.status)
+                return
+        else:
+            attempt.flows += [flow for flow in flows if flow not in attempt.flows]
+        leg = attempt.leg
+        leg.flow = attempt.flows.pop(0)
+        assert leg.media is not None
+        if leg.media.port:
+            self._send(attempt)
+        else:
+            anchor.open_port(self.call, leg, partial(self._on_port, attempt))
+
+    def _on_port(self, attempt: Attempt, error: MediaError | None) -> None:
+        if not self._active(attempt):
+            return
+        if error is not None:
+            log.warning("call %s: no media port: %s", self.call.uuid, error)
+            self._give_up(attempt, "NORMAL_TEMPORARY_FAILURE", 0)
+            return
+        self._send(attempt)
+
+    def _send(self, attempt: Attempt, *, credentials: tuple[str, str] | None = None) -> None:
+        """Send the leg's INVITE, the first time or again with another CSeq."""
+        call, leg, destination = self.call, attempt.leg, attempt.destination
+        assert leg.flow is not None
+        assert destination is not None
+        exchange = call.exchange
+        try:
+            sdp = self._offer(leg)
+        except SipError as error:
+            log.info("call %s: no offer for %s: %s", call.uuid, leg.name, error)
+            self._give_up(attempt, "INCOMPATIBLE_DESTINATION", 488)
+            return
+        host = exchange.endpoint.address(leg.profile)[0]
+        first = leg.dialog is None
+        tag = exchange.names.tag() if leg.dialog is None else leg.dialog.local_tag
+        call_id = (
+            leg.dialog.call_id if leg.dialog is not None else leg.variables.get("sip_invite_call_id") or new_uuid()
+        )
+        leg.invite_cseq = leg.invite_cseq + 1 if leg.invite_cseq else (int(exchange.wall()) + NTP) // 2 % 2**27
+        settings = exchange.profile(leg.profile)
+        headers = [*exchange.dialog_headers(leg.profile)]
+        if credentials is not None:
+            headers.append(credentials)
+        if settings is not None and settings.session_timeout and settings.enable_timer:
+            headers.append(("Session-Expires", str(settings.session_timeout)))
+        headers += leg.extra_headers("sip_h_")
+        headers += invite.identity(leg, host, settings.caller_id_type if settings is not None else "rpid")
+        if sdp:
+            headers.append(("Content-Disposition", "session"))
+        request = compose.request(
+            "INVITE",
+            str(destination.uri),
+            from_=f"{destination.from_field};tag={tag}"
+            if destination.from_field
+            else invite.from_field(leg, host, tag),
+            to=destination.to_field or invite.to_field(leg, destination.uri, destination.to),
+            call_id=call_id,
+            cseq=leg.invite_cseq,
+            max_forwards=int(leg.variables.get("max_forwards", "70")),
+            routes=destination.routes,
+            contact=exchange.contact(leg, leg.variables.get("sip_contact_user") or destination.contact_user),
+            headers=headers,
+            body=sdp.encode("utf-8", "surrogateescape"),
+            content_type=invite.SDP if sdp else None,
+        )
+        leg.dialog = Dialog.uac(request)
+        if first:
+            exchange.enrol(call, leg)
+        leg.variables["sip_call_id"] = call_id
+        leg.delayed = not sdp
+        transaction = call.ask(leg, request, self.on_response)
+        leg.transaction = transaction
+        leg.pending = PendingInvite(role="client", request=transaction.request.encode(), flow=leg.flow.to_record())
+        call.save()
+
+    def _offer(self, leg: Leg) -> str:
+        """What the leg is offered: the caller's offer, something of our own, or nothing if the caller offered nothing."""
+        assert leg.media is not None
+        if leg.media.local_sdp:
+            return leg.media.local_sdp
+        caller = self.caller
+        if caller is None:
+            return anchor.own_offer(self.call.exchange, leg)
+        assert caller.media is not None
+        if not caller.media.remote_sdp:
+            return anchor.own_offer(self.call.exchange, leg) if caller.media.codec else ""
+        return anchor.offer_to(self.call.exchange, leg, anchor.towards(caller))
+
+    # ---- what comes back -------------------------------------------------------------------------------------------
+
+    def on_response(self, leg: Leg, status: int, response: Response | None) -> None:
+        """A response to a leg's INVITE; None with 408 or 503 when there was none."""
+        attempt = next((one for one in self.attempts if one.leg is leg), None)
+        if attempt is None or self.over:
+            late_response(self.call, leg, status, response)
+        elif status < 200:
+            assert response is not None
+            self._on_provisional(attempt, status, response)
+        elif status < 300:
+            assert response is not None
+            self._on_answer(attempt, response)
+        elif (status < 400 and response is not None and self._redirect(attempt, response)) or (
+            status in (401, 407) and response is not None and self._authorize(attempt, response)
+        ):
+            return
+        elif response is None and attempt.flows:
+            self._try_next_flow(attempt)
+        else:
+            cause = response is not None and causes.from_reason(response.headers("Reason"))
+            self._give_up(attempt, cause or causes.from_status(status), status)
+
+    def _on_provisional(self, attempt: Attempt, status: int, response: Response) -> None:
+        leg, caller, call = attempt.leg, self.caller, self.call
+        if leg.pending is not None:
+            leg.pending.response = response.encode()
+        if status == 100:
+            return
+        if attempt.progress_alarm is not None:
+            attempt.progress_alarm.cancel()
+            attempt.progress_alarm = None
+        sdp = invite.sdp_of(response)
+        first = leg.state == "trying"
+        if sdp and not leg.is_true("ignore_early_media"):
+            self._on_early_media(leg, sdp)
+        else:
+            leg.state = "early" if leg.state == "early" else "ringing"
+            leg.progressed = leg.progressed or call.exchange.wall()
+            if first:
+                call.tell("CHANNEL_PROGRESS", leg)
+            if caller is not None and not leg.is_true("ignore_ring_ready"):
+                call.ring(caller)
+        if caller is None:
+            call.state = "ringing"
+        call.save()
+
+    def _on_early_media(self, leg: Leg, sdp: str) -> None:
+        """Early media: the caller hears it, if nobody else's came before."""
+        call, caller, exchange = self.call, self.caller, self.call.exchange
+        try:
+            anchor.hear(exchange, leg, sdp)
+            leg.state = "early"
+            leg.progress_media = leg.progress_media or exchange.wall()
+            call.tell("CHANNEL_PROGRESS_MEDIA", leg)
+            if caller is None or caller.media is None or not caller.media.port:
+                return
+            if any(one.leg is not leg and one.leg.state == "early" for one in self.attempts):
+                return
+            if not caller.confirmed and caller.media.remote_sdp:
+                answer = caller.media.local_sdp if caller.media.codec else anchor.answer_to(caller, sdp)
+                call.early(caller, answer)
+            anchor.aim(exchange, caller)
+            exchange.media.join(caller.uuid, leg.uuid)
+        except SipError as error:
+            log.info("call %s: early media of %s not understood: %s", call.uuid, leg.name, error)
+
+    def _on_answer(self, attempt: Attempt, response: Response) -> None:
+        """The first one to answer has won; the others are told so."""
+        leg = attempt.leg
+        confirm(self.call, leg, response)
+        self._close(attempt)
+        for other in list(self.attempts):
+            self._close(other)
+            self.call.release(other.leg, "LOSE_RACE")
+        self._finish(leg, "SUCCESS", response)
+
+    def _redirect(self, attempt: Attempt, response: Response) -> bool:
+        """Follow a 3xx to its best contact (RFC 3261 8.1.3.4)."""
+        leg = attempt.leg
+        contacts = sorted(response.contacts, key=lambda contact: -float(contact.param("q") or 1))
+        if attempt.redirects >= MAXIMUM_REDIRECTS or not contacts or leg.is_true("outbound_redirect_fatal"):
+            self._give_up(attempt, "REQUESTED_CHAN_UNAVAIL", response.status)
+            return True
+        if attempt.destination is None:
+            return False
+        attempt.redirects += 1
+        uri = contacts[0].uri
+        for one in (leg, self.caller):
+            if one is not None:
+                one.variables["sip_redirected_to"] = f"<{uri}>"
+                one.variables["sip_redirect_contact_user_0"] = uri.user
+                one.variables["sip_redirect_contact_host_0"] = uri.host
+        attempt.destination = attempt.destination.elsewhere(uri)
+        attempt.flows = []
+        self._locate(attempt)
+        return True
+
+    def _authorize(self, attempt: Attempt, response: Response) -> bool:
+        """Answer a challenge with the leg's or its gateway's credentials, once."""
+        leg, destination = attempt.leg, attempt.destination
+        if destination is None:
+            return False
+        username = leg.variables.get("sip_auth_username") or destination.username
+        if not username or attempt.authorized:
+            return False
+        proxy = response.status == 407
+        challenge = response.header("Proxy-Authenticate" if proxy else "WWW-Authenticate")
+        if challenge is None:
+            return False
+        try:
+            password = leg.variables.get("sip_auth_password") or destination.password
+            value = auth.answer(
+                challenge, username=username, password=password, method="INVITE", uri=str(destination.uri)
+            )
+        except Malformed as error:
+            log.info("call %s: challenge of %s not understood: %s", self.call.uuid, leg.name, error)
+            return False
+        attempt.authorized = True
+        self._send(attempt, credentials=("Proxy-Authorization" if proxy else "Authorization", value))
+        return True
+
+    def _try_next_flow(self, attempt: Attempt) -> None:
+        """RFC 3263 4.3: nobody answered there, try the next one."""
+        attempt.leg.flow = attempt.flows.pop(0)
+        self._send(attempt)
+
+    # ---- time is up ------------------------------------------------------------------------------------------------
+
+    def _leg_timed_out(self, attempt: Attempt, cause: str) -> None:
+        if self._active(attempt):
+            self._give_up(attempt, cause, 0)
+
+    def _group_timed_out(self, part: Part) -> None:
+        part.alarm = None
+        if self.over:
+            return
+        if not truth(part.variables.get("originate_continue_on_timeout", "")):
+            part.groups = part.groups[: part.tried]
+        for attempt in [one for one in self.attempts if one.part is part]:
+            self._give_up(attempt, "NO_ANSWER", 0)
+
+    # ---- who is left -----------------------------------------------------------------------------------------------
+
+    def _give_up(self, attempt: Attempt, cause: str, status: int) -> None:
+        """This leg will not answer any more."""
+        call, leg = self.call, attempt.leg
+        self._close(attempt)
+        if status:
+            leg.variables["proto_specific_hangup_cause"] = f"sip:{status}"
+            leg.variables["sip_term_status"] = str(status)
+            leg.variables.setdefault("sip_hangup_disposition", "recv_refuse")
+            call.settle(leg)
+            call.over(leg, cause)
+        else:
+            call.release(leg, cause)
+        if attempt.part is not None:
+            self._failed(attempt.part, cause, status)
+
+    def _close(self, attempt: Attempt) -> None:
+        if attempt in self.attempts:
+            self.attempts.remove(attempt)
+        for alarm in (attempt.alarm, attempt.progress_alarm):
+            if alarm is not None:
+                alarm.cancel()
+        attempt.alarm = attempt.progress_alarm = None
+
+    def _active(self, attempt: Attempt) -> bool:
+        return not self.over and attempt in self.attempts and attempt.leg.live
+
+    def _failed(self, part: Part, cause: str, status: int) -> None:
+        """One leg of a part's group failed."""
+        if _RANK.get(cause, 9) >= _RANK.get(self.cause, 9):
+            self.cause, self.status = cause, status
+        part.left -= 1
+        if part.left > 0 or self.over:
+            return
+        if part.tried < len(part.groups):
+            self._next_group(part)
+            return
+        self.parts.remove(part)
+        if part.alarm is not None:
+            part.alarm.cancel()
+        if not self.parts:
+            self._finish(None, self.cause, None)
+
+    def revive(self, attempts: list[Attempt], text: str) -> None:
+        """Take over a predecessor's attempts, as one part; the groups after theirs follow if they fail."""
+        try:
+            part = Part(dial_string.parse(text)[0])
+        except BadDialString:
+            part = Part(DialString(()))
+        part.tried = min(int(self.call.progress.get("group", "1")), len(part.groups))
+        part.left = len(attempts)
+        part.alarm = self.call.later(self.timeout, self._group_timed_out, part)
+        self.parts = [part]
+        for attempt in attempts:
+            attempt.part = part
+            if attempt.leg.transaction is not None:
+                attempt.leg.transaction.owner.then = self.on_response
+            variables = attempt.leg.variables
+            found = resolve(self.call.exchange, variables.get("sip_dialed", ""), dict(variables))
+            attempt.destination = found if isinstance(found, Destination) else None
+        self.attempts = attempts
+
+    def forget(self) -> None:
+        """Stop all timers: a successor goes on."""
+        self.over = True
+        self.then = None
+        for part in self.parts:
+            if part.alarm is not None:
+                part.alarm.cancel()
+        for attempt in list(self.attempts):
+            self._close(attempt)
+
+    def abandon(self, cause: str) -> None:
+        """Nobody waits for an answer any more."""
+        if self.over:
+            return
+        self.then = None
+        attempts = list(self.attempts)
+        self._finish(None, cause, None)
+        for attempt in attempts:
+            self._close(attempt)
+            self.call.release(attempt.leg, cause)
+
+    def _finish(self, leg: Leg | None, cause: str, response: Response | None) -> None:
+        self.over = True
+        for part in self.parts:
+            if part.alarm is not None:
+                part.alarm.cancel()
+        self.parts = []
+        if self.call.dialing is self:
+            self.call.dialing = None
+        then, self.then = self.then, None
+        if then is not None:
+            then(leg, cause, response, self.status)
+
+
+def late_response(call: Call, leg: Leg, status: int, response: Response | None) -> None:
+    """A response to an INVITE that nobody waits for: a loser's, or the winner's again."""
+    if status < 200 or not leg.live:
+        return
+    if status >= 300:
+        if not leg.confirmed:
+            call.settle(leg)
+            call.over(leg, leg.cause or causes.from_status(status))
+            call.finish()
+        return
+    assert response is not None
+    if leg.confirmed:
+        _again(call, leg, response)
+        return
+    # It answered while our CANCEL was on its way (RFC 3261 9.1): take it, and hang up.
+    confirm(call, leg, response)
+    call.release(leg, leg.cause or "LOSE_RACE")
+    call.finish()
+
+
+def _again(call: Call, leg: Leg, response: Response) -> None:
+    """The winner's 2xx again: the same ACK again. Another one's, behind a forking proxy: ACK and BYE (RFC 3261 13.2.2.4)."""
+    assert leg.dialog is not None
+    assert leg.media is not None
+    assert leg.flow is not None
+    if response.to_tag == leg.dialog.remote_tag:
+        if not leg.awaits_ack and response.cseq.number == leg.invite_cseq:
+            call.acknowledge(leg, leg.media.local_sdp if leg.delayed else "")
+        return
+    disown(call, leg, response)
+
+
+def disown(call: Call, leg: Leg, response: Response) -> None:
+    """End a dialog that a 2xx made and nobody wants."""
+    assert leg.transaction is not None
+    assert leg.flow is not None
+    stray = Dialog.uac(leg.transaction.request, response)
+    call.exchange.send(stray.ack(response.cseq.number), leg.flow)
+    call.ask(leg, stray.request("BYE", headers=call.exchange.headers(leg.profile)), _nothing)
+
+
+def _nothing(leg: Leg, status: int, response: Response | None) -> None:
+    """Whatever the answer is."""
+
+
+def confirm(call: Call, leg: Leg, response: Response) -> None:
+    """A 2xx to our INVITE makes the dialog, and says where its requests go from now on."""
+    assert leg.dialog is not None
+    assert leg.flow is not None
+    leg.dialog.confirm(response)
+    leg.state = "answered"
+    leg.answered = leg.answered or call.exchange.wall()
+    leg.awaits_ack = True
+    leg.pending = None
+    leg.user_agent = response.user_agent
+    leg.variables["sip_to_tag"] = response.to_tag
+    if leg.flow.connection or leg.nat or leg.flow.reliable:
+        return  # it is reached by the way we came, whatever its Contact says
+    found = partial(call.post, _on_way, leg)
+    call.exchange.endpoint.locate(leg.dialog.next_hop, leg.profile, found)
+
+
+def _on_way(leg: Leg, flows: list[Flow] | SipError) -> None:
+    if not isinstance(flows, SipError) and flows:
+        leg.flow = flows[0]
+
+
+def _new_leg(call: Call, caller: Leg | None, destination: Destination, variables: dict[str, str]) -> Leg:
+    exchange = call.exchange
+    uuid = variables.pop("origination_uuid", "") or new_uuid()
+    leg = Leg(uuid, "outbound", destination.profile, created=exchange.wall())
+    leg.variables = variables
+    leg.gateway = destination.gateway
+    leg.destination = destination.number
+    leg.callee_id_number = destination.number
+    invite.name_caller(leg, caller)
+    leg.name = f"sofia/{destination.profile}/{destination.shown}"
+    variables["direction"] = "outbound"
+    variables["is_outbound"] = "true"
+    variables["uuid"] = uuid
+    variables["call_uuid"] = call.uuid
+    variables["channel_name"] = leg.name
+    variables["sip_profile_name"] = destination.profile
+    variables["sofia_profile_name"] = variables["recovery_profile_name"] = destination.profile
+    variables["sip_destination_url"] = str(destination.uri)
+    variables["sip_req_uri"] = str(destination.uri).partition(":")[2]
+    hops = 70
+    if caller is not None:
+        hops = int(caller.variables.get("max_forwards", "70") or 70) - 1
+        leg.username, leg.context, leg.dialplan = caller.username, caller.context, caller.dialplan
+        leg.network_addr = caller.network_addr
+        variables["originator"] = variables["originating_leg_uuid"] = caller.uuid
+        variables["signal_bond"] = caller.uuid
+    variables["max_forwards"] = str(hops)
+    settings = exchange.profile(destination.profile)
+    assert settings is not None, "a destination without a profile"
+    anchor.prepare(leg, settings)
+    return leg

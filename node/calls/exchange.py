@@ -1,0 +1,160 @@
+"""What all calls of a worker share: the services around them, the clocks, and where their dialogs are found."""
+
+from __future__ import annotations
+
+import os
+import time
+from collections import deque
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+from node.config import Configuration
+from node.config.profile import ProfileSettings
+from node.directory import Directory
+from node.events import EventStream
+from node.media.session import MediaClient
+from node.registrar.location import Location
+from node.sip.flow import Flow
+from node.sip.token import Names, token
+from node.sip.uri import Uri
+from node.transport.endpoint import Endpoint
+from store.writer import Writer
+
+if TYPE_CHECKING:
+    from node.calls.call import Call
+    from node.calls.leg import Leg
+
+ALLOW = "INVITE, ACK, BYE, CANCEL, OPTIONS, MESSAGE, INFO, UPDATE, REGISTER, REFER, NOTIFY, PUBLISH, SUBSCRIBE"
+ALLOW_EVENTS = (
+    "talk, hold, conference, presence, as-feature-event, dialog, line-seize, call-info, sla, "
+    "include-session-description, presence.winfo, message-summary, refer"
+)
+MEMORY = 64.0
+"Seconds for which the end of a dialog is remembered: twice as long as any retransmission lasts (64*T1)."
+
+Headers = tuple[tuple[str, str], ...]
+
+
+class Extension(NamedTuple):
+    """A dialog's entry in the index."""
+
+    call: Call
+    leg: Leg
+
+
+class Exchange:
+    """Services, clocks and index. Calls come and go in it; it decides nothing."""
+
+    def __init__(
+        self,
+        *,
+        slot: str,
+        node: str,
+        epoch: int,
+        endpoint: Endpoint,
+        media: MediaClient,
+        writer: Writer,
+        configuration: Configuration,
+        directory: Directory,
+        location: Location,
+        events: EventStream,
+        core_uuid: str,
+        wall: Callable[[], float] = time.time,
+    ) -> None:
+        self.slot = slot
+        self.node = node
+        self.epoch = epoch
+        self.endpoint = endpoint
+        self.media = media
+        self.writer = writer
+        self.configuration = configuration
+        self.directory = directory
+        self.location = location
+        self.events = events
+        self.core_uuid = core_uuid
+        self.wall = wall
+        self.names = Names(token(slot))
+        self.calls: dict[str, Call] = {}
+        self.dialogs: dict[str, Extension] = {}
+        "By our tag, which is random and ours alone."
+        self.failed: dict[str, int] = {}
+        "Counters of `sofia status profile`: `internal.calls_in`, `internal.failed_calls_in`, ..."
+        self.number = 0
+        "`session_id` of the newest leg."
+        self._departed: dict[str, float] = {}
+        self._departures: deque[str] = deque()
+        self._headers: dict[str, tuple[Headers, Headers]] = {}
+
+    # ---- the index -------------------------------------------------------------------------------------------------
+
+    def enrol(self, call: Call, leg: Leg) -> None:
+        """A dialog of this leg may be asked for from now on."""
+        if leg.dialog is not None:
+            self.dialogs[leg.dialog.local_tag] = Extension(call, leg)
+
+    def depart(self, leg: Leg) -> None:
+        """The leg is over; its dialog is remembered a while, so that a belated BYE gets its 200."""
+        if leg.dialog is None or self.dialogs.pop(leg.dialog.local_tag, None) is None:
+            return
+        now = self.endpoint.now()
+        self._departed[leg.dialog.local_tag] = now + MEMORY
+        self._departures.append(leg.dialog.local_tag)
+        while self._departures and self._departed.get(self._departures[0], 0.0) <= now:
+            self._departed.pop(self._departures.popleft(), None)
+
+    def departed(self, tag: str) -> bool:
+        """Whether the dialog of this tag of ours was live a moment ago."""
+        return tag in self._departed
+
+    # ---- small services --------------------------------------------------------------------------------------------
+
+    def profile(self, name: str) -> ProfileSettings | None:
+        return self.configuration.profile(name)
+
+    def headers(self, profile: str) -> Headers:
+        """User-Agent, Allow and Supported of everything we send on a profile."""
+        return self._profile_headers(profile)[0]
+
+    def dialog_headers(self, profile: str) -> Headers:
+        """The same with Allow-Events, for what makes dialogs."""
+        return self._profile_headers(profile)[1]
+
+    def _profile_headers(self, name: str) -> tuple[Headers, Headers]:
+        found = self._headers.get(name)
+        if found is None:
+            settings = self.profile(name)
+            agent = settings.user_agent if settings is not None else ""
+            timer = settings is None or settings.enable_timer
+            short: Headers = (("Allow", ALLOW), ("Supported", "timer, path" if timer else "path"))
+            if agent:
+                short = (("User-Agent", agent), *short)
+            found = self._headers[name] = (short, (*short, ("Allow-Events", ALLOW_EVENTS)))
+        return found
+
+    def contact(self, leg: Leg, user: str = "") -> str:
+        """Our Contact towards this leg."""
+        assert leg.flow is not None, "a leg without a flow has no Contact"
+        return self.endpoint.contact(leg.profile, leg.flow.transport, user or "mod_sofia")
+
+    def send(self, request: Any, flow: Flow) -> None:
+        """A request outside any transaction: the ACK to a 2xx."""
+        self.endpoint.send(self.endpoint.layer.with_via(request, flow).encode(), flow)
+
+    def count(self, profile: str, what: str) -> None:
+        key = f"{profile}.{what}"
+        self.failed[key] = self.failed.get(key, 0) + 1
+
+
+def new_uuid() -> str:
+    """A random UUID (RFC 9562 version 4); written by hand because `uuid.uuid4` costs four times as much."""
+    raw = bytearray(os.urandom(16))
+    raw[6] = raw[6] & 0x0F | 0x40
+    raw[8] = raw[8] & 0x3F | 0x80
+    text = raw.hex()
+    return f"{text[:8]}-{text[8:12]}-{text[12:16]}-{text[16:20]}-{text[20:]}"
+
+
+def numeric(uri: Uri) -> bool:
+    """Whether the host is an address already, and needs no resolver."""
+    host = uri.host
+    return host.startswith("[") or (host.replace(".", "").isdigit() and host.count(".") == 3)

@@ -1,0 +1,553 @@
+"""What happens inside an established dialog: offers passed on to the other leg and answers back, and everything smaller.
+
+An offer (re-INVITE, UPDATE) of one leg is made to the other one; its answer is the first one's answer. One such exchange
+at a time: whoever comes second gets 491 (RFC 3261 14.2, RFC 3311 5.2). A leg nobody is behind is answered by us.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable
+from functools import partial
+from typing import TYPE_CHECKING
+
+from node.calls import anchor, bridge, invite, timer
+from node.calls.bridge import OfferStep, OfferView
+from node.calls.leg import Leg
+from node.sip import compose
+from node.sip.errors import OutOfOrder, SipError
+from node.sip.message import Request, Response
+from store.records import PendingInvite
+
+if TYPE_CHECKING:
+    from node.calls.call import Call, Then
+    from node.sip.layer import ServerTransaction
+
+log = logging.getLogger(__name__)
+
+RELAYED = ("INFO", "MESSAGE", "NOTIFY")
+"Passed on to the other leg with their bodies, and answered with its answer."
+PASSED_ON = ("info-package", "recv-info", "event", "subscription-state", "content-disposition", "call-info")
+"Their header fields that go along."
+
+
+def on_request(call: Call, leg: Leg, request: Request, transaction: ServerTransaction) -> None:
+    """A request in the leg's dialog, ACK excepted."""
+    assert leg.dialog is not None
+    try:
+        leg.dialog.accepts(request)
+    except OutOfOrder as error:
+        answer(call, leg, request, transaction, error.status, headers=tuple(error.headers))
+        return
+    match request.method:
+        case "BYE":
+            call.on_bye(leg, request, transaction)
+        case "INVITE" | "UPDATE":
+            _on_offer(call, leg, request, transaction)
+        case "OPTIONS":
+            answer(call, leg, request, transaction, 200, headers=(("Accept", invite.SDP),))
+        case "REFER":
+            answer(call, leg, request, transaction, 603)
+        case "PRACK":
+            answer(call, leg, request, transaction, 481)
+        case method if method in RELAYED:
+            _pass_on(call, leg, request, transaction)
+        case _:
+            answer(call, leg, request, transaction, 405)
+
+
+def answer(
+    call: Call,
+    leg: Leg,
+    request: Request,
+    transaction: ServerTransaction,
+    status: int,
+    *,
+    headers: tuple[tuple[str, str], ...] = (),
+    contact: bool = False,
+) -> None:
+    """Answer a request in a dialog."""
+    extra = [*call.exchange.headers(leg.profile), *headers]
+    own = call.exchange.contact(leg, _contact_user(leg, request)) if contact else None
+    response = compose.response(request, status, headers=extra, contact=own)
+    call.exchange.endpoint.respond(transaction, response)
+
+
+def _contact_user(leg: Leg, request: Request) -> str:
+    return request.target.user or leg.destination
+
+
+# ---- our own re-INVITE -----------------------------------------------------------------------------------------------------
+
+
+def reinvite(call: Call, leg: Leg, sdp: str, then: Then) -> None:
+    """Offer a leg something by ourselves; `then` hears of the final response, which is acknowledged already."""
+    assert leg.dialog is not None
+    assert leg.flow is not None
+    request = leg.dialog.request(
+        "INVITE",
+        contact=call.exchange.contact(leg, own_user(leg)),
+        headers=[*call.exchange.dialog_headers(leg.profile), *timer.asking(leg), ("Content-Disposition", "session")],
+        body=sdp.encode("utf-8", "surrogateescape"),
+        content_type=invite.SDP,
+    )
+    leg.invite_cseq = request.cseq.number
+    leg.delayed = False
+    leg.transaction = call.ask(leg, request, partial(on_reinvited, call, then))
+    encoded = leg.transaction.request.encode()
+    leg.pending = PendingInvite(role="client", request=encoded, flow=leg.flow.to_record())
+    call.save()
+
+
+def on_reinvited(call: Call, then: Then | None, leg: Leg, status: int, response: Response | None) -> None:
+    """A response to a re-INVITE of our own."""
+    if status < 200:
+        if leg.pending is not None and response is not None:
+            leg.pending.response = response.encode()
+        return
+    if not leg.live:
+        return
+    if response is not None and status < 300:
+        assert leg.dialog is not None
+        call.acknowledge(leg)
+        if leg.pending is None:
+            return  # it came again
+        leg.pending = None
+        leg.dialog.refresh(response)
+        timer.agreed(call, leg, response)
+        if sdp := invite.sdp_of(response):
+            try:
+                _take(call, leg, sdp)
+            except SipError as error:
+                log.info("call %s: answer of %s not understood: %s", call.uuid, leg.name, error)
+    else:
+        call.settle(leg)
+    call.save()
+    if then is not None:
+        then(leg, status, response)
+
+
+def refresh_session(call: Call, leg: Leg) -> None:
+    """The session timer's beat is ours: say again what we said last (RFC 4028 7.4)."""
+    leg.refresh = None
+    if not leg.confirmed or leg.dialog is None or leg.media is None:
+        return
+    timer.start(call, leg)
+    if call.modification is not None or leg.pending is not None or leg.awaits_ack:
+        return  # an offer is under way and refreshes by itself
+    then = partial(_on_session_refreshed, call)
+    if "UPDATE" not in leg.variables.get("sip_allow", ""):
+        reinvite(call, leg, leg.media.local_sdp, then)
+        return
+    headers = [*call.exchange.dialog_headers(leg.profile), *timer.asking(leg)]
+    contact = call.exchange.contact(leg, own_user(leg))
+    call.ask(leg, leg.dialog.request("UPDATE", contact=contact, headers=headers), then)
+
+
+def _on_session_refreshed(call: Call, leg: Leg, status: int, response: Response | None) -> None:
+    if status < 200 or not leg.live:
+        return
+    if response is not None and status < 300:
+        timer.agreed(call, leg, response)
+    elif status in (408, 481):
+        call.lost(leg, "RECOVERY_ON_TIMER_EXPIRE")
+
+
+# ---- small requests, passed on ---------------------------------------------------------------------------------------------
+
+
+def _pass_on(call: Call, leg: Leg, request: Request, transaction: ServerTransaction) -> None:
+    partner = call.partner(leg)
+    if request.method == "INFO":
+        call.tell("RECV_INFO", leg)
+    if partner is None or partner.dialog is None or not partner.confirmed or partner.flow is None:
+        answer(call, leg, request, transaction, 200)
+        return
+    extra = [(name, value) for name, value in request.items() if name.lower() in PASSED_ON or _is_foreign(name)]
+    relayed = partner.dialog.request(
+        request.method,
+        headers=[*call.exchange.headers(partner.profile), *extra],
+        body=request.body,
+        content_type=request.header("Content-Type") if request.body else None,
+    )
+    call.ask(partner, relayed, partial(_on_passed_on, call, leg, request, transaction))
+
+
+def _is_foreign(name: str) -> bool:
+    name = name.lower()
+    return name.startswith("x-") and not name.startswith("x-fs-")
+
+
+def _on_passed_on(
+    call: Call,
+    leg: Leg,
+    request: Request,
+    transaction: ServerTransaction,
+    partner: Leg,
+    status: int,
+    response: Response | None,
+) -> None:
+    if status < 200 or not leg.live:
+        return
+    # 481 of the other leg is said of its dialog, not of this one.
+    answer(call, leg, request, transaction, 500 if status == 481 else 504 if response is None else status)
+    if status == 481:
+        call.lost(partner, "NORMAL_TEMPORARY_FAILURE")
+
+
+# ---- offers ------------------------------------------------------------------------------------------------------------------
+
+
+def _on_offer(call: Call, leg: Leg, request: Request, transaction: ServerTransaction) -> None:
+    assert leg.dialog is not None
+    if request.method == "UPDATE" and not request.body:
+        _on_refresh(call, leg, request, transaction)
+        return
+    partner = call.partner(leg)
+    view = OfferView(
+        bridged=partner is not None and partner.confirmed,
+        ours_pending=leg.pending is not None and leg.pending.role == "client",
+        theirs_pending=_server_pending(call, leg),
+        partner_pending=partner is not None and (call.modification is not None or _pending(partner)),
+    )
+    step = bridge.judge_offer(view)
+    if not leg.confirmed:
+        step = OfferStep.GLARE  # an UPDATE with an offer before the answer: its turn comes after it
+    match step:
+        case OfferStep.TOO_SOON:
+            answer(call, leg, request, transaction, 500, headers=(("Retry-After", "1"),))
+        case OfferStep.GLARE:
+            answer(call, leg, request, transaction, 491)
+        case OfferStep.ANSWER:
+            _answer_alone(call, leg, request, transaction)
+        case OfferStep.RELAY:
+            assert partner is not None
+            Modification(call, leg, partner, request, transaction).begin()
+
+
+def _server_pending(call: Call, leg: Leg) -> bool:
+    """Is an offer of this leg not answered yet, or our answer to it not acknowledged?"""
+    if call.modification is not None and call.modification.source is leg:
+        return True
+    return leg.pending is not None and leg.pending.role == "server" and not leg.pending.acknowledged
+
+
+def _pending(leg: Leg) -> bool:
+    return leg.awaits_ack or (leg.pending is not None and not leg.pending.acknowledged)
+
+
+def _on_refresh(call: Call, leg: Leg, request: Request, transaction: ServerTransaction) -> None:
+    """An UPDATE without an offer: a new Contact, or the session timer's beat."""
+    assert leg.dialog is not None
+    leg.dialog.refresh(request)
+    headers = timer.refreshed(call, leg, request)
+    call.save()
+    answer(call, leg, request, transaction, 200, headers=headers, contact=True)
+
+
+def _answer_alone(call: Call, leg: Leg, request: Request, transaction: ServerTransaction) -> None:
+    """Nobody is behind us: answer an offer, or make one, by ourselves."""
+    assert leg.dialog is not None
+    assert leg.media is not None
+    leg.dialog.refresh(request)
+    sdp = invite.sdp_of(request)
+    if request.method == "INVITE":
+        hold_server(call, leg, request, transaction)
+    try:
+        ours = anchor.again(leg, sdp) if sdp else leg.media.local_sdp
+        if sdp:
+            _take(call, leg, sdp)
+        else:
+            call.answered_by = partial(_on_late_answer, call)
+    except SipError as error:
+        call.settle(leg)
+        answer(call, leg, request, transaction, error.status)
+        return
+    finish_offer(call, leg, request, transaction, ours)
+
+
+def _on_late_answer(call: Call, leg: Leg, sdp: str) -> None:
+    if sdp:
+        try:
+            _take(call, leg, sdp)
+        except SipError as error:
+            log.info("call %s: answer of %s not understood: %s", call.uuid, leg.name, error)
+
+
+def hold_server(call: Call, leg: Leg, request: Request, transaction: ServerTransaction) -> None:
+    """A re-INVITE is under way: it is part of the record until it is acknowledged."""
+    transaction.owner = call
+    leg.transaction = transaction
+    leg.pending = PendingInvite(role="server", request=request.encode(), flow=transaction.flow.to_record())
+
+
+def finish_offer(
+    call: Call,
+    leg: Leg,
+    request: Request,
+    transaction: ServerTransaction,
+    sdp: str,
+    then: Callable[[], None] | None = None,
+) -> None:
+    """Answer an offer 200. The record first: whoever takes over goes on with what the peer was told."""
+    headers = [*call.exchange.dialog_headers(leg.profile), *timer.refreshed(call, leg, request)]
+    if sdp:
+        headers.append(("Content-Disposition", "session"))
+    response = compose.response(
+        request,
+        200,
+        contact=call.exchange.contact(leg, _contact_user(leg, request)),
+        headers=headers,
+        body=sdp.encode("utf-8", "surrogateescape"),
+        content_type=invite.SDP if sdp else None,
+    )
+    if request.method == "INVITE" and leg.pending is not None:
+        leg.pending.response = response.encode()
+    call.commit(_offer_stored, call, leg, transaction, response, then)
+
+
+def _offer_stored(
+    call: Call, leg: Leg, transaction: ServerTransaction, response: Response, then: Callable[[], None] | None
+) -> None:
+    if then is not None:
+        then()
+    if not leg.live or transaction.final:
+        return
+    call.exchange.endpoint.respond(transaction, response)
+    if leg.transaction is transaction:
+        call.repeat(leg, 0.5, 0.0)
+    call.tell("sofia::reinvite", leg)
+
+
+def _take(call: Call, leg: Leg, sdp: str) -> None:
+    """A leg's new description counts; say so if it changed whether it holds."""
+    held = leg.held
+    anchor.hear(call.exchange, leg, sdp)
+    if leg.held == held:
+        return
+    now = call.exchange.wall()
+    if leg.held:
+        leg.last_hold = now
+        call.tell("CHANNEL_HOLD", leg)
+    else:
+        leg.hold_accumulated += now - leg.last_hold if leg.last_hold else 0.0
+        call.tell("CHANNEL_UNHOLD", leg)
+
+
+class Modification:
+    """An offer of one leg on its way to the other one, and the answer back."""
+
+    __slots__ = ("_ack_pending", "_before", "call", "over", "request", "source", "target", "transaction")
+
+    def __init__(self, call: Call, source: Leg, target: Leg, request: Request, transaction: ServerTransaction) -> None:
+        self.call = call
+        self.source = source
+        self.target = target
+        self.request = request
+        self.transaction = transaction
+        self.over = False
+        self._ack_pending = False
+        self._before = target.media.local_sdp if target.media is not None else ""
+
+    def begin(self) -> None:
+        """Make the offer to the other leg."""
+        call, source, target = self.call, self.source, self.target
+        assert source.dialog is not None
+        assert target.dialog is not None
+        assert target.flow is not None
+        call.modification = self
+        sdp = invite.sdp_of(self.request)
+        if self.request.method == "INVITE":
+            call.exchange.endpoint.respond(self.transaction, compose.response(self.request, 100))
+            hold_server(call, source, self.request, self.transaction)
+        try:
+            offer = anchor.offer_to(call.exchange, target, sdp) if sdp else ""
+        except SipError as error:
+            self._refuse(error.status)
+            return
+        self._ask(offer)
+
+    def _ask(self, offer: str) -> None:
+        call, target = self.call, self.target
+        assert target.dialog is not None
+        method = "UPDATE" if self.request.method == "UPDATE" and self._allows_update() else "INVITE"
+        request = target.dialog.request(
+            method,
+            contact=call.exchange.contact(target, own_user(target)),
+            headers=[*call.exchange.dialog_headers(target.profile), *timer.asking(target)],
+            body=offer.encode("utf-8", "surrogateescape"),
+            content_type=invite.SDP if offer else None,
+        )
+        if method == "INVITE":
+            target.invite_cseq = request.cseq.number
+            target.delayed = not offer
+        transaction = call.ask(target, request, self._on_response)
+        if method == "INVITE":
+            assert target.flow is not None
+            target.transaction = transaction
+            encoded = transaction.request.encode()
+            target.pending = PendingInvite(role="client", request=encoded, flow=target.flow.to_record())
+        call.save()
+
+    def _allows_update(self) -> bool:
+        return "UPDATE" in self.target.variables.get("sip_allow", "")
+
+    def revive(self) -> None:
+        """Taken over: the re-INVITEs on both sides are live again."""
+        self.call.modification = self
+        self.target.transaction.owner.then = self._on_response
+
+    def revive_answered(self) -> None:
+        """Taken over: the asking leg has its 200, whose ACK is still to come."""
+        self.over = True
+        if self.target.awaits_ack and self.target.delayed:
+            self.call.modification = self
+            self._ack_pending = True
+            self.call.answered_by = self._on_late_answer
+
+    # ---- the other leg's answer --------------------------------------------------------------------------------------
+
+    def _on_response(self, leg: Leg, status: int, response: Response | None) -> None:
+        if status < 200:
+            if leg.pending is not None and response is not None:
+                leg.pending.response = response.encode()
+            return
+        if status < 300 and response is not None:
+            if self.over:
+                self._on_again(leg, response)
+            else:
+                self._on_answer(leg, response)
+            return
+        if self.over:
+            return
+        self.call.settle(leg)
+        self._revert()
+        if response is None or status == 481:
+            # RFC 3261 12.2.1.2: its dialog is gone, and with it the call.
+            self._refuse(408 if response is None else 500)
+            self.call.lost(leg, "RECOVERY_ON_TIMER_EXPIRE" if response is None else "NORMAL_TEMPORARY_FAILURE")
+            return
+        retry = response.header("Retry-After")
+        self._refuse(status, (("Retry-After", retry),) if retry else ())
+
+    def _on_again(self, leg: Leg, response: Response) -> None:
+        """Its 2xx again: so the ACK was lost."""
+        again = leg.invite_cseq == response.cseq.number and not leg.awaits_ack
+        if response.cseq.method == "INVITE" and again and leg.live and leg.media is not None:
+            self.call.acknowledge(leg, leg.media.local_sdp if leg.delayed else "")
+
+    def _on_answer(self, leg: Leg, response: Response) -> None:
+        call, source = self.call, self.source
+        assert leg.dialog is not None
+        assert source.dialog is not None
+        assert source.media is not None
+        self.over = True
+        invited = response.cseq.method == "INVITE"
+        leg.dialog.refresh(response)
+        leg.pending = None
+        leg.awaits_ack = invited
+        timer.agreed(call, leg, response)
+        sdp = invite.sdp_of(response)
+        offered = invite.sdp_of(self.request)
+        try:
+            if offered:
+                _take(call, leg, sdp)
+                ours = anchor.answer_to(source, sdp, offered)
+                _take(call, source, offered)
+                acknowledge: Callable[[], None] | None = partial(self._acknowledge, leg)
+            else:
+                # The other way round: its 200 holds the offer, our peer's ACK will hold the answer.
+                _take(call, leg, sdp)
+                ours = anchor.offer_to(call.exchange, source, sdp)
+                acknowledge = None
+                self._ack_pending = True
+                call.answered_by = self._on_late_answer
+        except SipError as error:
+            log.info("call %s: answer of %s not understood: %s", call.uuid, leg.name, error)
+            if invited:
+                call.acknowledge(leg)
+            self._refuse(488)
+            return
+        source.dialog.refresh(self.request)
+        finish_offer(call, source, self.request, self.transaction, ours, acknowledge)
+        if not self._ack_pending:
+            self._close()
+
+    def _acknowledge(self, leg: Leg) -> None:
+        if leg.live and leg.awaits_ack:
+            self.call.acknowledge(leg)
+
+    def _on_late_answer(self, source: Leg, sdp: str) -> None:
+        """The answer came in the ACK."""
+        call, target = self.call, self.target
+        self._ack_pending = False
+        self._close()
+        if not target.live:
+            return
+        try:
+            _take(call, source, sdp)
+            answer_ = anchor.answer_to(target, sdp)
+        except (SipError, ValueError) as error:
+            log.info("call %s: answer of %s not understood: %s", call.uuid, source.name, error)
+            call.end("INCOMPATIBLE_DESTINATION")
+            return
+        call.acknowledge(target, answer_)
+        call.save()
+
+    # ---- other ends --------------------------------------------------------------------------------------------------
+
+    def cancelled(self, leg: Leg) -> None:
+        """The asking leg took its re-INVITE back (it has its 487): ours is taken back too."""
+        if self.over or leg is not self.source:
+            return
+        self.over = True
+        if self.target.pending is not None and self.target.transaction is not None:
+            self.target.pending.cancelled = True
+            self.call.exchange.endpoint.cancel(self.target.transaction)
+            self.target.transaction.owner.then = partial(_on_cancelled, self.call)
+        self._revert()
+        self._close()
+
+    def interrupted(self, leg: Leg) -> None:
+        """One of the legs is gone: whoever waits for an answer gets one."""
+        if self.over:
+            return
+        self.over = True
+        if leg is self.target and self.source.live and not self.transaction.final:
+            self._refuse(500)
+        elif leg is self.source and not self.transaction.final:
+            answer(self.call, leg, self.request, self.transaction, 487)
+            self.call.settle(leg)
+        self._close()
+
+    def _refuse(self, status: int, headers: tuple[tuple[str, str], ...] = ()) -> None:
+        self.over = True
+        self.call.settle(self.source) if self.request.method == "INVITE" else None
+        if not self.transaction.final:
+            answer(self.call, self.source, self.request, self.transaction, status, headers=headers)
+        self.call.save()
+        self._close()
+
+    def _revert(self) -> None:
+        """The offer came to nothing: what we said to the other leg before still counts."""
+        if self.target.media is not None and self._before:
+            self.target.media.local_sdp = self._before
+
+    def _close(self) -> None:
+        if self.call.modification is self:
+            self.call.modification = None
+
+
+def _on_cancelled(call: Call, leg: Leg, status: int, response: Response | None) -> None:
+    """The end of a re-INVITE we took back: a 487, or a 200 that was faster."""
+    if status < 200:
+        return
+    if leg.live and 200 <= status < 300:
+        call.acknowledge(leg)
+    call.settle(leg)
+    call.save()
+
+
+def own_user(leg: Leg) -> str:
+    """The user part of our Contact towards a leg."""
+    return leg.destination if leg.direction == "inbound" else leg.variables.get("sip_contact_user", "")
