@@ -35,7 +35,8 @@ DIALECT = Dialect(
 )
 
 BUSY = {sqlite3.SQLITE_BUSY, sqlite3.SQLITE_LOCKED, sqlite3.SQLITE_PROTOCOL}
-WAITING = Backoff(first=0.0003, longest=0.004, factor=1.6, spread=0.6)
+# Who has waited long looks more often, so that nobody is passed by for ever.
+WAITING = Backoff(first=0.0015, longest=0.0015, shortest=0.0002, factor=0.85, spread=0.6)
 
 ERRORS: dict[int, tuple[type[StoreError], str]] = {
     **dict.fromkeys(BUSY, (Busy, "others kept it locked")),
