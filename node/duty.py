@@ -181,6 +181,7 @@ class Duty:
         calls, legs, failed = self._counted
         seconds = self._loop.time() - self._began
         self._release()
+        self.switchboard.sweep_media()
         self._own.say(Revived(slot=self.slot, calls=calls, legs=legs, failed=failed, seconds=seconds))
         if calls:
             log.info("%s: %d calls with %d legs revived in %.3f s, %d failed", self.slot, calls, legs, seconds, failed)
@@ -259,7 +260,8 @@ class Duty:
         self.registrar.configure(configuration)
         self.endpoint.configure(configuration.profiles)
         self.verbs.configuration = configuration
-        self.switchboard.configure(configuration, directory)
+        exchange = self.switchboard.exchange
+        exchange.configuration, exchange.directory = configuration, directory
 
     def close(self) -> None:
         for succession in self._claims:

@@ -123,13 +123,15 @@ class Verbs:
             then(False, f"no profile {words[0]}")
             return
         own = words[0] == self._endpoint.profile
+        calls = self._switchboard.counters
+        counted = {
+            name: calls.get(f"{words[0]}.{name}", 0)
+            for name in ("calls_in", "calls_out", "failed_calls_in", "failed_calls_out")
+        }
         then(
             True,
             {
-                "calls_in": profile.calls_in,
-                "calls_out": profile.calls_out,
-                "failed_calls_in": profile.failed_calls_in,
-                "failed_calls_out": profile.failed_calls_out,
+                **counted,
                 "in_use": self._switchboard.sessions if own else 0,
                 "registers": profile.registers,
                 "challenged": profile.challenged,

@@ -76,9 +76,9 @@ class Reception:
         self._lookups = 0
 
     def configure(self, configuration: Configuration) -> None:
-        """Go by another configuration; a rescan sets the counters of calls to zero."""
+        """Go by another configuration."""
         for name in configuration.profiles:
-            self.profiles.setdefault(name, Profile(name)).reset()
+            self.profiles.setdefault(name, Profile(name))
             self.standby.setdefault(name, configuration.profiles[name].profile_standby)
         self._settings = configuration.profiles
         self._max_sessions = configuration.switch.max_sessions

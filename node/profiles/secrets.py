@@ -6,7 +6,7 @@ from collections.abc import Callable
 
 from node.config.profile import ProfileSettings
 from node.directory import User
-from node.sip.auth import Credentials, Nonces, compute_ha1
+from node.sip.auth import Credentials, Nonces, ha1
 
 REMEMBERED = 200_000
 
@@ -80,7 +80,7 @@ class Hashes:
         if found is None:
             if len(self._known) >= REMEMBERED:
                 self._known.clear()
-            found = self._known[key] = compute_ha1(credentials.username, credentials.realm, user.password, algorithm)
+            found = self._known[key] = ha1(credentials.username, credentials.realm, user.password, algorithm)
         return found
 
 
