@@ -2,12 +2,19 @@
 
 from __future__ import annotations
 
+import os
+import sqlite3
+import time
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
-from tests.node.rig import Rig, rig
+from node.link import Beat, Beaten, Fenced, Lease, Revived
+from store.backends import open_store
+from store.interface import Put, opened
+from store.records import CallRecord, DialogRecord, LegRecord
+from tests.node.rig import PhoneLine, Rig, rig, until
 
 
 @pytest.fixture
@@ -23,3 +30,198 @@ def test_a_promoted_worker_registers_a_phone(node: Rig) -> None:
     assert answer.status == 200, answer
     assert answer.get("Contact") == f"<sip:1000@127.0.0.1:{phone.port}>;expires=300"
     assert answer.get("Date").endswith("GMT")
+
+
+def test_a_registration_is_on_disk_when_it_is_answered(node: Rig) -> None:
+    node.serve()
+    assert node.phone().register().status == 200
+    with sqlite3.connect(node.run_dir / "core.db") as db:
+        rows = db.execute("select sip_user, sip_host, status from sip_registrations").fetchall()
+    assert rows == [("1000", "pbx.test", "Registered(UDP)")]
+
+
+def test_the_beat_is_answered_with_its_number(node: Rig) -> None:
+    worker = node.spawn()
+    worker.link.send(Beat(41))
+    assert worker.wait(Beaten) == Beaten(41)
+
+
+def test_a_spare_takes_the_place_of_a_killed_worker(node: Rig) -> None:
+    first, spare = node.serve(), node.spawn()
+    phone = node.phone()
+    assert phone.register().status == 200
+    first.kill()
+    options = node.phone("1001")
+    options.send(options.request("OPTIONS"))
+    began = time.monotonic()
+    node.promote(spare)
+    assert options.receive().status == 200
+    assert time.monotonic() - began < 0.5
+    spare.wait(Revived)
+    assert _contacts(node, phone) == [f"<sip:1000@127.0.0.1:{phone.port}>"]
+
+
+def test_a_successor_still_takes_the_nonces_of_its_predecessor(node: Rig) -> None:
+    first, spare = node.serve(), node.spawn()
+    phone = node.phone()
+    challenge = phone.ask(phone.request("REGISTER", Expires="60"))
+    first.kill()
+    node.promote(spare)
+    from tests.support.sipmessage import digest
+
+    credentials = digest(challenge.get("WWW-Authenticate"), "1000", "s3cret", "REGISTER", "sip:pbx.test")
+    assert phone.ask(phone.request("REGISTER", Authorization=credentials, Expires="60")).status == 200
+
+
+def test_a_repeated_register_after_a_failover_is_not_refused(node: Rig) -> None:
+    first, spare = node.serve(), node.spawn()
+    phone = node.phone()
+    phone.register()
+    first.kill()
+    node.promote(spare)
+    phone.cseq -= 1  # the very same request, whose answer was lost
+    assert phone.register().status == 200
+
+
+def test_a_worker_lets_go_when_the_supervisor_is_gone(node: Rig) -> None:
+    worker = node.serve()
+    worker.link.close()
+    began = time.monotonic()
+    os.waitpid(worker.process.pid, 0)
+    worker.process.status = 0
+    assert time.monotonic() - began < 1.0
+
+
+def test_a_demoted_worker_answers_nothing_any_more(node: Rig) -> None:
+    worker = node.serve()
+    phone = node.phone()
+    phone.register()
+    worker.demote()
+    phone.send(phone.request("OPTIONS"))
+    assert phone.silent()
+
+
+def test_a_worker_that_hears_no_newer_lease_lets_go_by_itself(node: Rig) -> None:
+    worker = node.serve()
+    worker.link.send(Lease(time.monotonic() + 0.3))
+    began = time.monotonic()
+    worker.wait_end()
+    assert 0.2 < time.monotonic() - began < 2.0
+
+
+def test_each_newer_lease_prolongs_the_time(node: Rig) -> None:
+    worker = node.serve()
+    worker.link.send(Lease(time.monotonic() + 0.2))
+    worker.link.send(Lease(time.monotonic() + 60))
+    phone = node.phone()
+    until(lambda: time.monotonic() > 0)
+    assert phone.silent(0.4)
+    assert phone.ask(phone.request("OPTIONS")).status == 200
+
+
+def test_a_fenced_write_is_told_and_not_answered(node: Rig) -> None:
+    worker = node.serve()
+    phone = node.phone()
+    challenge = phone.ask(phone.request("REGISTER", Expires="60"))
+    with opened(open_store(f"sqlite://{node.run_dir / 'core.db'}")) as store:
+        while store.raise_fence("internal#0") <= node.epoch:
+            pass
+    from tests.support.sipmessage import digest
+
+    credentials = digest(challenge.get("WWW-Authenticate"), "1000", "s3cret", "REGISTER", "sip:pbx.test")
+    phone.send(phone.request("REGISTER", Authorization=credentials, Expires="60"))
+    fenced = worker.wait(Fenced)
+    assert isinstance(fenced, Fenced)
+    assert fenced.slot == "internal#0"
+    assert phone.silent()
+
+
+def test_a_bye_again_gets_200_from_the_tombstone(node: Rig) -> None:
+    call = _call("ended", "dead-call", node)
+    with opened(open_store(f"sqlite://{node.run_dir / 'core.db'}")) as store:
+        store.commit([Put(call)])
+    node.serve()
+    phone = node.phone()
+    bye = phone.request("BYE", To="<sip:1001@pbx.test>;tag=internal.0-00000000000000aa", Call_ID="dead-call")
+    assert phone.ask(bye).status == 200
+
+
+def test_an_unknown_dialog_is_answered_481_only_after_the_store_was_asked(node: Rig) -> None:
+    node.serve()
+    phone = node.phone()
+    bye = phone.request("BYE", To="<sip:1001@pbx.test>;tag=internal.0-00000000000000aa")
+    answer = phone.ask(bye)
+    assert (answer.status, answer.start.split(" ", 2)[2]) == (481, "Call Does Not Exist")
+
+
+def test_rescan_reads_the_directory_again(node: Rig) -> None:
+    worker = node.serve()
+    assert worker.instruct("rescan").text == ""
+    assert node.phone().register().status == 200
+
+
+def test_standby_refuses_what_is_new(node: Rig) -> None:
+    worker = node.serve()
+    worker.instruct("standby", "on")
+    phone = node.phone()
+    answer = phone.register()
+    assert (answer.status, answer.start.split(" ", 2)[2]) == (503, "System Paused")
+    worker.instruct("standby", "off", "internal")
+    assert phone.register().status == 200
+
+
+def test_the_console_reads_counters_and_registrations(node: Rig) -> None:
+    node.serve()
+    phone = node.phone()
+    phone.register()
+    profile = node.ask("profile", "internal")
+    assert isinstance(profile, dict)
+    assert (profile["registers"], profile["challenged"], profile["calls_in"]) == (2, 1, 0)
+    registrations = node.ask("registrations", "internal")
+    assert isinstance(registrations, list)
+    assert [each["sip_user"] for each in registrations] == ["1000"]
+    stats = node.ask("stats")
+    assert isinstance(stats, dict)
+    assert stats["registered"] == 1
+
+
+def test_an_unknown_verb_is_refused_in_words(node: Rig) -> None:
+    node.serve()
+    with pytest.raises(AssertionError, match="unknown verb dance"):
+        node.ask("dance")
+
+
+def test_the_store_may_be_gone_and_phones_register_all_the_same(tmp_path: Path) -> None:
+    with rig(tmp_path, core_db_dsn=f"sqlite://{tmp_path / 'nowhere' / 'file' / 'core.db'}") as node:
+        (tmp_path / "nowhere").write_text("a file where a folder should be")
+        node.promote(node.spawn())
+        phone = node.phone()
+        answer = phone.register()
+        assert answer.status == 200
+        assert answer.get("Contact").endswith("expires=300")
+
+
+def _contacts(node: Rig, phone: PhoneLine) -> list[str]:
+    """The bindings as a query by the same user shows them."""
+    answer = phone.register(expires="", Contact="")
+    assert answer.status == 200, answer
+    return [value.partition(";expires")[0] for value in answer.all("Contact")]
+
+
+def _call(state: str, call_id: str, node: Rig) -> CallRecord:
+    leg = LegRecord(
+        uuid="u1",
+        direction="inbound",
+        profile="internal",
+        state="answered",
+        dialog=DialogRecord(call_id=call_id, local_tag="internal.0-00000000000000aa", remote_tag="x"),
+    )
+    return CallRecord(
+        uuid="u1",
+        state=state,
+        legs=[leg],
+        slot="internal#0",
+        epoch=1,
+        version=1,
+        expires=time.time() + 60,  # type: ignore[arg-type]
+    )
