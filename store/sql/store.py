@@ -29,8 +29,13 @@ log = logging.getLogger(__name__)
 
 T = TypeVar("T")
 
+EPOCHS, FLUSHES = "#", "#flush"
+"Counters that stand among the fences: they are read with them, and no slot has such a name."
+
 LOT = 200
 "Rows deleted in one transaction: others wait for its lock."
+NOTED = 50_000
+"Call-IDs to remember at most."
 
 
 class Session(Protocol):
@@ -65,6 +70,10 @@ class SqlStore:
     def __init__(self, session: Session) -> None:
         self.session = session
         self._abandoned = False
+        self._noted: set[tuple[str, str]] = set()
+        "Call-IDs, with their calls, that are known to be in their table: most writes of a call bring no new one."
+        self._flushes = 0
+        "How often calls had been flushed, by anybody, when we noted them."
 
     def open(self) -> None:
         self._abandoned = False
@@ -153,6 +162,7 @@ class SqlStore:
         where, values = ("profile_name = ?", (profile,)) if profile is not None else ("1 = 1", ())
 
         def flush() -> int:
+            self._lift_fences([FLUSHES], self._fences().get(FLUSHES, 0) + 1)
             self.session.change(
                 f"DELETE FROM sofia_call_ids WHERE uuid IN (SELECT uuid FROM recovery WHERE {where})", values
             )
@@ -212,6 +222,7 @@ class SqlStore:
                 raise Unavailable(f"{self.session.place}: given up, for it took too long")
             self.session.commit()
         except BaseException:
+            self._noted.clear()
             self.session.rollback()
             raise
         return result
@@ -267,20 +278,24 @@ class SqlStore:
             self.session.change(f"DELETE FROM {table.name} WHERE {table.by_key}", key)
             if table is CALLS:
                 self.session.change("DELETE FROM sofia_call_ids WHERE uuid = ?", key)
+                self._noted.clear()
         return outcome
 
     def _note_call_ids(self, writes: Sequence[Write]) -> None:
-        pairs = {
+        new = {
             (write.record.uuid, call_id)
             for write in writes
             if isinstance(write.record, CallRecord)
             for call_id in write.record.call_ids
-        }
-        values = [value for pair in pairs for value in pair]
+        } - self._noted
+        values = [value for pair in new for value in pair]
         start = 0
-        for count in sql.lots(len(pairs)):
+        for count in sql.lots(len(new)):
             self.session.change(sql.add_call_ids(count), values[start : start + 2 * count])
             start += 2 * count
+        if len(self._noted) > NOTED:
+            self._noted.clear()
+        self._noted |= new
 
     def _drop_calls(self, due: Sequence[Row], past: str) -> int:
         def drop() -> int:
@@ -289,6 +304,7 @@ class SqlStore:
                 if self.session.change(f"DELETE FROM recovery WHERE uuid = ? AND {past}", key):
                     self.session.change("DELETE FROM sofia_call_ids WHERE uuid = ?", key)
                     dropped += 1
+            self._noted.clear()
             return dropped
 
         return self._transact(drop)
@@ -297,7 +313,7 @@ class SqlStore:
         fences = self._fences()
         if epoch < max(fences.get(slot, 0), fences.get(ANY_SLOT, 0)):
             raise Fenced(slot, epoch)
-        self._lift_fences([name for name in ("#", *slots) if fences.get(name, 0) < epoch], epoch)
+        self._lift_fences([name for name in (EPOCHS, *slots) if fences.get(name, 0) < epoch], epoch)
         rows = self.session.query(
             f"SELECT uuid, record FROM recovery WHERE slot IN {_places(slots)} AND epoch < ? AND state <> 'ended' "
             f"LIMIT ?{self.session.dialect.lock_rows}",
@@ -321,8 +337,8 @@ class SqlStore:
         return taken
 
     def _raise_fence(self, slot: str) -> int:
-        self.session.change("UPDATE sofia_fences SET epoch = epoch + 1 WHERE slot = '#'")
-        epoch = int(self.session.query("SELECT epoch FROM sofia_fences WHERE slot = '#'")[0][0])
+        self.session.change("UPDATE sofia_fences SET epoch = epoch + 1 WHERE slot = ?", (EPOCHS,))
+        epoch = int(self.session.query("SELECT epoch FROM sofia_fences WHERE slot = ?", (EPOCHS,))[0][0])
         self._lift_fences([slot], epoch)
         return epoch
 
@@ -333,7 +349,11 @@ class SqlStore:
 
     def _fences(self) -> dict[str, int]:
         rows: Any = self.session.query(f"SELECT slot, epoch FROM sofia_fences{self.session.dialect.lock_rows}")
-        return dict(rows)
+        fences = dict(rows)
+        if fences.get(FLUSHES, 0) != self._flushes:
+            self._flushes = fences.get(FLUSHES, 0)
+            self._noted.clear()
+        return fences
 
     def _lease(self) -> tuple[Lease, float]:
         statement = f"SELECT holder, epoch, until, {self.session.dialect.clock} FROM sofia_lease WHERE name = 'active'"

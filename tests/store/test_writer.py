@@ -343,6 +343,21 @@ def test_what_has_no_room_at_all_is_lost_and_counted(stage: Stage) -> None:
     assert stage.told[0][0] == registration("40").key
 
 
+def test_a_file_that_is_no_database_puts_writes_at_risk_until_it_is_replaced(stage: Stage, tmp_path: Path) -> None:
+    db = tmp_path / "core.db"
+    db.write_bytes(b"this was a database once " * 100)
+    stage.writer.close(LIMIT)
+    stage.factory = open_store(str(db))
+    stage.start(factory=stage.factory)
+    stage.put(registration())
+    assert stage.settle() == [AT_RISK]
+    assert f"{db}: the file is no SQLite database" in stage.writer.stats.error
+    db.unlink()
+    stage.loop.run(lambda: stage.writer.stats.replayed == 1)
+    assert stage.stored() == ["1000"]
+    stage.loop.run(lambda: not stage.writer.stats.open)
+
+
 # ---- closing, crashing, starting again -----------------------------------------------------------------------------
 
 
