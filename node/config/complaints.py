@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Literal, NamedTuple
 
+QUOTED = re.compile(r"'[^']*'|\"[^\"]*\"")
 SHORTEST_SECRET = 4
 "Shorter ones are taken for words such as `on`, which a complaint may hold by chance."
 
@@ -78,6 +80,9 @@ class Complaints:
         return any(complaint.severity == "error" for complaint in self._all)
 
     def _shown(self, text: str) -> str:
-        for secret in self._secrets:
-            text = text.replace(secret, "***")
-        return text
+        """Values are quoted in complaints: a secret is one there, and mere words (as `password`) elsewhere."""
+
+        def mask(quoted: re.Match[str]) -> str:
+            return "'***'" if any(secret in quoted[0] for secret in self._secrets) else quoted[0]
+
+        return QUOTED.sub(mask, text)

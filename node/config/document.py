@@ -16,6 +16,8 @@ from node.config.complaints import Complaints, Place
 from node.config.preprocess import Preprocessed
 
 COMMENT_OR_CDATA = re.compile(r"<!--.*?-->|<!\[CDATA\[.*?\]\]>", re.DOTALL)
+SWITCHED_OFF = "-PRE-PROCESS"
+"How operators switch a preprocessor line off: they give the tag another name."
 REPAIRS = 1000
 "Broken places mended or left out before the reader gives up."
 
@@ -138,7 +140,8 @@ class _Builder:
     def _start(self, name: str, attributes: dict[str, str]) -> None:
         element = Element(name, attributes, self._places[self._row])
         if self._stack:
-            self._stack[-1][0].children.append(element)
+            if not name.upper().endswith(SWITCHED_OFF):
+                self._stack[-1][0].children.append(element)
         else:
             self._root = element
         self._stack.append((element, self._row))

@@ -90,12 +90,14 @@ def own_networks() -> list[IPv4Network]:
 def resolve(text: str) -> str:
     """The address that `stun:server[:port]` or `host:name` stands for. Raises OSError."""
     kind, _colon, rest = text.partition(":")
+    if kind not in ("host", "stun"):
+        raise OSError("it must begin with stun: or host:")
+    if not rest:
+        raise OSError("it must name a server")
     if kind == "host":
         return _lookup(rest)
-    if kind == "stun":
-        server, _colon, port = rest.partition(":")
-        return _binding(_lookup(server), int(port) if port.isdecimal() else STUN_PORT)
-    raise OSError("it must begin with stun: or host:")
+    server, _colon, port = rest.partition(":")
+    return _binding(_lookup(server), int(port) if port.isdecimal() else STUN_PORT)
 
 
 def _lookup(name: str) -> str:

@@ -23,9 +23,11 @@ DEPTH = 100
 EXEC_LIMIT = 10.0
 "Seconds a command of `exec` or `exec-set` may take."
 
-COMMAND = re.compile(r"<X-PRE-PROCESS\b(?P<rest>[^>]*)", re.IGNORECASE)
+COMMAND = re.compile(r"<X-PRE-PROCESS\b(?P<rest>(?:\"[^\"]*\"|[^\">])*)", re.IGNORECASE)
 OLD_COMMAND = re.compile(r'<!--\s*#(?P<cmd>set|include|exec|exec-set|stun-set|env-set)\s+"(?P<argument>[^"]*)"')
 ATTRIBUTE = re.compile(r'\b(cmd|data)\s*=\s*"([^"]*)"', re.IGNORECASE)
+ASSIGNMENT = re.compile(r"\b(cmd|data)\s*=", re.IGNORECASE)
+"Without either, somebody only writes about the tag, in a comment."
 DROPPED = re.compile(r"</?include\s*>|<\?")
 ELEMENT = re.compile(r"<(?!X-PRE-PROCESS|!--|/?include)[A-Za-z]", re.IGNORECASE)
 WILDCARDS = frozenset("*?[")
@@ -84,10 +86,14 @@ class Preprocessor:
         command = COMMAND.search(line)
         if command is not None:
             attributes = {name.lower(): value for name, value in ATTRIBUTE.findall(command["rest"])}
-            self._warn_of_loss(line, place)
-            self._obey(attributes.get("cmd", "").lower(), attributes.get("data"), place)
+            if ASSIGNMENT.search(command["rest"]):
+                self._warn_of_loss(line, place)
+                self._obey(attributes.get("cmd", "").lower(), attributes.get("data"), place)
             self.result.add("", place)
             return
+        if "x-pre-process" in line.lower():
+            # `XX-PRE-PROCESS` and the like: switched off. FreeSWITCH drops the line.
+            line = ""
         old = OLD_COMMAND.search(line)
         if old is not None:
             self._obey(old["cmd"], old["argument"], place)

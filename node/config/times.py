@@ -19,7 +19,7 @@ def _week_of_month(moment: datetime) -> int:
 
 
 NUMBERS: dict[str, tuple[int, int, Callable[[datetime], int]]] = {
-    "year": (1970, 9999, lambda m: m.year),
+    "year": (0, 9999, lambda m: m.year),
     "yday": (1, 366, lambda m: m.timetuple().tm_yday),
     "mon": (1, 12, lambda m: m.month),
     "mday": (1, 31, lambda m: m.day),

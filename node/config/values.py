@@ -9,7 +9,6 @@ from ipaddress import ip_address, ip_network
 from typing import Any
 
 from node.config import host
-from node.config.acl import AccessList
 from node.config.complaints import Complaints, Place
 from node.config.document import Element
 from node.config.regex import BadExpression, compiled
@@ -194,8 +193,10 @@ def choice(*words: str, true: str | None = None, false: str | None = None) -> Re
 def words(*known: str, separator: str = ",") -> Reader:
     """A list of known words (of any, when none are given)."""
 
-    def read(text: str) -> tuple[str, ...]:
+    def read(text: str) -> tuple[str, ...] | None:
         found = tuple(part.strip() for part in text.split(separator) if part.strip())
+        if not found:
+            return None
         for word in found:
             if known and word.lower() not in known:
                 raise ValueError(f"does not know {word!r}: it takes {', '.join(known)}")
@@ -284,7 +285,7 @@ def codecs(text: str) -> tuple[str, ...] | None:
     if unknown:
         raise Notice(
             tuple(part for part in found if part not in unknown),
-            f"names a codec that is not known and left out: {', '.join(unknown)}",
+            f"names a codec that is not known and left out: {', '.join(map(repr, unknown))}",
         )
     return found
 
@@ -295,17 +296,3 @@ def regex(text: str) -> str:
     except BadExpression as error:
         raise ValueError(f"is no regular expression: {error}") from error
     return text
-
-
-def known_list(name: str, lists: Mapping[str, AccessList]) -> str:
-    """A sentence of complaint about the name of an access list; empty when it is one, or a CIDR."""
-    if name in lists:
-        return ""
-    if "/" not in name:
-        return f"names access list {name!r}, which does not exist (all would be denied)"
-    try:
-        for part in name.split(","):
-            ip_network(part.strip(), strict=False)
-    except ValueError:
-        return f"{name!r} is no CIDR"
-    return ""

@@ -110,9 +110,21 @@ def test_a_command_inside_a_comment_is_carried_out_as_freeswitch_does(tmp_path: 
     assert Pass(tmp_path).result.lines[1] == "1"
 
 
-def test_a_renamed_command_is_not_carried_out(tmp_path: Path) -> None:
-    write(tmp_path, root='<X-NO-PRE-PROCESS cmd="set" data="x=1"/>\n$${x}')
-    assert Pass(tmp_path).result.lines[1] == ""
+@pytest.mark.parametrize("tag", ["X-NO-PRE-PROCESS", "XX-PRE-PROCESS"])
+def test_a_renamed_command_is_not_carried_out(tmp_path: Path, tag: str) -> None:
+    write(tmp_path, root=f'<{tag} cmd="set" data="x=1"/>\n[$${{x}}]')
+    one = Pass(tmp_path)
+    assert (one.result.lines[1], one.said) == ("[]", [])
+
+
+def test_the_tag_may_be_written_about_in_a_comment(tmp_path: Path) -> None:
+    write(tmp_path, root="<!--\nuse the <X-PRE-PROCESS> tag, where 'cmd' and 'data' are given\n-->")
+    assert Pass(tmp_path).said == []
+
+
+def test_a_value_may_hold_a_closing_bracket(tmp_path: Path) -> None:
+    write(tmp_path, root='<X-PRE-PROCESS cmd="set" data="ring=v=-7;>=2;%(100,0)"/>')
+    assert Pass(tmp_path).variables["ring"] == "v=-7;>=2;%(100,0)"
 
 
 def test_what_shares_a_line_with_a_command_is_lost_and_said(tmp_path: Path) -> None:

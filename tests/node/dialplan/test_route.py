@@ -473,8 +473,12 @@ def test_calls_from_outside_reach_local_extensions_and_nothing_else(shipped: Dia
 
 
 def test_calls_to_the_world_need_somewhere_to_go_and_the_right(shipped: DialplanSection) -> None:
-    section = load(CONF, {"outbound_host": "carrier.example.org"}).dialplan
-    allowed = Facts(destination_number="00491234", variables={"toll_allow": "domestic,international"})
+    configuration = load(CONF, {"outbound_host": "carrier.example.org"})
+    section, everywhere = configuration.dialplan, configuration.globals
+    allowed = Facts(
+        destination_number="00491234", variables={"toll_allow": "domestic,international"}, globals=everywhere
+    )
     assert route(section, "default", allowed)[-1] == Step("bridge", "sofia/external/491234@carrier.example.org")
-    assert route(section, "default", Facts(destination_number="00491234")) == []
-    assert route(shipped, "default", allowed) == []
+    assert route(section, "default", Facts(destination_number="00491234", globals=everywhere)) == []
+    nowhere = Facts(destination_number="00491234", variables={"toll_allow": "international"})
+    assert route(shipped, "default", nowhere) == []
