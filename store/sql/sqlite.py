@@ -10,6 +10,7 @@ import os
 import sqlite3
 import time
 from collections.abc import Callable
+from contextlib import suppress
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -62,6 +63,8 @@ class SqliteSession:
         self._path = path
         self._settings = settings
         self._connection: sqlite3.Connection | None = None
+        self._opened = 0
+        "Inode of the file that is open."
 
     def connect(self) -> None:
         self.close()
@@ -77,6 +80,7 @@ class SqliteSession:
             )
         except (OSError, sqlite3.Error) as error:
             raise self._ours(error) from error
+        self._opened = self._inode()
         self._patiently("PRAGMA journal_mode = WAL")
         self._patiently(f"PRAGMA synchronous = {self._settings.synchronous}")
         self._patiently(f"PRAGMA wal_autocheckpoint = {self._settings.checkpoint}")
@@ -92,9 +96,14 @@ class SqliteSession:
     def interrupt(self) -> None:
         connection = self._connection
         if connection is not None:
-            connection.interrupt()
+            with suppress(sqlite3.ProgrammingError):
+                # Its own thread has closed it meanwhile.
+                connection.interrupt()
 
     def begin(self) -> None:
+        if self._connection is not None and self._inode() != self._opened:
+            # SQLite would go on writing into the file that no longer has a name.
+            raise Unavailable(f"{self.place}: the file was taken away or replaced")
         self._patiently("BEGIN IMMEDIATE")
 
     def commit(self) -> None:
@@ -123,6 +132,12 @@ class SqliteSession:
         self._path.parent.mkdir(parents=True, exist_ok=True)
         if not self._path.exists():
             os.close(os.open(self._path, os.O_RDWR | os.O_CREAT, 0o600))
+
+    def _inode(self) -> int:
+        try:
+            return os.stat(self._path).st_ino
+        except OSError:
+            return 0
 
     def _patiently(self, statement: str, values: Row = (), then: Callable[[sqlite3.Cursor], Any] | None = None) -> Any:
         """Run it; while others hold the lock, again and again, as long as the settings say."""

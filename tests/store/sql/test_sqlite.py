@@ -226,6 +226,28 @@ def test_a_lock_that_is_not_let_go_is_reported_after_the_wait(path: Path) -> Non
     store.close()
 
 
+def test_a_file_that_was_taken_away_is_noticed_at_the_next_write(path: Path) -> None:
+    store = sqlite(path)
+    store.open()
+    for each in path.parent.iterdir():
+        each.unlink()
+    with pytest.raises(Unavailable, match=rf"{path}: the file was taken away"):
+        store.commit([Put(call())])
+    store.open()
+    assert store.commit([Put(call())]) == [Outcome.STORED]
+    store.close()
+    with opened(open_store(str(path))) as again:
+        assert again.calls() == [call()]
+
+
+def test_being_given_up_while_closed_is_no_error(path: Path) -> None:
+    store = sqlite(path)
+    store.abandon()
+    store.open()
+    store.close()
+    store.abandon()
+
+
 def test_a_value_no_column_takes_is_refused_and_its_batch_undone(path: Path) -> None:
     with opened(open_store(str(path))) as store:
         with pytest.raises(Refused):
