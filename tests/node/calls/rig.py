@@ -1,0 +1,399 @@
+"""A worker's calls on real sockets, a real media process and a store in memory, with scripted phones around it.
+
+`Rig` is one node; `crash` takes its voice away in the middle of whatever it does, and `succeed` starts another one on the
+same sockets from what the store has.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import itertools
+import os
+import socket
+import subprocess
+import sys
+import time
+from collections.abc import AsyncIterator, Callable, Iterator
+from pathlib import Path
+from tempfile import TemporaryDirectory
+
+from node.calls.call import Call
+from node.calls.recover import Reinvite, Result
+from node.calls.switchboard import Switchboard
+from node.config import Configuration, load
+from node.directory import Directory
+from node.events import Event, EventStream
+from node.link import SocketName
+from node.media.session import MediaClient
+from node.registrar.location import Location
+from node.sip import compose
+from node.sip.flow import Flow
+from node.sip.layer import ClientTransaction, ServerTransaction
+from node.sip.message import Request, Response
+from node.transport.endpoint import Endpoint
+from store.interface import Outcome
+from store.memory import memory_store
+from store.records import CallRecord, Registration, decode_call, encode
+from store.writer import Writer
+from tests.support.phone import Phone
+
+DOMAIN = "pbx.test"
+SLOT = "internal#0"
+WITHIN = 5.0
+"Seconds a test waits for anything at most."
+
+_names = itertools.count()
+
+CONF = """\
+<document type="freeswitch/xml">
+  <section name="configuration">
+    <configuration name="switch.conf">
+      <settings>
+        <param name="switchname" value="anchor"/>
+        <param name="max-sessions" value="{max_sessions}"/>
+        <param name="sessions-per-second" value="10000"/>
+      </settings>
+    </configuration>
+    <configuration name="sofia.conf">
+      <profiles>
+        <profile name="internal">
+          <settings>
+            <param name="sip-ip" value="127.0.0.1"/>
+            <param name="sip-port" value="{internal}"/>
+            <param name="rtp-ip" value="127.0.0.1"/>
+            <param name="rtp-start-port" value="{rtp}"/>
+            <param name="rtp-end-port" value="{rtp_end}"/>
+            <param name="track-calls" value="true"/>
+            <param name="context" value="default"/>
+            <param name="inbound-codec-prefs" value="PCMU,PCMA"/>
+            <param name="outbound-codec-prefs" value="PCMU,PCMA"/>
+          </settings>
+        </profile>
+        <profile name="external">
+          <gateways>
+            <gateway name="carrier">
+              <param name="username" value="us"/>
+              <param name="password" value="secret"/>
+              <param name="realm" value="carrier.test"/>
+              <param name="proxy" value="127.0.0.1:{carrier}"/>
+              <param name="register" value="false"/>
+            </gateway>
+          </gateways>
+          <settings>
+            <param name="sip-ip" value="127.0.0.1"/>
+            <param name="sip-port" value="{external}"/>
+            <param name="rtp-ip" value="127.0.0.1"/>
+            <param name="rtp-start-port" value="{rtp}"/>
+            <param name="rtp-end-port" value="{rtp_end}"/>
+            <param name="track-calls" value="true"/>
+            <param name="context" value="default"/>
+          </settings>
+        </profile>
+      </profiles>
+    </configuration>
+  </section>
+  <section name="directory">
+    <domain name="pbx.test">
+      <params>
+        <param name="dial-string" value="{{^^:sip_invite_domain=${{dialed_domain}}:presence_id=${{dialed_user}}@${{dialed_domain}}}}${{sofia_contact(*/${{dialed_user}}@${{dialed_domain}})}}"/>
+      </params>
+      <groups><group name="default"><users>
+        {users}
+      </users></group></groups>
+    </domain>
+  </section>
+  <section name="dialplan">
+    <context name="default">
+      <extension name="local"><condition field="destination_number" expression="^(10\\d\\d)$">
+        <action application="set" data="hangup_after_bridge=true"/>
+        <action application="bridge" data="user/$1@pbx.test"/>
+      </condition></extension>
+      {extensions}
+    </context>
+  </section>
+</document>
+"""
+
+USER = """<user id="{id}"><params><param name="password" value="s3cret"/></params><variables>
+<variable name="user_context" value="default"/><variable name="effective_caller_id_name" value="Extension {id}"/>
+<variable name="effective_caller_id_number" value="{id}"/></variables></user>"""
+
+
+def extension(number: str, *actions: tuple[str, str]) -> str:
+    """A dialplan extension for one number."""
+    lines = "".join(f'<action application="{name}" data="{data}"/>' for name, data in actions)
+    return (
+        f'<extension name="x{number}"><condition field="destination_number" expression="^{number}$">'
+        f"{lines}</condition></extension>"
+    )
+
+
+def free_port() -> int:
+    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as probe:
+        probe.bind(("127.0.0.1", 0))
+        port: int = probe.getsockname()[1]
+        return port
+
+
+class Stage:
+    """What outlives a node: kept sockets, the media process, the store, the configuration."""
+
+    def __init__(self, folder: Path, extensions: str = "", *, max_sessions: int = 100) -> None:
+        self.folder = folder
+        self.sockets: list[tuple[SocketName, socket.socket]] = []
+        self.internal = self._bind("internal", SLOT)
+        self.external = self._bind("external", "external#0")
+        self.carrier = free_port()
+        self.store_name = f"calls-{os.getpid()}-{next(_names)}"
+        first = 20_000 + os.getpid() % 200 * 100
+        users = "\n".join(USER.format(id=number) for number in range(1000, 1010))
+        (folder / "conf").mkdir()
+        (folder / "conf" / "freeswitch.xml").write_text(
+            CONF.format(
+                internal=self.internal[1],
+                external=self.external[1],
+                carrier=self.carrier,
+                rtp=first,
+                rtp_end=first + 98,
+                users=users,
+                extensions=extensions,
+                max_sessions=max_sessions,
+            )
+        )
+        self.configuration: Configuration = load(folder / "conf")
+        self.media = subprocess.Popen([sys.executable, "-m", "node.media", "--socket", str(folder / "media")])
+        until = time.monotonic() + WITHIN
+        while not (folder / "media").exists():
+            assert time.monotonic() < until, "the media process does not come up"
+            time.sleep(0.005)
+        self.location = Location(time.time)
+        self.location.complete = True
+
+    def _bind(self, profile: str, slot: str) -> tuple[str, int]:
+        sock = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
+        sock.bind(("127.0.0.1", 0))
+        address: tuple[str, int] = sock.getsockname()
+        self.sockets.append((SocketName(profile, "udp", *address, slot), sock))
+        return address
+
+    def register(self, user: str, contact: str) -> None:
+        self.location.learn(
+            Registration(
+                call_id=f"reg-{user}-{contact}",
+                sip_user=user,
+                sip_host=DOMAIN,
+                contact=f'"" <{contact}>',
+                profile_name="internal",
+                expires=int(time.time()) + 600,
+                version=1,
+            )
+        )
+
+    def close(self) -> None:
+        self.media.terminate()
+        self.media.wait()
+        for _name, sock in self.sockets:
+            sock.close()
+
+
+class Tap:
+    """Stands before the writer: counts the puts, and may pull the plug at one of them."""
+
+    def __init__(self, writer: Writer, rig: Rig) -> None:
+        self._writer = writer
+        self._rig = rig
+        self.records: list[bytes] = []
+        self.crash_after = 0
+        "The number of the put that is the last one to be stored."
+
+    def put(self, record: CallRecord, then: Callable[[Outcome], None] | None = None) -> None:
+        if self._rig.dead:
+            return
+        self.records.append(encode(record))
+        if self.crash_after and len(self.records) >= self.crash_after:
+            self._rig.crash()
+            return
+        self._writer.put(record, then)
+
+    def __getattr__(self, name: str) -> object:
+        return getattr(self._writer, name)
+
+
+class Desk:
+    """The transaction user: what a worker does, without asking for a password."""
+
+    switchboard: Switchboard
+    endpoint: Endpoint
+
+    def on_request(self, request: Request, transaction: ServerTransaction | None, flow: Flow) -> None:
+        if transaction is None or request.to_tag:
+            self.switchboard.on_request(request, transaction, flow)
+        elif request.method == "INVITE":
+            number = request.from_.uri.user
+            user = self.switchboard.exchange.directory.find(number, DOMAIN)
+            self.switchboard.on_invite(request, transaction, flow, user=user)
+        else:
+            self.endpoint.respond(transaction, compose.response(request, 481))
+
+    def on_cancel(self, transaction: ServerTransaction, request: Request) -> None:
+        self.switchboard.on_cancel(transaction, request)
+
+    def on_response(self, response: Response, transaction: ClientTransaction) -> None:
+        self.switchboard.on_response(response, transaction)
+
+    def on_failure(self, transaction: ClientTransaction, cause: str) -> None:
+        self.switchboard.on_failure(transaction, cause)
+
+    def on_unacknowledged(self, transaction: ServerTransaction) -> None:
+        self.switchboard.on_unacknowledged(transaction)
+
+    def on_ended_elsewhere(self, transaction: ServerTransaction) -> None:
+        self.switchboard.on_ended_elsewhere(transaction)
+
+    def on_stray_response(self, response: Response, flow: Flow) -> None:
+        self.switchboard.on_stray_response(response, flow)
+
+    def on_stray_cancel(self, request: Request, transaction: ServerTransaction, flow: Flow) -> None:
+        self.switchboard.on_stray_cancel(request, transaction, flow)
+
+
+class Rig:
+    """One node with its calls."""
+
+    def __init__(self, stage: Stage, node: str = "one", epoch: int = 1) -> None:
+        loop = asyncio.get_running_loop()
+        self.stage = stage
+        self.epoch = epoch
+        self.dead = False
+        self.events: list[Event] = []
+        self.desk = Desk()
+        self.endpoint = Endpoint(
+            stage.configuration.profiles,
+            self.desk,
+            profile="internal",
+            token="internal.0",
+            bus_folder=stage.folder / f"bus-{node}-{epoch}",
+            loop=loop,
+        )
+        self.media = MediaClient(
+            stage.folder / "media",
+            SLOT,
+            add_reader=loop.add_reader,
+            remove_reader=loop.remove_reader,
+            call_later=loop.call_later,
+        )
+        self.writer = Writer(
+            memory_store(stage.store_name), call_soon=loop.call_soon_threadsafe, call_later=loop.call_later
+        )
+        self.writer.start()
+        self.tap = Tap(self.writer, self)
+        self.stream = EventStream()
+        self.stream.listen(self.events.append)
+        self.switchboard = Switchboard(
+            slot=SLOT,
+            node=node,
+            epoch=epoch,
+            endpoint=self.endpoint,
+            media=self.media,
+            writer=self.tap,  # type: ignore[arg-type]
+            configuration=stage.configuration,
+            directory=Directory(stage.configuration.directory),
+            location=stage.location,
+            events=self.stream,
+        )
+        self.desk.switchboard, self.desk.endpoint = self.switchboard, self.endpoint
+        sockets = [(name, os.dup(sock.fileno())) for name, sock in stage.sockets]
+        self.endpoint.open(sockets)
+
+    @property
+    def live(self) -> list[Call]:
+        return list(self.switchboard.exchange.calls.values())
+
+    def crash(self) -> None:
+        """From this moment nothing goes out any more, and nothing comes in."""
+        self.dead = True
+        self.endpoint._transmit = lambda data, flow: None  # type: ignore[method-assign]
+        self.endpoint.deafen()
+
+    def bury(self) -> None:
+        """The rest of a crash: what the kernel does when a process is gone."""
+        if not self.dead:
+            self.crash()
+        self.switchboard.close()
+        self.endpoint.close()
+        self.media.shut()
+        self.writer.close(0.5)
+
+    def succeed(self, reinvite: Reinvite = "auto", records: list[CallRecord] | None = None) -> tuple[Rig, list[Result]]:
+        """Another node takes over."""
+        if records is None:
+            records = self.stored()
+        self.bury()
+        other = Rig(self.stage, "two" if self.epoch % 2 else "one", self.epoch + 1)
+        results = other.switchboard.revive(records, reinvite=reinvite)
+        return other, results
+
+    def stored(self) -> list[CallRecord]:
+        """What the store would have, had everything that was put been committed: the last record of each call."""
+        last: dict[str, CallRecord] = {}
+        for data in self.tap.records:
+            record = decode_call(data)
+            last[record.uuid] = record
+        return [record for record in last.values() if record.state != "ended"]
+
+    async def idle(self, within: float = WITHIN) -> None:
+        """Wait until no call is left."""
+        await until(lambda: not self.live, within)
+
+
+async def until(condition: Callable[[], object], within: float = WITHIN) -> None:
+    """Wait until this holds, at most that long."""
+    deadline = time.monotonic() + within
+    while not condition():
+        assert time.monotonic() < deadline, "did not happen in time"
+        await asyncio.sleep(0.005)
+
+
+@contextlib.contextmanager
+def stage(extensions: str = "", **options: int) -> Iterator[Stage]:
+    with TemporaryDirectory(prefix="calls-") as name:
+        made = Stage(Path(name), extensions, **options)
+        try:
+            yield made
+        finally:
+            made.close()
+
+
+class Cast:
+    """Phones by number, opened together and registered."""
+
+    def __init__(self, stage: Stage) -> None:
+        self._stage = stage
+        self._exits = contextlib.AsyncExitStack()
+        self.phones: list[Phone] = []
+
+    async def phone(self, user: str, *, registered: bool = True, external: bool = False) -> Phone:
+        server = self._stage.external if external else self._stage.internal
+        phone = await self._exits.enter_async_context(Phone(user, "s3cret", server, domain=DOMAIN))
+        self.phones.append(phone)
+        if registered:
+            self._stage.register(user, phone.contact)
+        return phone
+
+    async def close(self) -> None:
+        await self._exits.aclose()
+
+
+@contextlib.asynccontextmanager
+async def node(extensions: str = "", **options: int) -> AsyncIterator[tuple[Rig, Cast]]:
+    """A node and an empty cast; the node may have been buried by the test."""
+    with stage(extensions, **options) as made:
+        rig = Rig(made)
+        cast = Cast(made)
+        try:
+            yield rig, cast
+        finally:
+            await cast.close()
+            if not rig.dead:
+                rig.bury()
