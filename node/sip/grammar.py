@@ -9,7 +9,7 @@ from __future__ import annotations
 import re
 
 TOKEN = r"[A-Za-z0-9\-.!%*_+`'~]+"
-QUOTED = r'"(?:[^"\\]|\\.)*"'
+QUOTED = r'"[^"\\]*(?:\\.[^"\\]*)*"'
 IPV6_REFERENCE = r"\[[0-9A-Fa-f:.]+(?:%[0-9A-Za-z._~-]+)?\]"
 HOST = rf"(?:{IPV6_REFERENCE}|[A-Za-z0-9_](?:[A-Za-z0-9._-]*[A-Za-z0-9_.])?)"
 "Hostname or IPv4 address; the underscore is against RFC 1123 and in use."
@@ -40,7 +40,7 @@ PARAMETER = re.compile(
 TAG = re.compile(rf";{LWS}tag{LWS}={LWS}({TOKEN})", re.IGNORECASE)
 LIST_MARK = re.compile(r'\\.|[",<>]', re.DOTALL)
 "What decides whether a comma separates."
-AUTH_PARAM = re.compile(rf'({TOKEN}){LWS}={LWS}(?:"((?:[^"\\]|\\.)*)"|([^\s,"]*))', re.DOTALL)
+AUTH_PARAM = re.compile(rf'({TOKEN}){LWS}={LWS}(?:"([^"\\]*(?:\\.[^"\\]*)*)"|([^\s,"]*))', re.DOTALL)
 
 REQUEST_LINE = re.compile(rf"(?P<method>{TOKEN}) +(?P<uri>\S+) +SIP/(?P<version>\S+) *", re.IGNORECASE)
 STATUS_LINE = re.compile(r"SIP/(?P<version>[0-9.]+) +(?P<status>[1-6][0-9][0-9])(?: (?P<reason>.*))?", re.IGNORECASE)

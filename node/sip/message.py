@@ -270,10 +270,13 @@ def parse(data: bytes, limits: Limits = Limits()) -> Request | Response:
     else:
         head, body, error = _untidy(data)
     lines = head.split("\r\n")
-    if head.count("\n") != len(lines) - 1 or head.count("\r") != len(lines) - 1 or "\r\n " in head or "\r\n\t" in head:
+    index, more, bad = _index(lines)
+    ends = len(lines) - 1
+    if bad is not None or head.count("\n") != ends or head.count("\r") != ends:
+        # Folded lines, or some that end in LF or CR alone.
         head = FOLD.sub(" ", LINE_END.sub("\r\n", head))
         lines = head.split("\r\n")
-    index, more, bad = _index(lines)
+        index, more, bad = _index(lines)
     message: Request | Response | None = None
     try:
         message = _start(lines[0], head, body, data)
@@ -333,7 +336,7 @@ def _start(line: str, head: str, body: bytes, received: bytes) -> Request | Resp
     else:
         method, _, rest = line.partition(" ")
         uri, _, version = rest.rpartition(" ")
-        if version == "SIP/2.0" and uri and " " not in uri and METHOD.fullmatch(method):
+        if version == "SIP/2.0" and uri and " " not in uri and (method in METHODS or METHOD.fullmatch(method)):
             return Request(method, uri, head, body, received)
     return _odd_start(line, head, body, received)
 
@@ -389,6 +392,24 @@ def _salvage(
     return None if acknowledgement or method == "ACK" else request
 
 
+METHODS = frozenset(
+    {
+        "INVITE",
+        "ACK",
+        "BYE",
+        "CANCEL",
+        "REGISTER",
+        "OPTIONS",
+        "INFO",
+        "UPDATE",
+        "PRACK",
+        "SUBSCRIBE",
+        "NOTIFY",
+        "REFER",
+        "MESSAGE",
+        "PUBLISH",
+    }
+)
 _LINE_ENDS = (b"\r", b"\n")
 _ANSWERABLE = frozenset({"via", "from", "to", "call-id", "cseq"})
 

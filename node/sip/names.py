@@ -156,7 +156,7 @@ SINGLE = {
 
 def key_of(name: str) -> str:
     """The key of an unusual spelling; `` if it is no name of a header field."""
-    name = name.strip().lower()
+    name = name.rstrip().lower()  # white space in front would be a folded line
     if METHOD.fullmatch(name) is None:
         return ""
     return COMPACT.get(name, name)
