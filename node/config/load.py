@@ -53,10 +53,11 @@ def _read(
     complaints = Complaints()
     made_up = secrets.placeholder() if run_dir is None else secrets.ensure(run_dir.absolute())
     variables = predefined(conf_dir, run_dir.absolute() if run_dir is not None else None) | dict(made_up)
+    known = set(variables)
     preprocessor = Preprocessor(complaints, variables, overrides=overrides, resolve=host.resolve, allow_exec=allow_exec)
     root = Place(conf_dir / ROOT, 1)
     document = _document(root, preprocessor, complaints)
-    for name in overrides.keys() - preprocessor.named if document is not None else ():
+    for name in overrides.keys() - preprocessor.named - known if document is not None else ():
         complaints.warning(root, f"variable {name!r} was set from outside, but no file sets or uses it")
     configuration = None
     if document is not None:
