@@ -69,7 +69,8 @@ def run(options: argparse.Namespace, entry_points: EntryPoints | None = None) ->
             node=options.node or configuration.ha.node_name or socket.gethostname(),
             core_uuid=str(uuid.uuid4()),
             started=time.time(),
-            standalone=options.standalone or not settings.peer.configured,
+            # Without a peer link there may still be another node at the same store: only the lease says who acts.
+            standalone=options.standalone or not configuration.ha.configured,
         )
         log.info("node %s starts in %s (pid %d)", identity.node, run_dir, os.getpid())
         supervisor = Supervisor(

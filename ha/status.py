@@ -12,9 +12,8 @@ from ha.fleet import Fleet, Member
 from ha.guard import Guard
 from ha.lease import LeaseKeeper
 from ha.loop import Loop
-from ha.peer import PeerLink
+from ha.partner import Partner
 from ha.policy import Peer
-from ha.session import PeerBeat
 from ha.standing import Standing
 from node.config import Configuration, Identity
 
@@ -31,8 +30,7 @@ class Told(Protocol):
     fleet: Fleet
     duty: Duty
     guard: Guard
-    peer: PeerLink
-    peer_beat: PeerBeat | None
+    partner: Partner
     watchdogs_on: bool
     decision: str
     since: float
@@ -110,11 +108,11 @@ def _lease(node: Told, now: float) -> dict[str, Any]:
 
 def _peer(node: Told, now: float) -> dict[str, Any]:
     state = node.standing.peer(now)
-    beat = node.peer_beat
+    beat = node.partner.beat
     return {
-        "name": node.peer.name,
+        "name": node.partner.link.name,
         "state": state.value,
-        "linked": node.peer.open,
+        "linked": node.partner.link.open,
         "role": beat.role if beat is not None and state in (Peer.STANDBY, Peer.ACTIVE) else "",
         "ready": beat.ready if beat is not None else False,
         "lease": beat.lease if beat is not None else "",

@@ -20,12 +20,12 @@ from ha.errands import Errands
 from ha.fence import LettingGo
 from ha.fleet import Fleet, Member
 from ha.guard import Guard
-from ha.lease import Acquire, CallSlots, LeaseKeeper, Read, Release, Renew, Reply, Secret, keep
+from ha.holder import Holder
+from ha.lease import CallSlots, LeaseKeeper, keep
 from ha.loop import Loop
-from ha.peer import PeerLink
-from ha.policy import Order, Peer, Role, Step, View, decide, sentence
+from ha.partner import Partner
+from ha.policy import Order, Role, Step, View, decide, sentence
 from ha.process import EntryPoints, Process, be_urgent, call, fork
-from ha.session import AskPromise, HandedOver, PeerBeat, PleaseHandOver, Promise, Said
 from ha.settings import HaSettings
 from ha.sockets import KeptSockets
 from ha.standing import Standing
@@ -73,10 +73,25 @@ class Supervisor:
         self.duty.on_running = self._on_running
         self.guard = Guard(loop, self.duty, self.fleet, settings.child, self.on_hopeless)
         self.errands = Errands(loop, self.fleet)
-        self.peer = PeerLink(
-            loop, settings.peer, node=identity.node, on_said=self._on_said, on_closed=self.standing.on_peer_closed
+        self.partner = Partner(
+            loop,
+            self.keeper,
+            standing=self.standing,
+            settings=settings,
+            ready=lambda: self.ready,
+            secret_file=run_dir / "peer.secret",
         )
-        self.peer_beat: PeerBeat | None = None
+        self.partner.on_promise = self.refresh
+        self.partner.on_please = self._on_please
+        self.holder = Holder(
+            loop,
+            self.keeper,
+            standing=self.standing,
+            settings=settings.lease,
+            on_acquired=self._on_acquired,
+            on_renewed=self.refresh,
+        )
+        self.partner.on_handed_over = self.holder.hurry
         self.verbs = Verbs(self)
         self.control = Control(loop, run_dir / "control", self.verbs.on_control)
         self.systemd = Systemd()
@@ -89,8 +104,6 @@ class Supervisor:
         self.stopping = False
         self._entry_points = entry_points
         self._blind = False
-        self._lease_asked = False
-        self._next_lease = self._next_ask = self._next_claim = now
         self._letting_go: LettingGo | None = None
         self._stop_by = 0.0
 
@@ -98,22 +111,21 @@ class Supervisor:
 
     def run(self) -> int:
         """Until SIGTERM; returns the exit status. Raises OSError when its own sockets cannot be had."""
-        self.peer.listen()
+        self.partner.link.listen()
         self.control.listen()
         be_urgent()
         with self._signals():
             self.address.drop()
             self.keeper.start()
-            self._ask_secret()
+            self.partner.start()
             self.fleet.spares = self._wanted() + 1
             self.fleet.fill()
-            self.loop.every(self.settings.peer.beat, self._beat)
             if self.systemd.interval:
                 self.loop.every(self.systemd.interval, self.systemd.alive)
             self.systemd.ready("standby")
             while not self._ended():
                 self._cycle()
-                self.loop.turn(max(0.0, self._next_lease - self.loop.now()) if not self._lease_asked else 0.2)
+                self.loop.turn(self.holder.idle_for)
         self._close()
         return 0
 
@@ -142,7 +154,7 @@ class Supervisor:
         self.fleet.kill_all()
         self.address.drop()
         self.sockets.close_all()
-        self.peer.close()
+        self.partner.link.close()
         self.control.close()
         self.keeper.close()
         for member in self.fleet.members:
@@ -229,8 +241,7 @@ class Supervisor:
         if ours is None or epoch <= ours.epoch or ours.fencing:
             return
         log.error("%s was refused by the store: epoch %d rules, ours is %d", name, epoch, ours.epoch)
-        self.standing.on_lost()
-        self._next_lease = 0.0
+        self.holder.lose()
 
     def _wanted(self) -> int:
         return sum(profile.workers for profile in self.verbs.wanted())
@@ -240,7 +251,7 @@ class Supervisor:
     def _cycle(self) -> None:
         try:
             now = self.loop.now()
-            self._ask_lease(now)
+            self.holder.look()
             view = self.standing.view(now, ready=self.ready, done=self._done)
             step = decide(view)
             self._tell(view, step)
@@ -271,9 +282,9 @@ class Supervisor:
     def _carry_out(self, step: Step, now: float) -> None:
         match step:
             case Step.CLAIM:
-                self._claim(now)
+                self.holder.claim()
             case Step.RELEASE:
-                self._release()
+                self.holder.release()
             case Step.PROMOTE:
                 self._promote(now)
             case Step.SERVE:
@@ -282,12 +293,10 @@ class Supervisor:
                 self._demote(now)
             case Step.REST:
                 self._rest()
-            case Step.ASK if now >= self._next_ask:
-                self._next_ask = now + self.settings.peer.beat
-                self.peer.say(AskPromise(self.standing.ask(now), self.settings.lease.ttl))
-            case Step.REQUEST if now >= self._next_ask:
-                self._next_ask = now + 0.5
-                self.peer.say(PleaseHandOver())
+            case Step.ASK:
+                self.partner.ask_promise()
+            case Step.REQUEST:
+                self.partner.please_hand_over()
 
     def _promote(self, now: float) -> None:
         self._become(Role.PROMOTING)
@@ -325,10 +334,9 @@ class Supervisor:
     def _rest(self) -> None:
         self._letting_go = None
         self._become(Role.STANDBY)
-        handed = self.standing.order is Order.HAND_OVER
-        if handed:
+        if self.standing.order is Order.HAND_OVER:
             self.loop.after(CHANCE, self._chance_over)
-        self._release(lambda: self.peer.say(HandedOver()) if handed else None)
+        self.holder.release(self.partner.say_handed_over)
         if not self.stopping:
             self.fleet.spares = self._wanted() + 1
             self.fleet.fill()
@@ -337,7 +345,7 @@ class Supervisor:
         self.standing.role = role
         self.since = self.loop.now()
         self.systemd.status(role.value)
-        self._beat()
+        self.partner.say_beat()
 
     # ---- orders ----------------------------------------------------------------------------------------------------
 
@@ -351,11 +359,14 @@ class Supervisor:
 
     def on_hopeless(self, why: str) -> None:
         """This node does not do its work: the other one shall, if it is there and ready."""
-        fit = (
-            self.standing.peer(self.loop.now()) is Peer.STANDBY and self.peer_beat is not None and self.peer_beat.ready
-        )
+        fit = self.partner.fit
         log.error("%s; %s", why, "the peer shall take over" if fit else "there is no peer that could take over")
         if fit and self.standing.role is Role.ACTIVE:
+            self.hand_over()
+
+    def _on_please(self) -> None:
+        if self.standing.role is Role.ACTIVE:
+            log.info("peer %s wants to be active", self.partner.link.name)
             self.hand_over()
 
     def _on_running(self, post: Post) -> None:
@@ -365,118 +376,19 @@ class Supervisor:
 
     # ---- the lease -------------------------------------------------------------------------------------------------
 
-    def _ask_lease(self, now: float) -> None:
-        """Renew what is ours, look at what is not; one such call at a time."""
-        if self._lease_asked or now < self._next_lease:
+    def _on_acquired(self) -> None:
+        """Where workers serve already (a node alone, whose store was gone), they go on under the new epoch."""
+        if self.standing.role not in (Role.PROMOTING, Role.ACTIVE):
             return
-        self._lease_asked = True
-        lease = self.standing.lease
-        if lease is not None:
-            self._next_lease = now + self.settings.lease.renew
-            self.keeper.ask(Renew(lease, self.settings.lease.ttl), self._on_renewed)
-        else:
-            self._next_lease = now + self.standing.poll(now)
-            self.keeper.ask(Read(), self._on_read)
-
-    def _on_renewed(self, reply: Reply) -> None:
-        self._lease_asked = False
-        now = self.loop.now()
-        if reply.lost:
-            log.error("%s", reply.error)
-            self.standing.on_lost()
-            self._next_lease = now
-        elif reply.lease is not None and reply.lease.epoch == self.standing.epoch:
-            self.standing.on_renewed(reply.lease, reply.began, now)
-        self.refresh()
-
-    def _on_read(self, reply: Reply) -> None:
-        self._lease_asked = False
-        if not reply.error:
-            self.standing.on_read(reply.lease, self.loop.now())
-
-    def _claim(self, now: float) -> None:
-        if self.standing.claiming or now < self._next_claim:
-            return
-        self.standing.claiming = True
-        self._next_claim = now + 0.05
-        self.keeper.ask(Acquire(self.identity.node, self.settings.lease.ttl), self._on_acquired)
-
-    def _on_acquired(self, reply: Reply) -> None:
-        now = self.loop.now()
-        self._next_lease = now
-        if reply.lease is None:
-            self.standing.on_claim_failed()
-            return
-        self.standing.on_acquired(reply.lease, reply.began, now)
-        log.info("the lease is ours under epoch %d", reply.lease.epoch)
-        if self.standing.role in (Role.PROMOTING, Role.ACTIVE):
-            self.duty.set_epoch(reply.lease.epoch)
-            if self._blind and self.settings.recover_on_promote:
-                self.verbs.recover([], lambda text: log.info("calls recovered now that the store answers: %s", text))
-            self._blind = False
-
-    def _release(self, then: Callable[[], object] = lambda: None) -> None:
-        lease = self.standing.lease
-        self.standing.on_released()
-        if lease is not None:
-            self.keeper.ask(Release(lease), lambda reply: then())
+        self.duty.set_epoch(self.standing.epoch)
+        if self._blind and self.settings.recover_on_promote:
+            self.verbs.recover([], lambda text: log.info("legs recovered now that the store answers: %s", text))
+        self._blind = False
 
     def refresh(self) -> None:
         """Tell the workers until when they may act, whenever that has moved."""
         if self.duty.on and self.standing.until > self.duty.until:
             self.duty.refresh(self.standing.until)
-
-    # ---- the peer --------------------------------------------------------------------------------------------------
-
-    def _ask_secret(self) -> None:
-        if self.settings.peer.configured:
-            self.keeper.ask(Secret("peer"), self._on_secret)
-
-    def _on_secret(self, reply: Reply) -> None:
-        """The store's secret; without a store the one it gave last time, so that the peer can promise."""
-        kept = self.run_dir / "peer.secret"
-        secret = reply.secret
-        with contextlib.suppress(OSError):
-            if secret:
-                kept.touch(mode=0o600)
-                kept.write_bytes(secret)
-            elif kept.exists():
-                secret = kept.read_bytes()
-        if secret or self.settings.peer.secret:
-            self.peer.start(secret)
-        else:
-            self.loop.after(1.0, self._ask_secret)
-
-    def _beat(self) -> None:
-        now, standing = self.loop.now(), self.standing
-        self.peer.say(
-            PeerBeat(
-                role=standing.role.value,
-                epoch=standing.epoch,
-                ready=self.ready,
-                lease=standing.holding(now).value,
-                bound=max(0.0, standing.bound_until - now),
-            )
-        )
-
-    def _on_said(self, message: Said) -> None:
-        now = self.loop.now()
-        match message:
-            case PeerBeat(role=role):
-                self.peer_beat = message
-                self.standing.on_beat(Role(role), now)
-            case AskPromise(number, seconds):
-                promised = seconds if self.standing.promise(seconds, now) else 0.0
-                self.peer.say(Promise(number, promised))
-            case Promise(number, seconds) if seconds:
-                self.standing.on_promise(number, seconds)
-                self.refresh()
-            case PleaseHandOver() if self.standing.role is Role.ACTIVE:
-                log.info("peer %s wants to be active", self.peer.name)
-                self.hand_over()
-            case HandedOver():
-                self.standing.on_handed_over()
-                self._next_lease = now
 
     # ---- for the verbs ---------------------------------------------------------------------------------------------
 

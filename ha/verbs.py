@@ -13,7 +13,7 @@ from ha.duty import Post, Slot
 from ha.errands import Errands
 from ha.fleet import Member
 from ha.lease import CallSlots, Reply
-from ha.policy import Order, Peer, Role
+from ha.policy import Order, Role
 from ha.status import Told, profiles, status
 from node.config import Configuration, ConfigurationError, ProfileSettings
 from node.link import Answer, Ask, Done, Instruct
@@ -305,16 +305,13 @@ class Verbs:
 
     def _switch_over(self, until: float, answer: Callable[[dict[str, Any]], None]) -> None:
         node, standing = self._node, self._node.standing
-        beat = node.peer_beat
-        if standing.peer(node.loop.now()) is not Peer.STANDBY or beat is None or not beat.ready:
+        if not node.partner.fit:
             answer(
                 {"ok": False, "role": standing.role.value, "error": "the peer is not there, or not ready to take over"}
             )
             return
         node.hand_over()
-        self._wait(
-            lambda: standing.role is Role.STANDBY and standing.peer(node.loop.now()) is Peer.ACTIVE, until, answer
-        )
+        self._wait(lambda: standing.role is Role.STANDBY and node.partner.active, until, answer)
 
     def _wait(self, holds: Callable[[], bool], until: float, answer: Callable[[dict[str, Any]], None]) -> None:
         self._waiting.append(Waiting(holds, until, answer))
