@@ -218,7 +218,7 @@ class Orders:
         leg = self._legs.get(order.leg)
         if leg is None:
             raise MediaError(f"no open leg {order.leg} to play to")
-        leg.part()
+        leg.part()  # also from itself: an echo
         self.player.play(
             leg, order.number, order.source, order.payload_type, order.codec, time.monotonic(), time.time()
         )

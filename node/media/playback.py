@@ -75,6 +75,9 @@ class Player:
         self, leg: Leg, number: int, name: str, payload_type: int, codec: CodecName, now: float, wall: float
     ) -> None:
         """Start; what was played to the leg before is stopped. Raises MediaError when the source cannot be opened."""
+        playing = self._playing.get(leg.name)
+        if playing is not None and playing.number == number:
+            return  # the same order once more, by a worker that was not sure whether we had it
         self.stop(leg)
         if not 0 <= payload_type <= 127:
             raise MediaError(f"payload type {payload_type}")

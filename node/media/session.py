@@ -14,6 +14,7 @@ from collections import deque
 from collections.abc import Callable, Sequence
 from itertools import count
 from pathlib import Path
+from random import randrange
 from typing import Protocol
 
 import msgspec
@@ -83,9 +84,12 @@ class MediaClient:
         self._own = control.client_path(str(path), slot)
         self._socket = _bind(self._own)
         self._legs: dict[str, _Leg] = {}
-        self._numbers = count(1)
+        # A successor hears what was meant for us: its numbers must be others.
+        self._numbers = count(randrange(1 << 48))
         self._waiting: dict[int, _Waiting] = {}
         self._playing: dict[int, tuple[str, Ended]] = {}
+        self._swept: list[str] | None = None
+        "The last sweep, until the media process has surely heard of it."
         self._orders: list[Order] = []
         self._backlog: deque[bytes] = deque()
         self._flush_set = self._retry_set = self._expiry_set = False
@@ -129,7 +133,7 @@ class MediaClient:
             return
         for leg in (one, other):
             self._forget_partner(leg)
-            leg.echo = False
+            leg.echo, leg.playing = False, None
         one.joined, other.joined = b, a
         self._post(control.Join(a, b))
 
@@ -148,6 +152,7 @@ class MediaClient:
 
     def sweep(self, live: Sequence[str]) -> None:
         """After a recovery: the media process drops every other leg of this slot."""
+        self._swept = list(live)
         for order in control.sweep_orders(live):
             self._post(order)
 
@@ -175,7 +180,8 @@ class MediaClient:
     def stop(self, leg: str) -> None:
         """End the playback to this leg."""
         if (known := self._legs.get(leg)) is not None:
-            self._post(control.Stop(known.name))
+            known.playing = None
+            self._post(control.Stop(leg))
 
     def echo(self, leg: str, on: bool) -> None:
         """Send the leg's own packets back to it."""
@@ -183,6 +189,7 @@ class MediaClient:
             known.echo = on
             if on:
                 self._forget_partner(known)
+                known.playing = None
             self._post(control.Echo(leg, on))
 
     def watch(self, leg: str, seconds: float) -> None:
@@ -223,6 +230,7 @@ class MediaClient:
     def _flush(self) -> None:
         self._flush_set = False
         if self._orders:
+            self._swept = None
             self._backlog.extend(control.encode_orders(self._slot, self._orders))
             self._orders = []
         self._send()
@@ -274,7 +282,10 @@ class MediaClient:
     def _tell_everything(self) -> None:
         """A media process that has just started learns all legs again, on the ports they had."""
         self._in_step = True
-        self._orders = []
+        self._give_up_playbacks()
+        # First of all, since legs that were opened after the sweep are none of its business.
+        self._orders = [] if self._swept is None else list(control.sweep_orders(self._swept))
+        self._swept = None
         for leg in self._legs.values():
             if leg.opening is None:
                 continue
@@ -286,6 +297,13 @@ class MediaClient:
         joins = {tuple(sorted((leg.name, leg.joined))) for leg in self._legs.values() if leg.joined}
         self._orders += [control.Join(a, b) for a, b in sorted(joins)]
         self._flush()
+
+    def _give_up_playbacks(self) -> None:
+        """Those that were stopped while nobody was there to say so."""
+        for number, (name, _then) in list(self._playing.items()):
+            leg = self._legs.get(name)
+            if leg is None or leg.playing is None or leg.playing.number != number:
+                self._on_played(number, MediaStopped("stopped"))
 
     def _reopened(self, leg: str, outcome: int | MediaError) -> None:
         if isinstance(outcome, MediaError):

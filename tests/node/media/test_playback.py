@@ -11,6 +11,7 @@ import pytest
 from node.media import g711
 from node.media.control import CodecName
 from node.media.errors import MediaError, MediaStopped
+from node.media.playback import Voice
 from node.media.rtp import Packet
 from tests.node.media.spectrum import loudest
 from tests.node.media.stage import Phone, Worker
@@ -56,6 +57,18 @@ def test_the_stream_to_a_leg_is_continuous_over_all_that_is_played(worker: Worke
     gap = (second[0].timestamp - first[-1].timestamp) & 0xFFFFFFFF
     assert gap % 160 == 0
     assert 160 <= gap < 8000
+
+
+def test_another_node_goes_on_with_the_stream_where_the_first_one_stopped() -> None:
+    first, second = Voice("leg", now=50.0, wall=1e9), Voice("leg", now=7000.0, wall=1e9 + 5)
+    for frame in range(250):
+        last = Packet.parse(first.next(0, 50.0 + frame * 0.02))
+    following = Packet.parse(second.next(0, 7000.0))
+    assert last is not None
+    assert following is not None
+    assert following.ssrc == last.ssrc
+    assert (following.sequence - last.sequence) & 0xFFFF == 1
+    assert (following.timestamp - last.timestamp) & 0xFFFFFFFF == 160
 
 
 def test_packets_come_every_20_ms(worker: Worker, alice: Phone) -> None:

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from node.media import control
-from node.media.errors import MediaError
+from node.media.errors import MediaError, MediaStopped
 from tests.node.media.stage import Phone, Process, Worker
 
 
@@ -177,6 +177,55 @@ def test_orders_given_while_there_is_no_media_process_are_carried_out_by_the_nex
     worker.loop.until(lambda: len(opened) == 2)
     assert isinstance(opened[0], int)
     assert bob.receive_after(lambda: alice.send(int(str(opened[0])))) == alice.last
+
+
+def test_a_sweep_before_the_media_process_has_answered_spares_what_is_opened_after_it(
+    process: Process, worker: Worker
+) -> None:
+    for leg in ("kept", "stale"):
+        worker.open(leg)
+    worker.client.shut()
+    successor = Worker(process.path, loop=worker.loop)
+    opened: list[object] = []
+    for leg in ("kept", "new"):
+        successor.client.open(leg, address="127.0.0.1", first=20000, last=39999, then=opened.append)
+        if leg == "kept":
+            successor.client.sweep(["kept"])
+    worker.loop.until(lambda: len(opened) == 2)
+    assert successor.counters("kept").packets_in == successor.counters("new").packets_in == 0
+    with pytest.raises(MediaError):
+        successor.counters("stale")
+    successor.client.shut()
+
+
+def test_a_playback_stopped_while_there_is_no_media_process_is_told_and_not_begun_again(
+    process: Process, worker: Worker, alice: Phone
+) -> None:
+    worker.open("a")
+    worker.client.remote("a", alice.address, alice.port, alice.port + 1)
+    stopped = worker.play("a", "silence_stream://-1")
+    worker.counters("a")
+    process.kill()
+    worker.client.remote("a", alice.address, alice.port, alice.port + 1)
+    worker.loop.until(lambda: not worker.client._in_step)
+    worker.client.stop("a")
+    process.start()
+    worker.loop.until(lambda: stopped)
+    assert isinstance(stopped[0], MediaStopped)
+    assert worker.counters("a").played == 0
+
+
+def test_a_playback_goes_on_after_a_restart_of_the_media_process(
+    process: Process, worker: Worker, alice: Phone
+) -> None:
+    worker.open("a")
+    worker.client.remote("a", alice.address, alice.port, alice.port + 1)
+    ended = worker.play("a", "silence_stream://200")
+    worker.loop.until(lambda: worker.counters("a").played > 2)
+    process.kill()
+    process.start()
+    worker.loop.until(lambda: ended)
+    assert ended == [None]
 
 
 def test_without_a_media_process_an_order_fails_in_time(folder: Path) -> None:
