@@ -117,8 +117,9 @@ async def sip_gap(phone: Phone, since: float) -> float:
 
 
 def recovered_legs(node: Node) -> int:
-    until(lambda: "recovered" in node.status(), 5, "the recovery to be counted", node)
-    return int(str(node.status()["recovered"]))
+    """Legs the new active node has revived, once it has gone through all records."""
+    until(lambda: len(node.revived()) == 2, 5, "both profiles to have revived their calls", node)
+    return sum(count["legs"] for count in node.revived().values())
 
 
 def usage(pair: Pair) -> str:

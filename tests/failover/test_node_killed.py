@@ -47,7 +47,7 @@ def test_a_call_survives_two_failovers_in_a_row(pair: Pair) -> None:
                 assert (await out.reinvite()).status == 200
                 cseqs.append(max(m.cseq for _at, m in bob.seen if not m.is_response and m.method == "INVITE"))
                 dead.start()
-                await asyncio.to_thread(dead.wait_role, "standby")
+                await asyncio.to_thread(dead.wait_ready)
             assert cseqs[0] < cseqs[1]
             assert (await incoming.hangup()).status == 200
             async with asyncio.timeout(5):

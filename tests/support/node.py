@@ -94,6 +94,16 @@ class Node:
     def wait_role(self, role: str, within: float = 20.0) -> None:
         until(lambda: self.role == role, within, f"{self.name} to be {role}", self)
 
+    def wait_ready(self, within: float = 20.0) -> None:
+        """A standby whose processes are all loaded."""
+        until(lambda: self.role == "standby" and bool(self.status()["ready"]), within, f"{self.name} to be ready", self)
+
+    def revived(self) -> dict[str, dict[str, int]]:
+        """For each slot that has gone through its claim: calls, legs, failed."""
+        profiles = self.status()["profiles"]
+        assert isinstance(profiles, dict)
+        return {slot: counts for profile in profiles.values() for slot, counts in profile["revived"].items()}
+
     def api(self, command: str) -> str:
         """One command over the event socket, as fs_cli -x sends it."""
         with self.host.inside() if self.host else contextlib.nullcontext():
@@ -192,7 +202,7 @@ class Pair:
         first.start()
         first.wait_role("active")
         second.start()
-        second.wait_role("standby")
+        second.wait_ready()
 
     @property
     def active(self) -> Node:

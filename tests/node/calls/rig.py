@@ -32,7 +32,7 @@ from node.sip.flow import Flow
 from node.sip.layer import ClientTransaction, ServerTransaction
 from node.sip.message import Request, Response
 from node.transport.endpoint import Endpoint
-from store.interface import Outcome
+from store.interface import Outcome, Put
 from store.memory import memory_store
 from store.records import CallRecord, Registration, decode_call, encode
 from store.writer import Writer
@@ -146,7 +146,8 @@ class Stage:
         self.external = self._bind("external", "external#0")
         self.carrier = free_port()
         self.store_name = f"calls-{os.getpid()}-{next(_names)}"
-        first = 20_000 + os.getpid() % 200 * 100
+        # Stages may stand side by side: each has media ports of its own.
+        first = 20_000 + (os.getpid() * 7 + next(_names)) % 300 * 100
         users = "\n".join(USER.format(id=number) for number in range(1000, 1010))
         (folder / "conf").mkdir()
         (folder / "conf" / "freeswitch.xml").write_text(
@@ -206,12 +207,20 @@ class Tap:
         self.records: list[bytes] = []
         self.crash_after = 0
         "The number of the put that is the last one to be stored."
+        self.spoken = False
+        "What was to be sent when the plug is pulled still goes out."
+        self.lost = False
+        "The last put does not reach the store."
 
     def put(self, record: CallRecord, then: Callable[[Outcome], None] | None = None) -> None:
         if self._rig.dead:
             return
         self.records.append(encode(record))
         if self.crash_after and len(self.records) >= self.crash_after:
+            if self.spoken:
+                self._rig.speak()
+            if self.lost:
+                self.records.pop()
             self._rig.crash()
             return
         self._writer.put(record, then)
@@ -310,6 +319,11 @@ class Rig:
     def live(self) -> list[Call]:
         return list(self.switchboard.exchange.calls.values())
 
+    def speak(self) -> None:
+        """Send what the stack holds ready."""
+        for data, flow in self.endpoint.layer.outgoing():
+            self.endpoint._transmit(data, flow)
+
     def crash(self) -> None:
         """From this moment nothing goes out any more, and nothing comes in."""
         self.dead = True
@@ -323,13 +337,14 @@ class Rig:
         self.switchboard.close()
         self.endpoint.close()
         self.media.shut()
-        self.writer.close(0.5)
+        self.writer.close(0.05)
 
     def succeed(self, reinvite: Reinvite = "auto", records: list[CallRecord] | None = None) -> tuple[Rig, list[Result]]:
         """Another node takes over."""
         if records is None:
             records = self.stored()
         self.bury()
+        keep(self.stage, self.tap.records)
         other = Rig(self.stage, "two" if self.epoch % 2 else "one", self.epoch + 1)
         results = other.switchboard.revive(records, reinvite=reinvite)
         return other, results
@@ -345,6 +360,14 @@ class Rig:
     async def idle(self, within: float = WITHIN) -> None:
         """Wait until no call is left."""
         await until(lambda: not self.live, within)
+
+
+def keep(made: Stage, records: list[bytes]) -> None:
+    """What was put is in the store, the ended calls too."""
+    store = memory_store(made.store_name)()
+    store.open()
+    store.commit([Put(decode_call(data)) for data in records])
+    store.close()
 
 
 async def until(condition: Callable[[], object], within: float = WITHIN) -> None:
