@@ -11,14 +11,17 @@ from node.sip.uri import Uri
 
 def register_reason(request: Request, flow: Flow, settings: ProfileSettings, access: Access) -> str:
     """Why a registering phone is taken to be behind a NAT; empty if it is not."""
+    lists = settings.apply_nat_acl
     reason = ""
-    contacts = request.contacts
-    contact = contacts[0].uri if contacts else None
+    contact = None
+    if lists or settings.tls_always_nat or settings.tcp_always_nat:
+        contacts = request.contacts
+        contact = contacts[0].uri if contacts else None
     if settings.aggressive_nat_detection:
         reason = _via_reason(request, flow)
-    if not reason and settings.apply_nat_acl and contact is not None:
-        failing, _token = access.all(settings.apply_nat_acl, contact.address)
-        reason = "" if failing else settings.apply_nat_acl[0]
+    if not reason and lists and contact is not None:
+        failing, _token = access.all(lists, contact.address)
+        reason = "" if failing else lists[0]
     if reason and settings.local_network_acl and access.check(settings.local_network_acl, flow.remote[0])[0]:
         reason = ""
     if flow.transport in ("WS", "WSS"):

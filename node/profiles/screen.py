@@ -94,7 +94,6 @@ class Screen:
         settings = self._settings[flow.profile]
         if settings.disable_register:
             return FORBIDDEN
-        reason = nat.register_reason(request, flow, settings, self._access)
         if settings.apply_register_acl:
             failing, token = self._access.all(settings.apply_register_acl, flow.remote[0])
             if failing:
@@ -103,12 +102,14 @@ class Screen:
                 return FORBIDDEN
             user, _, host = token.partition("@")
             aor = (user, host) if host and not settings.accept_blind_reg else None
-            return Admission(nat=reason, aor=aor)
+            return Admission(nat=self._nat(request, flow, settings), aor=aor)
         if settings.accept_blind_reg:
-            return Admission(nat=reason)
-        outcome = self._digest(request, flow, settings, "Authorization", reason)
+            return Admission(nat=self._nat(request, flow, settings))
+        outcome = self._digest(request, flow, settings, "Authorization")
         if isinstance(outcome, Refusal):
             return outcome
+        # Not before: a challenge does not depend on it.
+        reason = self._nat(request, flow, settings)
         return Admission(
             user=outcome.user,
             username=outcome.credentials.username,
@@ -138,7 +139,7 @@ class Screen:
             wants = False
         if not wants:
             return Admission(nat=reason, variables=variables, context=context)
-        outcome = self._digest(request, flow, settings, "Proxy-Authorization", reason)
+        outcome = self._digest(request, flow, settings, "Proxy-Authorization")
         if isinstance(outcome, Refusal):
             return outcome
         credentials = outcome.credentials
@@ -244,9 +245,7 @@ class Screen:
 
     # ---- digest ----------------------------------------------------------------------------------------------------
 
-    def _digest(
-        self, request: Request, flow: Flow, settings: ProfileSettings, field: str, reason: str
-    ) -> Passed | Refusal:
+    def _digest(self, request: Request, flow: Flow, settings: ProfileSettings, field: str) -> Passed | Refusal:
         """Challenge, refuse, or let pass; with the events and the lines for fail2ban."""
         text = request.header(field)
         verdict: Verdict | Passed | None = None
@@ -259,7 +258,7 @@ class Screen:
                 verdict = "stale"
             else:
                 verdict = self._judge(request, flow, settings, credentials)
-            self._tell_attempt(request, flow, settings, reason, credentials, verdict)
+            self._tell_attempt(request, flow, settings, credentials, verdict)
         if isinstance(verdict, Passed):
             return verdict
         user, host = aor_of(request, settings)
@@ -270,7 +269,7 @@ class Screen:
             return FORBIDDEN
         self.challenged += 1
         self._log_for_ban(settings, request, flow, "challenge", user)
-        self._tell_pre_register(request, flow, settings, reason, (user, host))
+        self._tell_pre_register(request, flow, settings, (user, host))
         return self._challenge(request, settings, field, stale=verdict == "stale")
 
     def _judge(
@@ -299,10 +298,16 @@ class Screen:
             return "forbidden"
         if user.has_secret and not self._right(user, request, settings, credentials, algorithm):
             return "forbidden"
-        contacts = request.contacts
-        expires = asked_expires(request, contacts[0] if contacts else None, "")
-        book.used(credentials, expires)
+        book.used(credentials, self._lasting(request))
         return Passed(user, credentials, count_of(credentials) if credentials.cnonce and credentials.qop else 0)
+
+    def _lasting(self, request: Request) -> int:
+        """Seconds the registration is asked for, so long its nonce is good."""
+        expires = request.expires
+        if expires is not None or request.method != "REGISTER":
+            return expires or 0
+        contacts = request.contacts
+        return asked_expires(request, contacts[0], "") if contacts else 0
 
     def _user_may(self, user: User, request: Request, flow: Flow, settings: ProfileSettings) -> bool:
         params = user.params
@@ -378,11 +383,9 @@ class Screen:
             flow.remote[0],
         )
 
-    def _tell_pre_register(
-        self, request: Request, flow: Flow, settings: ProfileSettings, reason: str, aor: tuple[str, str]
-    ) -> None:
+    def _tell_pre_register(self, request: Request, flow: Flow, settings: ProfileSettings, aor: tuple[str, str]) -> None:
         if self._events.wanted("sofia::pre_register"):
-            contact, status, expires = _contact(request, flow, settings, reason)
+            contact, status, expires = self._contact(request, flow, settings)
             announcement.pre_register(self._events, request, flow, aor, contact=contact, status=status, expires=expires)
 
     def _tell_attempt(
@@ -390,13 +393,12 @@ class Screen:
         request: Request,
         flow: Flow,
         settings: ProfileSettings,
-        reason: str,
         credentials: Credentials | None,
         verdict: Verdict | Passed | None,
     ) -> None:
         if not self._events.wanted("sofia::register_attempt"):
             return
-        contact, status, expires = _contact(request, flow, settings, reason)
+        contact, status, expires = self._contact(request, flow, settings)
         if isinstance(verdict, Passed):
             result = "RENEWED" if verdict.count else "SUCCESS"
         else:
@@ -414,16 +416,19 @@ class Screen:
             result=result,
         )
 
+    def _contact(self, request: Request, flow: Flow, settings: ProfileSettings) -> tuple[str, str, int]:
+        """The Contact as it would be stored, its status, and the seconds asked for."""
+        contacts = request.contacts
+        if not contacts:
+            return "", "Registered(UDP)", 0
+        contact = contacts[0]
+        reason = self._nat(request, flow, settings)
+        stored = contact_as_stored(request, contact, flow, settings, reason)
+        status = status_of(contact.uri, nat=reason, via=flow.transport)
+        return stored, status, asked_expires(request, contact, reason)
 
-def _contact(request: Request, flow: Flow, settings: ProfileSettings, reason: str) -> tuple[str, str, int]:
-    """The Contact as it would be stored, its status, and the seconds asked for."""
-    contacts = request.contacts
-    if not contacts:
-        return "", "Registered(UDP)", 0
-    contact = contacts[0]
-    stored = contact_as_stored(request, contact, flow, settings, reason)
-    status = status_of(contact.uri, nat=reason, via=flow.transport)
-    return stored, status, asked_expires(request, contact, reason)
+    def _nat(self, request: Request, flow: Flow, settings: ProfileSettings) -> str:
+        return nat.register_reason(request, flow, settings, self._access)
 
 
 def _true(params: Mapping[str, str], name: str) -> bool:

@@ -17,7 +17,8 @@ from node.registrar import announcement
 from node.registrar.admission import Admission
 from node.registrar.binding import wire_uri
 from node.registrar.location import Location
-from node.registrar.wish import Wanted, Wish, named, wish_of
+from node.registrar.rules import Rulebook
+from node.registrar.wish import Wanted, Wish, wish_of
 from node.sip import compose
 from node.sip.errors import OutOfOrder, SipError
 from node.sip.flow import Flow
@@ -78,6 +79,7 @@ class Registrar:
         self._events = events
         self._owner = owner
         self._clock = clock
+        self._rules = Rulebook()
         self._date = (0, "")
         self._connections: dict[str, dict[str, Registration]] = {}
 
@@ -85,11 +87,12 @@ class Registrar:
         """Go by another configuration."""
         self._settings = configuration.profiles
         self._standing = {name: standing(each) for name, each in configuration.profiles.items()}
+        self._rules = Rulebook()
 
     def on_register(self, request: Request, transaction: ServerTransaction, flow: Flow, admission: Admission) -> None:
         """Take one REGISTER. Raises the SipError to refuse it with."""
         settings = self._settings[flow.profile]
-        wish = wish_of(request, flow, settings, admission)
+        wish = wish_of(request, flow, settings, admission, self._rules.of(admission.user))
         if not wish.user or not wish.host:
             self._answer(transaction, request, flow, 401)
             return
@@ -201,8 +204,11 @@ class Registrar:
     ) -> Registration:
         now = self._clock()
         owner = self._owner
-        mailbox, _, mail_host = named(admission, "mwi-account").partition("@")
-        reg_id = wanted.contact.param("reg-id") or ""
+        rules = wish.rules
+        contact = wanted.contact
+        instance = reg_id = ""
+        if contact.params:
+            instance, reg_id = contact.param("+sip.instance") or "", contact.param("reg-id") or ""
         return Registration(
             node=owner.node,
             slot=owner.slot,
@@ -215,9 +221,9 @@ class Registrar:
             profile_name=settings.name,
             presence_hosts=settings.presence_hosts,
             status=wanted.status,
-            force_ping=int(named(admission, "force_ping").lower() in ("true", "1", "yes")),
+            force_ping=rules.force_ping,
             expires=int(now) + wanted.expires + settings.sip_expires_late_margin,
-            ping_expires=int(now) + random.randrange(settings.ping_mean_interval + 1),
+            ping_expires=int(now) + int(random.random() * settings.ping_mean_interval),
             user_agent=request.user_agent or "unknown",
             server_user=request.from_.uri.user,
             server_host=settings.sip_ip,
@@ -226,16 +232,16 @@ class Registrar:
             network_port=str(flow.remote[1]),
             sip_username=admission.username,
             sip_realm=admission.realm or wish.host,
-            mwi_user=mailbox or wish.user,
-            mwi_host=mail_host or wish.host,
+            mwi_user=rules.mailbox or wish.user,
+            mwi_host=rules.mail_host or wish.host,
             orig_server_host=settings.sip_ip,
             orig_hostname=owner.hostname,
             sub_host=wish.sub_host,
             flow=flow.to_record(),
-            instance=wanted.contact.param("+sip.instance") or "",
+            instance=instance,
             reg_id=int(reg_id) if reg_id.isdigit() else 0,
             cseq=request.cseq.number,
-            metadata=named(admission, "registration_metadata"),
+            metadata=rules.metadata,
         )
 
     def _next(self, record: Registration) -> Registration:
@@ -255,8 +261,7 @@ class Registrar:
     ) -> bool:
         if not admission.digest or not any(each.expires for each in wish.contacts):
             return False
-        own = named(admission, "max-registrations-per-extension")
-        limit = int(own) if own.isdigit() else settings.max_registrations_per_extension
+        limit = wish.rules.limit or settings.max_registrations_per_extension
         return bool(limit) and sum(each.call_id != request.call_id for each in bindings) >= limit
 
     # ---- answers ---------------------------------------------------------------------------------------------------
@@ -360,16 +365,17 @@ def _matching(
         return bindings
     if wish.mode == "call-id":
         return [each for each in bindings if each.call_id == request.call_id]
-    uri = wire_uri(wanted.stored)
-    return [each for each in bindings if _same_binding(request, wanted, each, uri)]
+    return [each for each in bindings if _same_binding(request, wanted, each)]
 
 
-def _same_binding(request: Request, wanted: Wanted, known: Registration, uri: str) -> bool:
+def _same_binding(request: Request, wanted: Wanted, known: Registration) -> bool:
     if known.contact == wanted.stored:
         return True
     # A NAT that gave the phone another port changes fs_path, and with it the stored contact: still the same phone.
-    if known.call_id == request.call_id and wire_uri(known.contact) == uri:
+    if known.call_id == request.call_id and wire_uri(known.contact) == wire_uri(wanted.stored):
         return True
+    if not known.reg_id:
+        return False
     instance = wanted.contact.param("+sip.instance")
     # RFC 5626 6: instance and reg-id together name the binding, whatever address it has now.
     return (

@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from node.config.profile import ProfileSettings
 from node.registrar.admission import Admission
 from node.registrar.binding import source_uri, status_of, stored_contact
+from node.registrar.rules import UserRules
 from node.sip.errors import Malformed, SipError
 from node.sip.fields import NameAddr
 from node.sip.flow import Flow
@@ -58,43 +59,38 @@ class Wish:
     wildcard: bool
     mode: str
     "What makes a binding: `` the user, `contact`, or `call-id`."
+    rules: UserRules
 
 
-def wish_of(request: Request, flow: Flow, settings: ProfileSettings, admission: Admission) -> Wish:
+def wish_of(request: Request, flow: Flow, settings: ProfileSettings, admission: Admission, rules: UserRules) -> Wish:
     """Read a REGISTER. Raises the SipError to refuse it with."""
     to = request.to
     contacts = request.contacts
-    if request.wildcard and (request.expires != 0 or contacts):
+    wildcard = request.wildcard
+    if wildcard and (request.expires != 0 or contacts):
         raise Malformed("Contact", "* without Expires: 0")
-    wanted = tuple(
-        _wanted(request, contact, flow, settings, admission, alone=len(contacts) == 1) for contact in contacts
-    )
-    user, host = aor_of(request, settings, admission, keeps=any(each.expires for each in wanted))
+    alone = len(contacts) == 1
+    wanted = tuple([_wanted(request, contact, flow, settings, admission, rules, alone=alone) for contact in contacts])
+    user, host = aor_of(request, settings)
+    if admission.aor is not None:
+        user, host = admission.aor
+    if admission.digest and rules.forced_user and any(each.expires for each in wanted):
+        user = rules.forced_user
     return Wish(
-        user,
+        rules.forced_extension or user,
         host,
         settings.force_subscription_domain or to.uri.host,
         wanted,
-        request.wildcard,
-        _mode(settings, admission),
+        wildcard,
+        _mode(settings, rules),
+        rules,
     )
 
 
-def aor_of(
-    request: Request, settings: ProfileSettings, admission: Admission | None = None, *, keeps: bool = True
-) -> tuple[str, str]:
-    """User and host of the address of record (registrar rules: token, then forced names, then To)."""
+def aor_of(request: Request, settings: ProfileSettings) -> tuple[str, str]:
+    """User and host of the address of record, as the request names it."""
     to = request.to.uri
-    user, host = to.user, settings.force_register_db_domain or to.host
-    if not user:
-        user = request.from_.uri.user
-    if admission is None:
-        return user, host
-    if admission.aor is not None:
-        user, host = admission.aor
-    if admission.digest and keeps:
-        user = named(admission, "sip-force-user") or user
-    return named(admission, "sip-force-extension") or user, host
+    return to.user or request.from_.uri.user, settings.force_register_db_domain or to.host
 
 
 def asked_expires(request: Request, contact: NameAddr | None, nat: str, *, alone: bool = True) -> int:
@@ -112,26 +108,24 @@ def asked_expires(request: Request, contact: NameAddr | None, nat: str, *, alone
     return DEFAULT_NAT if nat and request.header("Path") is None else DEFAULT
 
 
-def named(admission: Admission, name: str) -> str:
-    """A variable of the user, or the param of that name."""
-    user = admission.user
-    if user is None:
-        return ""
-    return user.variables.get(name) or user.params.get(name) or ""
-
-
 def _wanted(
-    request: Request, contact: NameAddr, flow: Flow, settings: ProfileSettings, admission: Admission, *, alone: bool
+    request: Request,
+    contact: NameAddr,
+    flow: Flow,
+    settings: ProfileSettings,
+    admission: Admission,
+    rules: UserRules,
+    *,
+    alone: bool,
 ) -> Wanted:
     expires = asked_expires(request, contact, admission.nat, alone=alone)
     status = status_of(contact.uri, nat=admission.nat, via=flow.transport)
     stored = contact_as_stored(request, contact, flow, settings, admission.nat)
     if not admission.digest or not expires:
         return Wanted(contact, expires, stored, status)
-    forced = named(admission, "sip-force-contact")
-    if forced:
-        stored, status, expires = _forced(forced, contact, stored, flow, status, expires)
-    return Wanted(contact, _clamped(expires, settings, admission), stored, status)
+    if rules.forced_contact:
+        stored, status, expires = _forced(rules.forced_contact, contact, stored, flow, status, expires)
+    return Wanted(contact, _clamped(expires, settings, rules), stored, status)
 
 
 def contact_as_stored(request: Request, contact: NameAddr, flow: Flow, settings: ProfileSettings, nat: str) -> str:
@@ -169,33 +163,26 @@ def _forced(forced: str, contact: NameAddr, stored: str, flow: Flow, status: str
             return forced.translate({ord(c): '"' for c in "'[]"}), status, expires
 
 
-def _clamped(expires: int, settings: ProfileSettings, admission: Admission) -> int:
+def _clamped(expires: int, settings: ProfileSettings, rules: UserRules) -> int:
     """The user's bounds, else the profile's; 0 is off."""
-    least = _bound(admission, "sip-force-expires-min", settings.sip_force_expires_min)
-    most = _bound(admission, "sip-force-expires-max", settings.sip_force_expires_max)
-    exact = _bound(admission, "sip-force-expires", settings.sip_force_expires)
+    least = rules.expires_min or settings.sip_force_expires_min
+    most = rules.expires_max or settings.sip_force_expires_max
     if least and expires < least:
         if _true(settings.params, "reject-brief-registrations"):
             raise IntervalTooBrief(least)
         expires = least
     if most and expires > most:
         expires = most
-    if exact:
-        expires = exact
-    spread = _bound(admission, "sip-expires-max-deviation", settings.sip_expires_max_deviation)
+    expires = rules.expires or settings.sip_force_expires or expires
+    spread = rules.spread or settings.sip_expires_max_deviation
     if spread > 0:
         # So that phones which came up together after a power cut drift apart.
         expires = max(1, expires + random.randrange(-spread, spread))
     return expires
 
 
-def _bound(admission: Admission, name: str, default: int) -> int:
-    own = named(admission, name)
-    return int(own) if own.isdigit() and int(own) else default
-
-
-def _mode(settings: ProfileSettings, admission: Admission) -> str:
-    if named(admission, "sip-allow-multiple-registrations").lower() in ("false", "no", "off", "0"):
+def _mode(settings: ProfileSettings, rules: UserRules) -> str:
+    if rules.single:
         return ""
     if settings.multiple_registrations == "" and settings.manage_shared_appearance:
         return "call-id"
