@@ -98,6 +98,8 @@ class Credentials:
         )
         if self.qop:
             text += f", qop={self.qop}, nc={self.nc}, cnonce={quote(self.cnonce)}"
+        elif self.cnonce:
+            text += f", cnonce={quote(self.cnonce)}"
         if self.opaque:
             text += f", opaque={quote(self.opaque)}"
         return text

@@ -31,6 +31,8 @@ class StreamFramer:
         self._missing = 0
         "Bytes the buffer must hold before it is worth looking again: the length of a message whose head is here."
         self._broken: Malformed | None = None
+        self._half = False
+        "Was a single CRLF the last that came?"
 
     def feed(self, data: bytes) -> list[bytes | Ping]:
         """The whole messages and pings that are complete now.
@@ -74,15 +76,17 @@ class StreamFramer:
         return self._take(end + size)
 
     def _blank(self) -> bytes | Ping | None:
-        """CRLF between messages: two are a ping, one is a pong (or the rest of a sloppy end)."""
+        """CRLF between messages: two are a ping, one is a pong, or the first half of a ping that came in two pieces."""
         if self._buffer.startswith(b"\r\n\r\n"):
             del self._buffer[:4]
+            self._half = False
             return Ping.PING
         if bytes(self._buffer[:4]) in (b"\r", b"\r\n\r"):
             return None
         if self._buffer.startswith(b"\r\n"):
             del self._buffer[:2]
-            return Ping.PONG
+            self._half = not self._half
+            return Ping.PONG if self._half else Ping.PING
         del self._buffer[:1]
         return self._next() if self._buffer else None
 
@@ -113,6 +117,7 @@ class StreamFramer:
         message = bytes(self._buffer[:size])
         del self._buffer[:size]
         self._searched = self._missing = 0
+        self._half = False
         return message
 
 
