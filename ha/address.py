@@ -62,9 +62,7 @@ class SharedAddress:
         try:
             set_address(self._settings.interface, self._settings.address, self._settings.lifetime)
         except OSError as error:
-            log.error(
-                "address %s cannot be set on %s: %s", self._settings.address, self._settings.interface, error.strerror
-            )
+            log.error("address %s cannot be set on %s: %s", self._settings.address, self._settings.interface, error)
             return False
         return True
 
@@ -83,7 +81,7 @@ def drop(settings: AddressSettings) -> None:
         if remove_address(settings.interface, settings.address):
             log.info("address %s is off %s now", settings.address, settings.interface)
     except OSError as error:
-        log.error("address %s cannot be removed from %s: %s", settings.address, settings.interface, error.strerror)
+        log.error("address %s cannot be removed from %s: %s", settings.address, settings.interface, error)
 
 
 # ---- netlink (rtnetlink(7)) ----------------------------------------------------------------------------------------

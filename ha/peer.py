@@ -55,7 +55,7 @@ class PeerLink:
             sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
             sock.setblocking(False)
             sock.bind(self._settings.listen)
-            sock.listen(8)
+            sock.listen(64)
         except OSError:
             sock.close()
             raise

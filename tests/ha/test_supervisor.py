@@ -147,7 +147,7 @@ def test_a_taken_port_takes_down_its_profile_only_until_it_is_free(tmp_path: Pat
             assert external["error"] == (
                 f"profile external cannot listen on udp {host} port 5080: Address already in use"
             )
-            assert external["error"] in node.log()
+            until(lambda: external["error"] in node.log(), 2, "the log to say so", node)
             foreign.close()
             until(lambda: say(host, 5080), 8, "the profile to come up", node)
 
@@ -284,10 +284,11 @@ def test_a_frozen_supervisor_loses_the_role_and_is_passive_when_it_wakes(duo: Du
 def test_sigterm_hands_over_without_waiting_for_the_lease_to_end(duo: Duo):
     duo.start()
     began = time.monotonic()
-    assert duo.alpha.stop() == 0
+    duo.alpha.process.terminate()
     duo.wait_for(duo.beta)
-    print(f"{(time.monotonic() - began) * 1000:.0f} ms from SIGTERM")
-    assert time.monotonic() - began < 2.0
+    print(f"the standby answers {(time.monotonic() - began) * 1000:.0f} ms after SIGTERM to the active")
+    assert time.monotonic() - began < 0.5
+    assert duo.alpha.stop() == 0
 
 
 def test_a_switchover_swaps_the_roles_and_back(duo: Duo):
@@ -328,7 +329,7 @@ def test_without_the_store_the_active_stays_by_the_peers_promise_and_lets_go_wit
     try:
         ends = time.monotonic() + 3
         while time.monotonic() < ends:
-            assert duo.answers("alpha"), duo.alpha.log()
+            assert say(duo.host, 5060, within=1)[:1] == ["alpha"], duo.alpha.log()
             assert duo.beta.role == "standby"
         duo.beta.kill()
         until(lambda: not duo.answers("alpha"), 2, "alpha to let go", *duo.nodes)

@@ -1,0 +1,137 @@
+"""The shared address: the packets byte by byte, and a real one moved between two namespaces."""
+
+from __future__ import annotations
+
+import ipaddress
+import json
+import os
+import subprocess
+import sys
+import time
+
+import pytest
+
+from ha.address import arp, neighbour_advertisement
+from tests.support.node import ROOT, STRETCH
+
+HARDWARE = bytes.fromhex("020000000001")
+
+
+def test_a_gratuitous_arp_names_the_address_as_sender_and_target():
+    address = ipaddress.IPv4Address("192.0.2.10")
+    assert arp(HARDWARE, address, 1).hex() == (
+        "ffffffffffff02000000000108060001080006040001020000000001c000020a000000000000c000020a"
+    )
+    assert arp(HARDWARE, address, 2)[20:22] == b"\x00\x02"
+
+
+def test_an_unsolicited_advertisement_has_a_right_checksum():
+    packet = neighbour_advertisement(HARDWARE, ipaddress.IPv6Address("2001:db8::10"))
+    assert packet[:6].hex() == "333300000001"
+    body, addresses = packet[54:], packet[22:54]
+    words = addresses + len(body).to_bytes(4, "big") + b"\0\0\0\x3a" + body
+    total = sum(int.from_bytes(words[i : i + 2], "big") for i in range(0, len(words), 2))
+    while total >> 16:
+        total = (total & 0xFFFF) + (total >> 16)
+    assert total == 0xFFFF
+    assert body[0] == 136
+    assert body[4] & 0x20, "the override flag"
+
+
+# ---- namespaces ----------------------------------------------------------------------------------------------------
+
+
+def sh(command: str) -> str:
+    done = subprocess.run(command, shell=True, capture_output=True, text=True, timeout=20)
+    assert done.returncode == 0, f"{command}\n{done.stderr}"
+    return done.stdout
+
+
+class Hosts:
+    """Three hosts on one wire, each a network namespace."""
+
+    def __init__(self) -> None:
+        self.name = f"ha{os.getpid()}"
+        switch = f"{self.name}-sw"
+        sh(f"ip netns add {switch}; ip -n {switch} link add br0 type bridge; ip -n {switch} link set br0 up")
+        for number in (1, 2, 3):
+            host = self.host(number)
+            sh(f"ip netns add {host} && ip -n {host} link set lo up")
+            sh(f"ip -n {host} link add eth0 type veth peer name p{number} netns {switch}")
+            sh(f"ip -n {switch} link set p{number} master br0 up")
+            sh(f"ip -n {host} addr add 10.99.0.1{number}/24 dev eth0")
+            sh(f"ip -n {host} addr add 2001:db8::1{number}/64 dev eth0 nodad && ip -n {host} link set eth0 up")
+
+    def host(self, number: int) -> str:
+        return f"{self.name}-{number}"
+
+    def python(self, number: int, code: str) -> str:
+        words = ["ip", "netns", "exec", self.host(number), sys.executable, "-c", f"from ha.address import *\n{code}"]
+        done = subprocess.run(words, cwd=ROOT, capture_output=True, text=True, timeout=20)
+        assert done.returncode == 0, done.stderr
+        return done.stdout
+
+    def addresses(self, number: int) -> list[str]:
+        shown = json.loads(sh(f"ip -j -n {self.host(number)} addr show dev eth0"))
+        return [f"{each['local']}/{each['prefixlen']}" for each in shown[0]["addr_info"]]
+
+    def neighbour(self, number: int, address: str) -> str:
+        """What hardware address this host believes in."""
+        shown = json.loads(sh(f"ip -j -n {self.host(number)} neigh show to {address}") or "[]")
+        return shown[0].get("lladdr", "") if shown else ""
+
+    def send(self, number: int, address: str) -> None:
+        """A datagram, for which the neighbour must be found."""
+        family = "AF_INET6" if ":" in address else "AF_INET"
+        self.python(number, f"socket.socket(socket.{family}, socket.SOCK_DGRAM).sendto(b'x', ('{address}', 9))")
+
+    def hardware(self, number: int) -> str:
+        return str(json.loads(sh(f"ip -j -n {self.host(number)} link show eth0"))[0]["address"])
+
+    def close(self) -> None:
+        for each in (*(self.host(number) for number in (1, 2, 3)), f"{self.name}-sw"):
+            subprocess.run(["ip", "netns", "del", each], check=False)
+
+
+@pytest.fixture
+def hosts():
+    if os.geteuid():
+        pytest.skip("network namespaces need root")
+    hosts = Hosts()
+    yield hosts
+    hosts.close()
+
+
+def until(holds, what: str, within: float = 5.0) -> None:
+    ends = time.monotonic() + within * STRETCH
+    while not holds():
+        assert time.monotonic() < ends, f"waited for {what}"
+        time.sleep(0.02)
+
+
+@pytest.mark.namespaces
+@pytest.mark.parametrize("address", ["10.99.0.100/24", "2001:db8::100/64"])
+def test_the_neighbours_follow_a_moved_address_at_once(hosts: Hosts, address: str):
+    bare = address.partition("/")[0]
+    hosts.python(1, f"set_address('eth0', '{address}', 30); announce('eth0', '{address}')")
+    assert address in hosts.addresses(1)
+    hosts.send(3, bare)
+    until(lambda: hosts.neighbour(3, bare) == hosts.hardware(1), "the neighbour to be found")
+    assert hosts.python(1, f"print(remove_address('eth0', '{address}'))") == "True\n"
+    assert address not in hosts.addresses(1)
+    assert hosts.python(1, f"print(remove_address('eth0', '{address}'))") == "False\n"
+    hosts.python(2, f"set_address('eth0', '{address}', 30); announce('eth0', '{address}')")
+    until(lambda: hosts.neighbour(3, bare) == hosts.hardware(2), "the neighbour to follow", within=1)
+
+
+@pytest.mark.namespaces
+def test_an_address_that_is_not_set_again_is_dropped_by_the_kernel(hosts: Hosts):
+    hosts.python(1, "set_address('eth0', '10.99.0.100/24', 1)")
+    assert "10.99.0.100/24" in hosts.addresses(1)
+    until(lambda: "10.99.0.100/24" not in hosts.addresses(1), "the kernel to drop it", within=6)
+
+
+@pytest.mark.namespaces
+def test_an_interface_that_is_not_there_is_an_error(hosts: Hosts):
+    code = "try:\n set_address('eth9', '10.99.0.100/24')\nexcept OSError as error:\n print(error)"
+    assert "no interface with this name" in hosts.python(1, code)

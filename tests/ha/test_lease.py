@@ -1,0 +1,157 @@
+"""The lease keeper as a real process, with a real SQLite store."""
+
+from __future__ import annotations
+
+import os
+import signal
+import sqlite3
+import time
+from pathlib import Path
+
+import pytest
+
+from ha.lease import Acquire, CallSlots, LeaseKeeper, Question, RaiseFence, Read, Release, Renew, Reply, Secret, keep
+from ha.loop import Loop
+from ha.process import Process, fork
+from tests.support.node import STRETCH
+
+
+class Desk:
+    """A loop, a keeper, and what it answered."""
+
+    def __init__(self, directory: Path, stuck: float = 1.5) -> None:
+        self.loop = Loop()
+        self.dsn = f"sqlite://{directory / 'store.db'}"
+        self.marker = directory / "last"
+        self.forks = 0
+        self.keeper = LeaseKeeper(self.loop, self._fork, stuck)
+        self.keeper.start()
+
+    def _fork(self) -> Process:
+        self.forks += 1
+        dsn, marker = self.dsn, self.marker
+        return fork("lease", lambda link: keep(link, dsn, marker.parent, marker.touch), self.loop.now(), guard=False)
+
+    def ask(self, question: Question, within: float = 10.0) -> Reply:
+        replies: list[Reply] = []
+        self.keeper.ask(question, replies.append)
+        self.until(lambda: bool(replies), within)
+        return replies[0]
+
+    def until(self, holds, within: float = 10.0) -> None:
+        ends = time.monotonic() + within * STRETCH
+        while not holds():
+            assert time.monotonic() < ends, "it never came"
+            self.loop.turn(0.02)
+
+    def close(self) -> None:
+        process = self.keeper.process
+        self.keeper.close()
+        if process is not None:
+            ends = time.monotonic() + 5
+            while not process.reap() and time.monotonic() < ends:
+                time.sleep(0.005)
+            process.kill()
+
+
+@pytest.fixture
+def desk(tmp_path: Path):
+    desk = Desk(tmp_path)
+    yield desk
+    desk.close()
+
+
+def test_a_lease_is_acquired_renewed_shown_and_given_back(desk: Desk):
+    lease = desk.ask(Acquire("alpha", 0.7)).lease
+    assert lease is not None
+    assert lease.holder == "alpha"
+    assert lease.until - lease.now == pytest.approx(0.7, abs=0.05)
+    assert desk.ask(Acquire("beta", 0.7)).lease is None
+    renewed = desk.ask(Renew(lease, 0.7))
+    assert renewed.lease is not None
+    assert renewed.lease.until >= lease.until
+    assert renewed.lease.epoch == lease.epoch
+    shown = desk.ask(Read()).lease
+    assert shown is not None
+    assert shown.holder == "alpha"
+    assert not desk.ask(Release(renewed.lease)).error
+    taken = desk.ask(Acquire("beta", 0.7)).lease
+    assert taken is not None
+    assert taken.epoch > lease.epoch
+
+
+def test_a_lease_that_another_took_is_reported_as_lost(desk: Desk):
+    lease = desk.ask(Acquire("alpha", 0.05)).lease
+    assert lease is not None
+    desk.until(lambda: desk.ask(Acquire("beta", 5.0)).lease is not None)
+    reply = desk.ask(Renew(lease, 0.7))
+    assert reply.lost
+    assert reply.lease is None
+
+
+def test_the_answer_says_when_the_call_began(desk: Desk):
+    before = time.monotonic()
+    reply = desk.ask(Read())
+    assert before <= reply.began <= time.monotonic()
+
+
+def test_fences_slots_and_secrets_come_through(desk: Desk):
+    first, second = desk.ask(RaiseFence("internal#0")).epoch, desk.ask(RaiseFence("internal#0")).epoch
+    assert second > first
+    assert desk.ask(CallSlots()).slots == {}
+    secret = desk.ask(Secret("peer")).secret
+    assert len(secret) == 32
+    assert desk.ask(Secret("peer")).secret == secret
+
+
+def test_a_store_that_cannot_be_opened_is_an_answer_and_is_tried_again(tmp_path: Path):
+    (tmp_path / "store.db").mkdir()
+    desk = Desk(tmp_path)
+    try:
+        assert desk.ask(Read()).error
+        (tmp_path / "store.db").rmdir()
+        assert not desk.ask(Read()).error
+        assert desk.forks == 1
+    finally:
+        desk.close()
+
+
+def test_a_locked_store_is_an_answer_in_time(desk: Desk, tmp_path: Path):
+    desk.ask(Acquire("alpha", 0.7))
+    with sqlite3.connect(tmp_path / "store.db", isolation_level=None) as other:
+        other.execute("BEGIN EXCLUSIVE")
+        began = time.monotonic()
+        assert desk.ask(Acquire("alpha", 0.7)).error
+        assert time.monotonic() - began < 2.0
+
+
+def test_a_keeper_that_is_stuck_is_killed_and_another_one_answers(tmp_path: Path):
+    desk = Desk(tmp_path, stuck=0.3)
+    try:
+        desk.ask(Read())
+        process = desk.keeper.process
+        assert process is not None
+        os.kill(process.pid, signal.SIGSTOP)
+        reply = desk.ask(Read())
+        assert reply.error.startswith("the store has not answered for 0.")
+        desk.until(lambda: desk.keeper.process not in (None, process))
+        assert not desk.ask(Read()).error
+        assert desk.forks == 2
+        desk.until(process.reap)
+    finally:
+        desk.close()
+
+
+def test_a_question_to_a_dead_keeper_gets_an_answer_too(desk: Desk):
+    assert desk.keeper.process is not None
+    os.kill(desk.keeper.process.pid, signal.SIGKILL)
+    assert desk.ask(Read()).error
+
+
+def test_an_orphaned_keeper_does_its_last_thing_and_leaves(desk: Desk):
+    desk.ask(Read())
+    process = desk.keeper.process
+    assert process is not None
+    desk.close()
+    assert desk.marker.exists()
+    assert process.status == 0
