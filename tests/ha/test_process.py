@@ -1,0 +1,114 @@
+"""Forking: what a child inherits, how its end is seen, how often it is started again."""
+
+from __future__ import annotations
+
+import os
+import signal
+import socket
+import time
+from collections.abc import Callable
+
+import pytest
+
+from ha.process import Backoff, Process, fork
+from node.link import Beaten, Link, LinkClosed
+
+
+def wait(process: Process, within: float = 10.0) -> None:
+    ends = time.monotonic() + within
+    while not process.reap():
+        assert time.monotonic() < ends, "the child does not end"
+        time.sleep(0.005)
+
+
+def run(main: Callable[[Link], None]) -> Process:
+    process = fork("worker", main, time.monotonic(), guard=False)
+    wait(process)
+    return process
+
+
+def test_a_child_has_its_link_and_none_of_its_parents_sockets():
+    parents = socket.socket()
+    sibling, _other = Link.pair()
+
+    def main(link: Link) -> None:
+        kept = [each.fileno() for each in (parents, sibling) if open_(each.fileno())]
+        link.send(Beaten(len(kept)))
+
+    process = run(main)
+    assert process.link.receive() == (Beaten(0), [])
+    parents.close()
+
+
+def open_(descriptor: int) -> bool:
+    try:
+        os.fstat(descriptor)
+    except OSError:
+        return False
+    return True
+
+
+def test_the_end_of_a_child_is_the_end_of_its_link():
+    process = run(lambda link: None)
+    with pytest.raises(LinkClosed):
+        process.link.receive()
+    assert process.fate == "exited with status 0"
+
+
+@pytest.mark.parametrize(
+    ("main", "fate"),
+    [
+        (lambda link: os._exit(3), "exited with status 3"),
+        (lambda link: os.kill(os.getpid(), signal.SIGKILL), "was killed by SIGKILL"),
+        (lambda link: 1 / 0, "exited with status 70"),
+    ],
+)
+def test_its_fate_is_told(main: Callable[[Link], None], fate: str):
+    assert run(main).fate == fate
+
+
+def test_a_child_minds_its_parents_terminal_not():
+    def main(link: Link) -> None:
+        os.kill(os.getpid(), signal.SIGINT)
+        os.kill(os.getpid(), signal.SIGHUP)
+
+    assert run(main).fate == "exited with status 0"
+
+
+def test_a_guarded_child_dies_with_its_parent():
+    ours, theirs = Link.pair()
+
+    def parent(link: Link) -> None:
+        child = fork("worker", lambda _link: signal.pause(), time.monotonic())
+        link.send(Beaten(child.pid))
+
+    process = run(parent)
+    received = process.link.receive()
+    assert received is not None
+    message = received[0]
+    assert isinstance(message, Beaten)
+    ends = time.monotonic() + 5
+    while os.path.exists(f"/proc/{message.number}") and time.monotonic() < ends:
+        time.sleep(0.005)
+    state = "gone"
+    if os.path.exists(f"/proc/{message.number}/stat"):
+        with open(f"/proc/{message.number}/stat") as stat:
+            state = stat.read().rpartition(")")[2].split()[0]
+    assert state in ("gone", "Z")
+    ours.close()
+    theirs.close()
+
+
+def test_killing_twice_is_no_error():
+    process = fork("worker", lambda _link: signal.pause(), time.monotonic(), guard=False)
+    process.kill()
+    wait(process)
+    process.kill()
+    assert process.fate == "was killed by SIGKILL"
+
+
+def test_a_child_that_keeps_dying_is_started_ever_more_rarely():
+    backoff = Backoff()
+    waits = [backoff.ended(lived=0.1, now=0.0) for _ in range(10)]
+    assert waits == [0.0, 0.1, 0.2, 0.4, 0.8, 1.6, 3.2, 6.4, 10.0, 10.0]
+    assert backoff.ended(lived=60.0, now=0.0) == 0.0
