@@ -137,7 +137,7 @@ def test_a_fenced_write_is_told_and_not_answered(node: Rig) -> None:
 
 
 def test_a_bye_again_gets_200_from_the_tombstone(node: Rig) -> None:
-    call = _call("ended", "dead-call", node)
+    call = call_record("ended", "dead-call")
     with opened(open_store(f"sqlite://{node.run_dir / 'core.db'}")) as store:
         store.commit([Put(call)])
     node.serve()
@@ -208,20 +208,16 @@ def _contacts(node: Rig, phone: PhoneLine) -> list[str]:
     return [value.partition(";expires")[0] for value in answer.all("Contact")]
 
 
-def _call(state: str, call_id: str, node: Rig) -> CallRecord:
+def call_record(
+    state: str, call_id: str, *, slot: str = "internal#0", tag: str = "internal.0-00000000000000aa"
+) -> CallRecord:
+    """A call as the store has it, with one leg whose dialog has this tag."""
     leg = LegRecord(
         uuid="u1",
         direction="inbound",
         profile="internal",
         state="answered",
-        dialog=DialogRecord(call_id=call_id, local_tag="internal.0-00000000000000aa", remote_tag="x"),
+        dialog=DialogRecord(call_id=call_id, local_tag=tag, remote_tag="x"),
     )
-    return CallRecord(
-        uuid="u1",
-        state=state,
-        legs=[leg],
-        slot="internal#0",
-        epoch=1,
-        version=1,
-        expires=time.time() + 60,  # type: ignore[arg-type]
-    )
+    expires = time.time() + 60
+    return CallRecord(uuid="u1", state=state, legs=[leg], slot=slot, epoch=1, version=1, expires=expires)  # type: ignore[arg-type]
