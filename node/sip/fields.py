@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
+from functools import lru_cache
 
 from node.sip.errors import Malformed
 from node.sip.grammar import ADDR_SPEC, CSEQ, LIST_MARK, NAME_ADDR, PARAMETER, TOKEN, VIA
@@ -75,11 +76,9 @@ class Via:
     @classmethod
     def parse(cls, text: str) -> Via:
         """One Via. Raises Malformed."""
-        match = VIA.fullmatch(text.strip())
-        if match is None:
-            raise Malformed("Via", text)
-        transport, host, port, params = match.groups()
-        return cls(transport.upper(), host, int(port) if port else None, parse_params(params))
+        front, semicolon, params = text.partition(";")
+        transport, host, port = _parse_sent(front)
+        return cls(transport, host, port, parse_params(semicolon + params))
 
     def __str__(self) -> str:
         return f"SIP/2.0/{self.transport} {self.sent_by}{format_params(self.params)}"
@@ -120,13 +119,29 @@ class CSeq:
     @classmethod
     def parse(cls, text: str) -> CSeq:
         """Raises Malformed."""
-        match = CSEQ.fullmatch(text.strip())
-        if match is None or int(match["number"]) > MAXIMUM_CSEQ:
-            raise Malformed("CSeq", text)
-        return cls(int(match["number"]), match["method"])
+        return _parse_cseq(text)
 
     def __str__(self) -> str:
         return f"{self.number} {self.method}"
+
+
+@lru_cache(maxsize=4096)
+def _parse_sent(text: str) -> tuple[str, str, int | None]:
+    """Transport, host and port of a Via. From memory: every request of a peer has the same."""
+    match = VIA.fullmatch(text.strip())
+    if match is None:
+        raise Malformed("Via", text)
+    transport, host, port = match.groups()
+    return transport.upper(), host, int(port) if port else None
+
+
+@lru_cache(maxsize=4096)
+def _parse_cseq(text: str) -> CSeq:
+    """From memory: most are `1 INVITE` and the like."""
+    match = CSEQ.fullmatch(text.strip())
+    if match is None or int(match["number"]) > MAXIMUM_CSEQ:
+        raise Malformed("CSeq", text)
+    return CSeq(int(match["number"]), match["method"])
 
 
 def parse_name_addr(text: str) -> NameAddr:

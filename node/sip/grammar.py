@@ -29,10 +29,10 @@ OTHER_URI = re.compile(r"(?P<scheme>[A-Za-z][A-Za-z0-9+.-]*):(?P<rest>[^;\s<>\"]
 NAME_ADDR = re.compile(rf'(?P<display>{QUOTED}{LWS}|[^<";]*)<(?P<uri>[^>]*)>(?:{LWS}(?P<params>;.*))?', re.DOTALL)
 ADDR_SPEC = re.compile(rf'(?P<uri>[^;<>,"\s]+)(?:{LWS}(?P<params>;.*))?', re.DOTALL)
 VIA = re.compile(
-    rf"SIP{LWS}/{LWS}2\.0{LWS}/{LWS}(?P<transport>{TOKEN})[ \t\r\n]+"
-    rf"(?P<host>{HOST})(?:{LWS}:{LWS}(?P<port>{PORT}))?(?:{LWS}(?P<params>;.*))?",
-    re.DOTALL | re.IGNORECASE,
+    rf"[Ss][Ii][Pp]{LWS}/{LWS}2\.0{LWS}/{LWS}(?P<transport>{TOKEN})[ \t\r\n]+"
+    rf"(?P<host>{HOST})(?:{LWS}:{LWS}(?P<port>{PORT}))?"
 )
+"Without the parameters."
 CSEQ = re.compile(rf"(?P<number>[0-9]{{1,10}})[ \t\r\n]+(?P<method>{TOKEN})")
 PARAMETER = re.compile(
     rf"{LWS};{LWS}(?P<name>[^\s=;\",]+)(?:{LWS}={LWS}(?P<value>{QUOTED}|[^;\s\"]*))?{LWS}", re.DOTALL

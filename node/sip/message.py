@@ -219,17 +219,20 @@ class Request(Message):
     def stamp(self, host: str, port: int) -> None:
         """Note in the top Via where the request really came from (RFC 3261 18.2.1, RFC 3581 4). `encode` stays as received."""
         via = self.via
-        wants_port = via.param("rport") is not None
+        asked = via.param("rport")
+        told = via.param("received")
         sent_by = via.host[1:-1] if via.host[:1] == "[" else via.host
-        if not wants_port and sent_by == host and via.param("received") is None:
+        if asked is None and sent_by == host and told is None:
             return
-        assert self._index is not None, "via was read from it"
-        rest = split_list(self._index["via"])[1:] if "," in self._index["via"] else []
-        params = tuple(item for item in via.params if item[0].lower() not in ("received", "rport"))
-        if wants_port:
-            params += (("rport", str(port)),)
+        params = [item for item in via.params if item[0].lower() != "received"]
+        if asked is not None:
+            params = [(name, str(port) if name.lower() == "rport" else value) for name, value in params]
         self._via = Via(via.transport, via.host, via.port, (*params, ("received", host)))
-        self._stamped = self._index["via"] = ", ".join([str(self._via), *rest])
+        assert self._index is not None, "via was read from it"
+        text = str(self._via)
+        if "," in self._index["via"]:
+            text = ", ".join([text, *split_list(self._index["via"])[1:]])
+        self._stamped = self._index["via"] = text
 
     def vias(self) -> str:
         """The Via fields as lines for a response, the top one stamped."""
@@ -431,7 +434,7 @@ def check(request: Request, extensions: frozenset[str] | None = None) -> None:
 
     `extensions`: the option tags that may stand in Require; None leaves Require to the user.
     """
-    _ = request.via, request.from_tag, request.call_id
+    _ = request.via, request.call_id
     cseq = request.cseq
     if cseq.method != request.method:
         raise Malformed("CSeq", f"{cseq.method} in {request.method}")
@@ -440,6 +443,7 @@ def check(request: Request, extensions: frozenset[str] | None = None) -> None:
             if key in request._more:
                 raise Malformed(name, "more than one")
     if request.to_tag:
+        _ = request.from_tag
         return
     _ = request.to, request.from_
     if request.target.scheme not in ("sip", "sips", "tel"):

@@ -29,7 +29,7 @@ def test_a_response_is_made_of_the_requests_own_words():
         content_type="application/sdp",
     )
     assert response.encode().decode() == (
-        "SIP/2.0 200 OK\r\nVia: SIP/2.0/UDP 10.0.0.1;branch=z9hG4bK1;rport=7000;received=192.0.2.9\r\n"
+        "SIP/2.0 200 OK\r\nVia: SIP/2.0/UDP 10.0.0.1;rport=7000;branch=z9hG4bK1;received=192.0.2.9\r\n"
         "Via: SIP/2.0/TCP 10.0.0.2;branch=z9hG4bK0\r\nFrom: Jörg <sip:a@b>;tag=1\r\nTo: <sip:bob@example.org>;tag=b\r\n"
         "Call-ID: c1\r\nCSeq: 7\t INVITE\r\nRecord-Route: <sip:p1;lr>\r\nRecord-Route: <sip:p2;lr>\r\nRecord-Route: <sip:p3;lr>\r\n"
         "Contact: <sip:b@h>\r\nX-A: 1\r\nContent-Type: application/sdp\r\nContent-Length: 3\r\n\r\nv=0"

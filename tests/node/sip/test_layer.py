@@ -353,19 +353,19 @@ def reply_to(via: str, source: tuple[str, int]) -> tuple[str, tuple[str, int]]:
         (
             "SIP/2.0/UDP 10.0.0.1;rport;branch=z9hG4bK1",
             ("192.0.2.9", 7000),
-            "SIP/2.0/UDP 10.0.0.1;branch=z9hG4bK1;rport=7000;received=192.0.2.9",
+            "SIP/2.0/UDP 10.0.0.1;rport=7000;branch=z9hG4bK1;received=192.0.2.9",
             7000,
         ),
         (
             "SIP/2.0/UDP 192.0.2.9:5060;rport;branch=z9hG4bK1;received=1.1.1.1",
             ("192.0.2.9", 5060),
-            "SIP/2.0/UDP 192.0.2.9:5060;branch=z9hG4bK1;rport=5060;received=192.0.2.9",
+            "SIP/2.0/UDP 192.0.2.9:5060;rport=5060;branch=z9hG4bK1;received=192.0.2.9",
             5060,
         ),
         (
             "SIP/2.0/UDP [2001:db8::9]:5066;rport;branch=z9hG4bK1",
             ("2001:db8::9", 5066),
-            "SIP/2.0/UDP [2001:db8::9]:5066;branch=z9hG4bK1;rport=5066;received=2001:db8::9",
+            "SIP/2.0/UDP [2001:db8::9]:5066;rport=5066;branch=z9hG4bK1;received=2001:db8::9",
             5066,
         ),
     ],
@@ -379,7 +379,7 @@ def test_only_the_top_via_is_stamped_and_all_are_returned_in_order():
         "SIP/2.0/UDP 10.0.0.1;rport;branch=z9hG4bK1, SIP/2.0/TCP 10.0.0.2;rport;branch=z9hG4bK0", ("192.0.2.9", 7000)
     )
     assert via == (
-        "SIP/2.0/UDP 10.0.0.1;branch=z9hG4bK1;rport=7000;received=192.0.2.9, SIP/2.0/TCP 10.0.0.2;rport;branch=z9hG4bK0"
+        "SIP/2.0/UDP 10.0.0.1;rport=7000;branch=z9hG4bK1;received=192.0.2.9, SIP/2.0/TCP 10.0.0.2;rport;branch=z9hG4bK0"
     )
 
 
