@@ -5,6 +5,7 @@ A datagram `crash` ends the worker, `freeze` stops its loop, `deaf` makes it ans
 
 from __future__ import annotations
 
+import json
 import os
 import select
 import socket
@@ -16,6 +17,8 @@ from ha.cli import _parser, run
 from ha.process import EntryPoints
 from node.config import Configuration, Identity
 from node.link import (
+    Answer,
+    Ask,
     Beat,
     Beaten,
     Demote,
@@ -32,7 +35,7 @@ from node.link import (
     Sockets,
 )
 
-ENTRY_POINTS = EntryPoints("tests.ha.child:worker", "tests.ha.child:other", "tests.ha.child:other")
+ENTRY_POINTS = EntryPoints("tests.ha.child:worker", "tests.ha.child:media", "tests.ha.child:console")
 
 
 class Worker:
@@ -97,8 +100,35 @@ def worker(link: Link, identity: Identity, configuration: Configuration, run_dir
         pass
 
 
-def other(link: Link, identity: Identity, configuration: Configuration, run_dir: Path) -> None:
+def media(link: Link, identity: Identity, configuration: Configuration, run_dir: Path) -> None:
     worker(link, identity, configuration, run_dir)
+
+
+def console(link: Link, identity: Identity, configuration: Configuration, run_dir: Path) -> None:
+    """Asks the supervisor what it is asked on its own socket: words in, the answer out."""
+    path = run_dir / "console"
+    path.unlink(missing_ok=True)
+    with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as desk:
+        desk.bind(str(path))
+        link.send(Ready(os.getpid()))
+        asker = b""
+        while True:
+            readable = select.select([desk, link], [], [])[0]
+            if desk in readable:
+                data, asker = desk.recvfrom(65536)
+                verb, *words = json.loads(data)
+                link.send(Ask(number=1, verb=verb, words=words))
+            try:
+                while received := link.receive():
+                    match received[0]:
+                        case Answer(text=text):
+                            desk.sendto(text.encode(), asker)
+                        case Beat(number):
+                            link.send(Beaten(number))
+                        case Demote():
+                            return
+            except LinkClosed:
+                return
 
 
 if __name__ == "__main__":

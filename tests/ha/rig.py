@@ -52,13 +52,23 @@ def profile(name: str = "internal", host: str = "", port: int = 5060, workers: i
 class Running:
     """One node as a real process with small children."""
 
-    def __init__(self, name: str, directory: Path, conf: Path, *, standalone: bool = True, **settings: str) -> None:
+    def __init__(
+        self,
+        name: str,
+        directory: Path,
+        conf: Path,
+        *,
+        standalone: bool = True,
+        prefix: tuple[str, ...] = (),
+        **settings: str,
+    ) -> None:
+        self.prefix = prefix
         self.name, self.run_dir, self.conf, self.standalone = name, directory / name, conf, standalone
         self.settings = {"store": str(directory / "store.db"), "peer_address": "", "peer_listen": ""} | settings
         self.process: subprocess.Popen[str] | None = None
 
     def start(self) -> Running:
-        words = [sys.executable, "-m", "tests.ha.child", "run", "--conf", str(self.conf)]
+        words = [*self.prefix, sys.executable, "-m", "tests.ha.child", "run", "--conf", str(self.conf)]
         words += ["--run-dir", str(self.run_dir), "--node", self.name]
         words += [word for item in self.settings.items() for word in ("--set", "=".join(item))]
         words += ["--standalone"] if self.standalone else []
@@ -79,6 +89,16 @@ class Running:
             sock.sendall(json.dumps({"verb": verb, **words}).encode() + b"\n")
             with sock.makefile() as answers:
                 return json.loads(answers.readline())
+
+    def console(self, *words: str) -> str:
+        """What the supervisor answers the console."""
+        with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as sock:
+            path = self.run_dir / "asker"
+            path.unlink(missing_ok=True)
+            sock.bind(str(path))
+            sock.settimeout(15 * STRETCH)
+            sock.sendto(json.dumps(words).encode(), str(self.run_dir / "console"))
+            return sock.recv(1 << 18).decode()
 
     @property
     def role(self) -> str:

@@ -8,10 +8,12 @@ import os
 import subprocess
 import sys
 import time
+from pathlib import Path
 
 import pytest
 
 from ha.address import arp, neighbour_advertisement
+from tests.ha.rig import Running, profile, running, tree
 from tests.support.node import ROOT, STRETCH
 
 HARDWARE = bytes.fromhex("020000000001")
@@ -85,6 +87,18 @@ class Hosts:
         family = "AF_INET6" if ":" in address else "AF_INET"
         self.python(number, f"socket.socket(socket.{family}, socket.SOCK_DGRAM).sendto(b'x', ('{address}', 9))")
 
+    def ask(self, number: int, address: str) -> str:
+        """The name of the node that answers this host at the address; empty: none does."""
+        code = f"""
+sock = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
+sock.settimeout(0.1)
+try:
+    sock.sendto(b"who", ("{address}", 5060))
+    print(sock.recv(4096).decode().rpartition("\\n")[2].split()[0])
+except OSError:
+    pass"""
+        return self.python(number, code).strip()
+
     def hardware(self, number: int) -> str:
         return str(json.loads(sh(f"ip -j -n {self.host(number)} link show eth0"))[0]["address"])
 
@@ -135,3 +149,49 @@ def test_an_address_that_is_not_set_again_is_dropped_by_the_kernel(hosts: Hosts)
 def test_an_interface_that_is_not_there_is_an_error(hosts: Hosts):
     code = "try:\n set_address('eth9', '10.99.0.100/24')\nexcept OSError as error:\n print(error)"
     assert "no interface with this name" in hosts.python(1, code)
+
+
+SHARED = "10.99.0.100/24"
+
+
+@pytest.mark.namespaces
+@pytest.mark.parametrize("fault", ["power cut", "killed supervisor", "switchover"])
+def test_the_address_follows_the_role(hosts: Hosts, tmp_path: Path, fault: str):
+    ha = f'''<param name="address-mode" value="netlink"/><param name="shared-address" value="{SHARED}"/>
+    <param name="interface" value="eth0"/>'''
+    conf = tree(tmp_path, profile(host="10.99.0.100"), ha=ha)
+    nodes = [
+        Running(
+            name,
+            tmp_path,
+            conf,
+            standalone=False,
+            prefix=("ip", "netns", "exec", hosts.host(number)),
+            peer_listen=f"10.99.0.1{number}:5070",
+            peer_address=f"10.99.0.1{3 - number}:5070",
+        )
+        for number, name in ((1, "alpha"), (2, "beta"))
+    ]
+    with running(*nodes):
+        alpha, beta = nodes
+        alpha.start().wait("active")
+        beta.start().wait("standby")
+        until(lambda: beta.ask("status")["ready"] and beta.ask("status")["peer"]["state"] == "active", "a ready pair")
+        assert hosts.ask(3, "10.99.0.100") == "alpha"
+        began = time.monotonic()
+        match fault:
+            case "power cut":
+                alpha.kill()
+                # A dead host has no address; a namespace keeps it until it is deleted, so take out the cable.
+                sh(f"ip -n {hosts.host(1)} link set eth0 down")
+            case "killed supervisor":
+                os.kill(alpha.pid, 9)
+            case "switchover":
+                assert alpha.ask("switchover")["ok"]
+        until(lambda: hosts.ask(3, "10.99.0.100") == "beta", "the other node to answer")
+        print(f"{fault}: the other node answers after {(time.monotonic() - began) * 1000:.0f} ms")
+        if fault != "power cut":
+            assert SHARED not in hosts.addresses(1)
+        assert SHARED in hosts.addresses(2)
+        assert beta.stop() == 0
+        assert SHARED not in hosts.addresses(2)
