@@ -364,15 +364,7 @@ class Call:
         self.over(leg, cause)
 
     def _unacknowledged(self, leg: Leg) -> bool:
-        pending = leg.pending
-        return (
-            pending is not None
-            and pending.role == "server"
-            and not pending.acknowledged
-            and leg.transaction is not None
-            and leg.transaction.final
-            and leg.repeat is not None
-        )
+        return leg.served and leg.transaction.final and leg.repeat is not None
 
     def _send_bye(self, leg: Leg, cause: str) -> None:
         if leg.dialog is None or leg.flow is None:
@@ -472,7 +464,7 @@ class Call:
         for name, value in request.items():
             if name.lower().startswith("x-") and not name.lower().startswith("x-fs-"):
                 leg.variables[f"sip_bye_h_{name}"] = value
-        if leg.transaction is not None and leg.direction == "inbound" and not leg.transaction.final:
+        if leg.served and not leg.transaction.final and not leg.confirmed:
             self._refuse_ended(leg)
         self.lost(leg, cause)
         response = compose.response(request, 200, headers=self.exchange.headers(leg.profile))

@@ -91,8 +91,8 @@ class Dialing:
 
     # ---- from the dial string to legs ------------------------------------------------------------------------------
 
-    def start(self, text: str) -> None:
-        """Call whom the dial string names."""
+    def start(self, text: str, group: int = 1) -> None:
+        """Call whom the dial string names, its groups before this one passed over."""
         try:
             self.parts = [Part(string) for string in dial_string.parse(text)]
         except BadDialString as error:
@@ -102,6 +102,8 @@ class Dialing:
         if self.caller is not None and int(self.caller.variables.get("max_forwards", "70") or 0) <= 1:
             self._finish(None, "EXCHANGE_ROUTING_ERROR", None)
             return
+        for part in list(self.parts):
+            part.tried = min(group, len(part.groups)) - 1
         for part in list(self.parts):
             if not self.over:
                 self._next_group(part)
@@ -509,13 +511,13 @@ class Dialing:
         if not self.parts:
             self._finish(None, self.cause, None)
 
-    def revive(self, attempts: list[Attempt], text: str) -> None:
+    def revive(self, attempts: list[Attempt], text: str, group: int) -> None:
         """Take over a predecessor's attempts, as one part; the groups after theirs follow if they fail."""
         try:
             part = Part(dial_string.parse(text)[0])
         except BadDialString:
             part = Part(DialString(()))
-        part.tried = min(int(self.call.progress.get("group", "1")), len(part.groups))
+        part.tried = min(group, len(part.groups))
         part.left = len(attempts)
         part.alarm = self.call.later(self.timeout, self._group_timed_out, part)
         self.parts = [part]
@@ -527,6 +529,12 @@ class Dialing:
             found = resolve(self.call.exchange, variables.get("sip_dialed", ""), dict(variables))
             attempt.destination = found if isinstance(found, Destination) else None
         self.attempts = attempts
+
+    def again(self, leg: Leg) -> None:
+        """One more leg of the predecessor's, whose INVITE was not sent."""
+        part = self.parts[0]
+        part.left += 1
+        self._call_out(part, Target("sofia", leg.variables.get("sip_dialed", ""), dict(leg.variables)))
 
     def forget(self) -> None:
         """Stop all timers: a successor goes on."""

@@ -121,8 +121,9 @@ class Leg:
         return self.state == "answered"
 
     @property
-    def cancelled(self) -> bool:
-        return self.pending is not None and self.pending.cancelled
+    def served(self) -> bool:
+        """It has sent an INVITE that is not over."""
+        return self.transaction is not None and self.pending is not None and self.pending.role == "server"
 
     @property
     def held(self) -> bool:

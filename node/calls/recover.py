@@ -99,7 +99,7 @@ class Recovery:
         call = Call(exchange, record.uuid, record.profile_name)
         restored(call, record)
         exchange.calls[call.uuid] = call
-        live = [leg for leg in call.legs if leg.live]
+        live = [leg for leg in call.legs if leg.live and leg.dialog is not None]
         for leg in call.legs:
             exchange.enrol(call, leg)
             if not leg.live:
@@ -150,8 +150,10 @@ class Recovery:
                 return
             leg.transaction = endpoint.revive_server(request, flow, pending.response)
             leg.transaction.owner = call
-            if pending.response.startswith(b"SIP/2.0 2"):
+            if pending.response:
+                # Whether the predecessor came to sending it, nobody knows; hearing it twice does no harm.
                 endpoint.send(pending.response, leg.transaction.reply_flow)
+            if pending.response.startswith(b"SIP/2.0 2"):
                 call.repeat(leg, T1, 0.0)
             return
         leg.transaction = endpoint.revive_client(request, flow, proceeding=bool(pending.response))

@@ -297,14 +297,18 @@ class Bridging(Waiting):
         self._peer: Leg | None = None
 
     def start(self) -> None:
+        self._begin(self._text, 1)
+
+    def _begin(self, text: str, group: int) -> None:
+        """Call the dial string's groups from this one on."""
         call, caller = self.call, self.leg
         assert caller.media is not None
-        call.progress = {"dial": self._text}
+        call.progress = {"dial": text}
         if not caller.media.port:
             anchor.open_port(call, caller, self._on_port)
-        dialing = Dialing(call, caller, partial(self._on_dialed), timeout=self._timeout())
+        dialing = Dialing(call, caller, self._on_dialed, timeout=self._timeout())
         call.dialing = dialing
-        dialing.start(self._text)
+        dialing.start(text, group)
 
     def _timeout(self) -> float:
         limit = self.leg.variables.get("call_timeout", "") or self.leg.variables.get("originate_timeout", "")
@@ -455,10 +459,17 @@ class Bridging(Waiting):
             if self._peer.delayed and self._peer.awaits_ack:
                 call.answered_by = self._on_caller_answer
             return
-        ringing = [leg for leg in call.legs if leg is not self.leg and leg.live and not leg.confirmed and not leg.cause]
+        called = [leg for leg in call.legs if leg is not self.leg and leg.live and not leg.confirmed]
+        ringing = [leg for leg in called if leg.pending is not None and not leg.pending.cancelled]
+        unsent = [leg for leg in called if leg.dialog is None]
+        for leg in unsent:
+            call.legs.remove(leg)  # nobody has heard of it: it is called anew
+        text, group = call.progress.get("dial", self._text), int(call.progress.get("group", "1"))
         if not ringing:
-            self.start()
+            self._begin(text, group)
             return
         dialing = Dialing(call, self.leg, self._on_dialed, timeout=self._timeout())
         call.dialing = dialing
-        dialing.revive([Attempt(leg, None) for leg in ringing], call.progress.get("dial", self._text))
+        dialing.revive([Attempt(leg, None) for leg in ringing], text, group)
+        for leg in unsent:
+            dialing.again(leg)
