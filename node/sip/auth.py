@@ -237,7 +237,7 @@ def _params(text: str) -> dict[str, str]:
     scheme, _, rest = text.strip().partition(" ")
     if scheme.lower() != "digest":
         raise Malformed("authentication scheme", scheme)
-    return {
-        name.lower(): unquote(f'"{quoted}"') if "\\" in quoted else quoted or plain
-        for name, quoted, plain in AUTH_PARAM.findall(rest)
-    }
+    found = AUTH_PARAM.findall(rest)
+    if "\\" in rest:
+        found = [(name, unquote(f'"{quoted}"'), plain) for name, quoted, plain in found]
+    return {name.lower(): quoted or plain for name, quoted, plain in found}

@@ -244,3 +244,21 @@ def a_request(method: str = "OPTIONS", *, call_id: str = "call-1", cseq: int = 1
     if method in ("INVITE", "SUBSCRIBE"):
         fields["contact"] = "<sip:alice@192.0.2.1>"
     return compose.request(method, "sip:bob@192.0.2.2", **{**fields, **options})  # type: ignore[arg-type]
+
+
+OUTSIDE = (
+    "{method} sip:bob@192.0.2.2 SIP/2.0\r\nVia: SIP/2.0/UDP 192.0.2.9:5060{branch}\r\nFrom: <sip:old@x>{from_tag}\r\n"
+    "To: <sip:bob@192.0.2.2>{to_tag}\r\nCall-ID: old-1\r\nCSeq: {cseq} {method}\r\nContact: <sip:old@192.0.2.9>\r\n"
+    "Content-Length: 0\r\n\r\n"
+)
+
+
+def from_outside(method: str, cseq: int = 1, branch: str = "", to_tag: str = "", from_tag: str = ";tag=o") -> Request:
+    """A request as an old client at 192.0.2.9 sends it to Bob, who has it by `FLOW`."""
+    data = OUTSIDE.format(method=method, cseq=cseq, branch=branch, to_tag=to_tag, from_tag=from_tag).encode()
+    message = parse(data)
+    assert isinstance(message, Request)
+    return message
+
+
+FLOW = Flow("bob", "UDP", ("192.0.2.2", 5060), ("192.0.2.9", 5060))

@@ -2,17 +2,12 @@
 
 from __future__ import annotations
 
-from collections import Counter
-from random import Random
-
 import pytest
 
 from node.sip import compose
-from node.sip.flow import Flow
-from node.sip.layer import ClientTransaction, ServerTransaction, State
-from node.sip.message import Request, Response, parse
-from node.sip.timers import TwoHundredRepeater
-from tests.support.wire import DELAY, Party, Wire, a_request, lossy, pair
+from node.sip.layer import State
+from node.sip.message import Request, parse
+from tests.support.wire import DELAY, FLOW, Party, a_request, from_outside, pair
 
 LOST = lambda data: []  # noqa: E731
 
@@ -146,7 +141,7 @@ def test_after_a_2xx_the_invite_is_absorbed_and_each_2xx_is_told_to_the_client()
     assert bob.arrived[0].state is State.TERMINATED
 
 
-def test_two_2xx_of_a_forked_invite_are_both_told():
+def test_two_2xx_of_a_forked_invite_are_both_tfrom_outside():
     alice, bob, wire = pair()
     alice.send(a_request("INVITE"), bob)
     wire.run(until=0.1)
@@ -242,41 +237,25 @@ def test_the_200_to_a_cancel_has_the_to_tag_of_the_invites_responses():
 
 # ---- matching ------------------------------------------------------------------------------------------------------
 
-OLD = (
-    "{method} sip:bob@192.0.2.2 SIP/2.0\r\nVia: SIP/2.0/UDP 192.0.2.9:5060{branch}\r\nFrom: <sip:old@x>{from_tag}\r\n"
-    "To: <sip:bob@192.0.2.2>{to_tag}\r\nCall-ID: old-1\r\nCSeq: {cseq} {method}\r\nContact: <sip:old@192.0.2.9>\r\n"
-    "Content-Length: 0\r\n\r\n"
-)
-
-
-def old(method: str, cseq: int = 1, branch: str = "", to_tag: str = "", from_tag: str = ";tag=o") -> Request:
-    data = OLD.format(method=method, cseq=cseq, branch=branch, to_tag=to_tag, from_tag=from_tag).encode()
-    message = parse(data)
-    assert isinstance(message, Request)
-    return message
-
-
-FLOW = Flow("bob", "UDP", ("192.0.2.2", 5060), ("192.0.2.9", 5060))
-
 
 @pytest.mark.parametrize("branch", ["", ";branch=1", ";branch=z9hg4bk"])
 def test_an_rfc_2543_client_is_matched_by_the_whole_of_its_request(branch):
     bob = Party("bob", "192.0.2.2")
-    bob.layer.receive(old("INVITE", branch=branch), FLOW, 0.0)
-    bob.layer.receive(old("INVITE", branch=branch), FLOW, 0.1)
+    bob.layer.receive(from_outside("INVITE", branch=branch), FLOW, 0.0)
+    bob.layer.receive(from_outside("INVITE", branch=branch), FLOW, 0.1)
     assert bob.told == ["INVITE"]
-    bob.layer.receive(old("INVITE", cseq=2, branch=branch), FLOW, 0.2)
+    bob.layer.receive(from_outside("INVITE", cseq=2, branch=branch), FLOW, 0.2)
     assert bob.told == ["INVITE", "INVITE"]
     bob.respond(bob.arrived[0], 486)
-    bob.layer.receive(old("ACK", branch=branch, to_tag=";tag=bob.0-tag"), FLOW, 0.3)
+    bob.layer.receive(from_outside("ACK", branch=branch, to_tag=";tag=bob.0-tag"), FLOW, 0.3)
     assert bob.arrived[0].state is State.CONFIRMED
-    bob.layer.receive(old("CANCEL", cseq=2, branch=branch), FLOW, 0.4)
+    bob.layer.receive(from_outside("CANCEL", cseq=2, branch=branch), FLOW, 0.4)
     assert bob.told == ["INVITE", "INVITE", "CANCEL"]
 
 
 def test_the_same_branch_of_another_sender_is_another_transaction():
     bob = Party("bob", "192.0.2.2")
-    first = old("OPTIONS", branch=";branch=z9hG4bK1")
+    first = from_outside("OPTIONS", branch=";branch=z9hG4bK1")
     second = parse(first.encode().replace(b"192.0.2.9:5060", b"192.0.2.8:5060"))
     bob.layer.receive(first, FLOW, 0.0)
     bob.layer.receive(second, FLOW, 0.0)
@@ -285,16 +264,16 @@ def test_the_same_branch_of_another_sender_is_another_transaction():
 
 def test_an_ack_that_matches_nothing_is_told_without_a_transaction():
     bob = Party("bob", "192.0.2.2")
-    bob.layer.receive(old("ACK", branch=";branch=z9hG4bKnew", to_tag=";tag=b"), FLOW, 0.0)
+    bob.layer.receive(from_outside("ACK", branch=";branch=z9hG4bKnew", to_tag=";tag=b"), FLOW, 0.0)
     assert bob.told == ["ACK"]
     assert bob.layer.servers == 0
 
 
 def test_an_ack_to_a_2xx_under_the_invites_own_branch_is_told_too():
     bob = Party("bob", "192.0.2.2")
-    bob.layer.receive(old("INVITE", branch=";branch=z9hG4bK1"), FLOW, 0.0)
+    bob.layer.receive(from_outside("INVITE", branch=";branch=z9hG4bK1"), FLOW, 0.0)
     bob.respond(bob.arrived[0], 200)
-    bob.layer.receive(old("ACK", branch=";branch=z9hG4bK1", to_tag=";tag=bob.0-tag"), FLOW, 0.1)
+    bob.layer.receive(from_outside("ACK", branch=";branch=z9hG4bK1", to_tag=";tag=bob.0-tag"), FLOW, 0.1)
     assert bob.told == ["INVITE", "ACK"]
 
 
@@ -310,14 +289,14 @@ def test_a_response_to_nothing_is_told_as_stray():
 
 def test_the_same_request_by_two_paths_is_merged():
     bob = Party("bob", "192.0.2.2")
-    bob.layer.receive(old("INVITE", branch=";branch=z9hG4bK1"), FLOW, 0.0)
-    bob.layer.receive(old("INVITE", branch=";branch=z9hG4bK2"), FLOW, 0.0)
+    bob.layer.receive(from_outside("INVITE", branch=";branch=z9hG4bK1"), FLOW, 0.0)
+    bob.layer.receive(from_outside("INVITE", branch=";branch=z9hG4bK2"), FLOW, 0.0)
     first, second = bob.arrived
     assert not bob.layer.merged(first)
     assert not bob.layer.merged(first)
     assert bob.layer.merged(second)
     bob.respond(first, 486)
-    bob.layer.receive(old("ACK", branch=";branch=z9hG4bK1", to_tag=";tag=t"), FLOW, 0.0)
+    bob.layer.receive(from_outside("ACK", branch=";branch=z9hG4bK1", to_tag=";tag=t"), FLOW, 0.0)
     bob.layer.wake(10.0)
     assert not bob.layer.merged(second)
 
@@ -327,7 +306,7 @@ def test_the_same_request_by_two_paths_is_merged():
 
 def reply_to(via: str, source: tuple[str, int]) -> tuple[str, tuple[str, int]]:
     bob = Party("bob", "192.0.2.2")
-    request = parse(old("OPTIONS").encode().replace(b"SIP/2.0/UDP 192.0.2.9:5060", via.encode()))
+    request = parse(from_outside("OPTIONS").encode().replace(b"SIP/2.0/UDP 192.0.2.9:5060", via.encode()))
     bob.layer.receive(request, FLOW._replace(remote=source), 0.0)
     bob.respond(bob.arrived[0], 200)
     [(data, flow)] = bob.layer.outgoing()
@@ -385,11 +364,11 @@ def test_only_the_top_via_is_stamped_and_all_are_returned_in_order():
 
 def test_a_retransmission_by_another_way_is_answered_there():
     bob = Party("bob", "192.0.2.2")
-    bob.layer.receive(old("OPTIONS", branch=";branch=z9hG4bK1;rport"), FLOW, 0.0)
+    bob.layer.receive(from_outside("OPTIONS", branch=";branch=z9hG4bK1;rport"), FLOW, 0.0)
     bob.respond(bob.arrived[0], 200)
     bob.layer.outgoing()
     other = FLOW._replace(remote=("192.0.2.9", 6000))
-    bob.layer.receive(old("OPTIONS", branch=";branch=z9hG4bK1;rport"), other, 0.1)
+    bob.layer.receive(from_outside("OPTIONS", branch=";branch=z9hG4bK1;rport"), other, 0.1)
     assert [flow.remote for _, flow in bob.layer.outgoing()] == [("192.0.2.9", 6000)]
 
 
@@ -398,7 +377,7 @@ def test_a_retransmission_by_another_way_is_answered_there():
 
 def test_rfc_4320_no_408_and_no_provisional_but_100_to_other_requests():
     bob = Party("bob", "192.0.2.2")
-    bob.layer.receive(old("OPTIONS", branch=";branch=z9hG4bK1"), FLOW, 0.0)
+    bob.layer.receive(from_outside("OPTIONS", branch=";branch=z9hG4bK1"), FLOW, 0.0)
     bob.respond(bob.arrived[0], 180)
     assert bob.layer.outgoing() == []
     bob.respond(bob.arrived[0], 408)
@@ -408,12 +387,12 @@ def test_rfc_4320_no_408_and_no_provisional_but_100_to_other_requests():
 
 def test_a_stateless_refusal_leaves_nothing_behind():
     bob = Party("bob", "192.0.2.2")
-    bob.layer.receive(old("INVITE", branch=";branch=z9hG4bK1"), FLOW, 0.0)
+    bob.layer.receive(from_outside("INVITE", branch=";branch=z9hG4bK1"), FLOW, 0.0)
     refusal = compose.response(bob.arrived[0].request, 407)
     bob.layer.respond_statelessly(bob.arrived[0], refusal)
     assert [data for data, _ in bob.layer.outgoing()] == [refusal.encode()]
     assert bob.layer.servers == bob.layer.alarms == 0
-    assert compose.response(old("INVITE", branch=";branch=z9hG4bK1"), 407).to_tag == refusal.to_tag
+    assert compose.response(from_outside("INVITE", branch=";branch=z9hG4bK1"), 407).to_tag == refusal.to_tag
 
 
 def test_a_broken_transport_fails_what_was_asked_there_and_leaves_the_rest():
@@ -429,184 +408,7 @@ def test_a_broken_transport_fails_what_was_asked_there_and_leaves_the_rest():
 
 def test_a_finished_transaction_keeps_its_request_readable():
     bob = Party("bob", "192.0.2.2")
-    bob.layer.receive(old("OPTIONS", branch=";branch=z9hG4bK1;rport"), FLOW, 0.0)
+    bob.layer.receive(from_outside("OPTIONS", branch=";branch=z9hG4bK1;rport"), FLOW, 0.0)
     request = bob.arrived[0].request
     bob.respond(bob.arrived[0], 200)
     assert (request.call_id, request.via.rport, request.cseq.number) == ("old-1", 5060, 1)
-
-
-# ---- after a failover ----------------------------------------------------------------------------------------------
-
-
-def revived(last_status: int | None) -> tuple[Party, ServerTransaction, Request]:
-    """Bob's successor, with an INVITE that Bob answered with this status."""
-    request = old("INVITE", branch=";branch=z9hG4bK1;rport")
-    last = compose.response(request, last_status, to_tag="bob.0-tag").encode() if last_status else b""
-    successor = Party("bob", "192.0.2.2")
-    transaction = successor.layer.revive_server(old("INVITE", branch=";branch=z9hG4bK1;rport"), FLOW, last, 100.0)
-    return successor, transaction, request
-
-
-def test_a_revived_invite_answers_its_retransmission_with_the_predecessors_bytes():
-    successor, transaction, request = revived(183)
-    assert transaction.state is State.PROCEEDING
-    successor.layer.receive(request, FLOW, 100.1)
-    assert [data for data, _ in successor.layer.outgoing()] == [transaction.last_response]
-    assert successor.told == []
-
-
-def test_a_revived_invite_can_be_answered():
-    successor, transaction, _ = revived(180)
-    successor.respond(transaction, 200)
-    [(data, flow)] = successor.layer.outgoing()
-    answer = parse(data)
-    assert isinstance(answer, Response)
-    assert (answer.status, answer.via.rport, flow.remote) == (200, 5060, ("192.0.2.9", 5060))
-    assert transaction.state is State.ACCEPTED
-
-
-def test_a_revived_invite_can_be_cancelled():
-    successor, transaction, _ = revived(180)
-    successor.cancelling = lambda invite: successor.respond(invite, 487)
-    successor.layer.receive(old("CANCEL", branch=";branch=z9hG4bK1;rport"), FLOW, 100.1)
-    statuses = [parse(data).status for data, _ in successor.layer.outgoing()]
-    assert statuses == [200, 487]
-    assert transaction.state is State.COMPLETED
-
-
-@pytest.mark.parametrize("status", [None, 180])
-def test_a_revived_invite_that_is_acknowledged_was_refused_by_the_predecessor(status):
-    successor, transaction, _ = revived(status)
-    successor.layer.receive(old("ACK", branch=";branch=z9hG4bK1;rport", to_tag=";tag=bob.0-tag"), FLOW, 100.1)
-    assert successor.told == ["ended elsewhere"]
-    assert successor.layer.servers == successor.layer.alarms == 0
-    assert not transaction.alive
-
-
-def test_a_revived_2xx_is_sent_again_to_who_repeats_the_invite():
-    successor, transaction, request = revived(200)
-    assert transaction.state is State.ACCEPTED
-    successor.layer.receive(request, FLOW, 100.1)
-    assert [data for data, _ in successor.layer.outgoing()] == [transaction.last_response]
-    successor.layer.wake(132.0)
-    assert successor.layer.servers == 0
-
-
-def test_a_revived_refusal_is_repeated_until_acknowledged():
-    successor, transaction, _ = revived(486)
-    successor.layer.wake(100.5)
-    assert [data for data, _ in successor.layer.outgoing()] == [transaction.last_response]
-    successor.layer.receive(old("ACK", branch=";branch=z9hG4bK1;rport", to_tag=";tag=bob.0-tag"), FLOW, 100.6)
-    assert transaction.state is State.CONFIRMED
-
-
-def take_over(proceeding: bool) -> tuple[Party, Party, Wire, ClientTransaction]:
-    """Alice calls Bob and dies; her successor at the same address goes on."""
-    alice, bob, wire = pair()
-    request = alice.send(a_request("INVITE"), bob).request.encode()
-    wire.run(until=0.1)
-    bob.respond(bob.arrived[0], 180)
-    wire.run(until=0.2)
-    successor = Party("alice", "192.0.2.1")
-    wire.unplug(alice)
-    wire.join(successor)
-    message = parse(request)
-    assert isinstance(message, Request)
-    transaction = successor.layer.revive_client(message, successor.flow_to(bob), wire.now, proceeding=proceeding)
-    return successor, bob, wire, transaction
-
-
-@pytest.mark.parametrize("proceeding", [True, False])
-@pytest.mark.parametrize("status", [183, 200, 486])
-def test_a_revived_client_hears_the_answers_to_the_predecessors_branch(proceeding, status):
-    successor, bob, wire, _ = take_over(proceeding)
-    wire.run(until=1)
-    bob.respond(bob.arrived[0], status)
-    wire.run(until=10)
-    assert successor.told == ([] if proceeding else ["180"]) + [str(status)]
-    assert wire.times(successor, "ACK") == ([1.001] if status == 486 else [])
-    assert bob.told == ["INVITE"]
-
-
-def test_a_revived_client_in_calling_sends_the_same_bytes_again():
-    _, _, wire, transaction = take_over(proceeding=False)
-    wire.run(until=0.2)
-    assert wire.times(Party("alice", "192.0.2.1"), "INVITE") == [0, 0.2]
-    assert transaction.request.headers("via")[0].count("branch=") == 1
-
-
-def test_a_revived_client_can_cancel_under_the_old_branch():
-    successor, bob, wire, transaction = take_over(proceeding=True)
-    bob.cancelling = lambda invite: bob.respond(invite, 487)
-    successor.cancel(transaction)
-    wire.run(until=10)
-    assert bob.told == ["INVITE", "CANCEL"]
-    assert successor.told == ["487"]
-    wire.run(until=100)
-    assert successor.layer.clients == successor.layer.alarms == 0
-
-
-# ---- bad networks --------------------------------------------------------------------------------------------------
-
-
-def busy_pair(seed: int) -> tuple[Party, Party, Wire]:
-    """Alice asks all kinds of things, Bob answers them in all kinds of ways, both do their part as transaction users."""
-    alice, bob, wire = pair(lossy(seed))
-    random = Random(seed)
-    pending: set[str] = set()
-
-    def finish(transaction: ServerTransaction) -> None:
-        if transaction.final or not transaction.alive:
-            return
-        if transaction.method == "INVITE" and random.random() < 0.5:
-            pending.add(transaction.request.call_id)
-            repeat(transaction, TwoHundredRepeater())
-        else:
-            bob.respond(transaction, random.choice([200, 302, 404, 503]) if transaction.method != "INVITE" else 486)
-
-    def repeat(transaction: ServerTransaction, repeater: TwoHundredRepeater) -> None:
-        if transaction.request.call_id in pending:
-            bob.respond(transaction, 200)
-            delay = repeater.next_delay()
-            if delay is not None:
-                wire.later(delay, lambda: repeat(transaction, repeater))
-
-    def answering(transaction: ServerTransaction) -> None:
-        if transaction.method == "INVITE":
-            bob.respond(transaction, random.choice([100, 180]))
-        wire.later(random.uniform(0, 3), lambda: finish(transaction))
-
-    def hearing(response: Response, transaction: ClientTransaction) -> None:
-        if transaction.method == "INVITE" and 200 <= response.status < 300:
-            ack = a_request("ACK", call_id=response.call_id, to=f"<sip:bob@example.org>;tag={response.to_tag}")
-            flow = alice.flow_to(bob)
-            alice.send_raw(alice.layer.with_via(ack, flow).encode(), flow)
-
-    bob.answering = answering
-    bob.cancelling = lambda transaction: bob.respond(transaction, 487)
-    bob.acknowledged = lambda request: pending.discard(request.call_id)
-    alice.hearing = hearing
-    return alice, bob, wire
-
-
-@pytest.mark.parametrize("block", range(10))
-def test_on_a_bad_network_nothing_is_told_twice_and_nothing_is_left(block):
-    for seed in range(block * 20, block * 20 + 20):
-        alice, bob, wire = busy_pair(seed)
-        for number in range(4):
-            method = ("INVITE", "OPTIONS", "INVITE", "REGISTER")[number]
-            transaction = alice.send(a_request(method, call_id=f"{seed}-{number}"), bob)
-            if number == 2:
-                wire.later(1.0, lambda it=transaction, who=alice: who.cancel(it))
-        wire.run(until=200)
-        arrived = Counter(transaction.request.call_id for transaction in bob.arrived)
-        assert not [call_id for call_id, times in arrived.items() if times > 1], f"told twice, seed {seed}"
-        ends = Counter(call_id for call_id, _ in alice.failures)
-        accepted = {r.call_id for r in alice.responses if r.cseq.method == "INVITE" and 200 <= r.status < 300}
-        ends.update(r.call_id for r in alice.responses if r.status >= 200 and r.call_id not in accepted)
-        ends.update(accepted)
-        assert ends == {f"{seed}-{number}": 1 for number in range(4)}, f"seed {seed}"
-        left = (alice.layer.clients, bob.layer.servers, alice.layer.alarms, bob.layer.alarms)
-        assert left == (0, 0, 0, 0), f"seed {seed}"
-        assert alice.layer.next_wake() is None
-        assert bob.layer.next_wake() is None
