@@ -22,12 +22,14 @@ class Plan:
     callee: str
     calls: int
     number: str
+    talk: float = 0.0
+    "Seconds the caller talks before it hangs up; 0 for as long as the takeover is given."
 
 
 PLANS = (
     Plan("uac_hangs_up", "uas_is_hung_up", 50, "1011"),
     Plan("uac_is_hung_up", "uas_hangs_up", 50, "1012"),
-    Plan("uac_is_hung_up_late", "uas_answers_late", 10, "1013"),
+    Plan("uac_hangs_up", "uas_answers_late", 10, "1013", talk=1.0),
     Plan("uac_cancels", "uas_is_cancelled", 10, "1014"),
 )
 
@@ -66,14 +68,13 @@ def hundred_answered_twenty_ringing(
         for number, plan in enumerate(PLANS):
             port = first_port + number * 1000
             prefix = namespace.prefix if namespace else ()
-            common = {"server": sip, "calls": plan.calls, "host": host, "prefix": prefix, "pause": pause}
-            sipps.append(Sipp(plan.callee, port=port, media_port=port + 100, **common))  # type: ignore[arg-type]
+            common = {"server": sip, "calls": plan.calls, "host": host, "prefix": prefix}
+            callee = Sipp(plan.callee, port=port, media_port=port + 100, pause=pause, **common)  # type: ignore[arg-type]
+            sipps.append(callee)
             _register(sip, plan.number, f"sip:{plan.number}@{host}:{port}", host, namespace)
             rows = user_rows(CALLERS, PASSWORD, DOMAIN, plan.number)
-            scenario = plan.caller.removesuffix("_late")
-            sipps.append(
-                Sipp(scenario, port=port + 500, media_port=port + 600, rows=rows, rate=25, **common)  # type: ignore[arg-type]
-            )
+            own = {"port": port + 500, "media_port": port + 600, "pause": plan.talk or pause, "rate": 25}
+            sipps.append(Sipp(plan.caller, rows=rows, **own, **common))  # type: ignore[arg-type]
         expected = sum(plan.calls for plan in PLANS)
         until(lambda: _live_calls(active) == expected, 20, f"{expected} calls on the active node", active)
         killed = active.kill()

@@ -126,10 +126,10 @@ class Node:
         return text
 
     def worker_pid(self, slot: str) -> int:
-        """The process that owns a slot."""
+        """The process that owns a slot, 0 while none does."""
         children = self.status()["children"]
         assert isinstance(children, list)
-        return next(int(child["pid"]) for child in children if child.get("slot") == slot)
+        return next((int(child["pid"]) for child in children if child.get("slot") == slot), 0)
 
     def child_pid(self, kind: str) -> int:
         children = self.status()["children"]
