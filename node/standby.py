@@ -7,6 +7,7 @@ comes again must not become a second call, and a request in a dialog must not be
 from __future__ import annotations
 
 import logging
+import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Protocol, TypeVar
@@ -162,8 +163,9 @@ class Tenure:
         self._alarm: Alarm | None = None
 
     def hear(self, until: float) -> None:
-        """The node may act until this moment of the monotonic clock; 0: for as long as it likes."""
-        if not until:
+        """The node may act until this moment of the monotonic clock; 0 or infinite: for as long as it likes."""
+        if not until or math.isinf(until):
+            self.close()
             return
         self._until = until
         if self._alarm is None:
