@@ -36,8 +36,9 @@ DIALECT = Dialect(
 )
 
 BUSY = {sqlite3.SQLITE_BUSY, sqlite3.SQLITE_LOCKED, sqlite3.SQLITE_PROTOCOL}
-# Who has waited long looks more often, so that nobody is passed by for ever.
-WAITING = Backoff(first=0.0015, longest=0.0015, shortest=0.0002, factor=0.85, spread=0.6)
+# Who has waited long looks more often, so that nobody is passed by for ever; but not so often that on a host without a
+# core to spare the looking takes the holder's time.
+WAITING = Backoff(first=0.002, longest=0.002, shortest=0.0007, factor=0.85, spread=0.6)
 
 ERRORS: dict[int, tuple[type[StoreError], str]] = {
     **dict.fromkeys(BUSY, (Busy, "others kept it locked")),

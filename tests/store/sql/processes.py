@@ -2,36 +2,51 @@
 
 from __future__ import annotations
 
+import traceback
+from collections.abc import Callable
 from multiprocessing.synchronize import Barrier
 from typing import Any
 
 from store.backends import open_store
 from store.interface import Outcome, Put, opened
+from store.settings import SqliteSettings
 from tests.store.samples import call, registration
 
+# What is tested is who gets what, not how soon: on a machine that has better to do a lock may be held for long.
+PATIENT = SqliteSettings(wait=60)
 
-def write(dsn: str, number: int, start: Barrier, results: Any) -> None:
+
+def run(work: Callable[..., Any], number: int, results: Any, *arguments: Any) -> None:
+    """Do it in this process, and put its result, or how it broke."""
+    try:
+        results.put((number, work(number, *arguments)))
+    except Exception:
+        results.put((number, traceback.format_exc()))
+        raise
+
+
+def write(number: int, start: Barrier, dsn: str) -> list[str]:
     """Open, which makes the tables if nobody has; then commit 30 batches of 4 and count the outcomes."""
     start.wait()
     outcomes: list[Outcome] = []
-    with opened(open_store(dsn)) as store:
+    with opened(open_store(dsn, sqlite=PATIENT)) as store:
         for n in range(30):
             mine = [Put(registration(f"{number}-{n}-{k}")) for k in range(3)]
             outcomes += store.commit([*mine, Put(call("shared", version=n + 1, epoch=number))])
-    results.put((number, [outcome.value for outcome in outcomes]))
+    return [outcome.value for outcome in outcomes]
 
 
-def claim(dsn: str, number: int, epoch: int, start: Barrier, results: Any) -> None:
-    with opened(open_store(dsn)) as store:
+def claim(number: int, start: Barrier, dsn: str, epoch: int) -> list[str]:
+    with opened(open_store(dsn, sqlite=PATIENT)) as store:
         start.wait()
         got: list[str] = []
         while batch := store.claim(["internal#0"], node=f"node-{number}", slot="internal#0", epoch=epoch, limit=20):
             got += [call.uuid for call in batch]
-    results.put((number, got))
+    return got
 
 
-def lease(dsn: str, number: int, start: Barrier, results: Any) -> None:
-    with opened(open_store(dsn)) as store:
+def lease(number: int, start: Barrier, dsn: str) -> int | None:
+    with opened(open_store(dsn, sqlite=PATIENT)) as store:
         start.wait()
         lease = store.acquire_lease(f"node-{number}", 60)
-    results.put((number, None if lease is None else lease.epoch))
+    return None if lease is None else lease.epoch

@@ -35,20 +35,20 @@ def path(tmp_path: Path) -> Path:
     return tmp_path / "core.db"
 
 
-def together(count: int, work: Callable[..., None], *arguments: Any) -> dict[int, Any]:
-    """Run `work` in so many processes that set off at the same moment; what each one put, by its number."""
+def together(count: int, work: Callable[..., Any], *arguments: Any) -> dict[int, Any]:
+    """Run `work` in so many processes that set off at the same moment; the result of each, by its number."""
     context = multiprocessing.get_context("spawn")
     start, results = context.Barrier(count), context.SimpleQueue()
     workers = [
-        context.Process(target=work, args=(arguments[0], number, *arguments[1:], start, results))
+        context.Process(target=processes.run, args=(work, number, results, start, *arguments))
         for number in range(count)
     ]
     for worker in workers:
         worker.start()
     got = dict(results.get() for _ in workers)
-    for worker in workers:
+    for number, worker in enumerate(workers):
         worker.join()
-        assert worker.exitcode == 0
+        assert worker.exitcode == 0, got[number]
     return got
 
 
