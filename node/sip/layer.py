@@ -11,6 +11,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Sequence
 
 from node.sip import compose
+from node.sip.errors import SipError
 from node.sip.flow import Flow
 from node.sip.machine import Cause, State
 from node.sip.message import Request, Response, parse
@@ -223,7 +224,17 @@ class TransactionLayer:
             if method == "CANCEL":
                 self._receive_cancel(request, transaction, flow, now)
             else:
-                self._ground.user.on_request(request, transaction, flow)
+                self._tell_request(request, transaction, flow, now)
+
+    def _tell_request(self, request: Request, transaction: ServerTransaction, flow: Flow, now: float) -> None:
+        """The user may refuse by raising a SipError. If it breaks, the client hears 500 at once instead of nothing."""
+        try:
+            self._ground.user.on_request(request, transaction, flow)
+        except SipError as error:
+            self.respond(transaction, compose.refuse(request, error), now)
+        except Exception:
+            self.respond(transaction, compose.response(request, 500), now)
+            raise
 
     def _receive_cancel(self, request: Request, transaction: ServerTransaction, flow: Flow, now: float) -> None:
         """RFC 3261 9.2: the CANCEL itself is answered 200 at once, under the To tag of the INVITE's responses."""

@@ -4,7 +4,8 @@ With RFC 6026: a 2xx leads to Accepted, where a client waits for further 2xx and
 retransmissions and knows the request a while longer. With RFC 4320: no 408 to a request other than INVITE, and only 100
 as its provisional response. An INVITE server that is still Trying sends 100 by itself after 200 ms. A client that
 has sent CANCEL is Cancelling: it waits 64*T1 for the final response (RFC 3261 9.1). The 2xx to INVITE is repeated, and
-its ACK sent, by the user.
+its ACK sent, by the user. A request other than INVITE that the user has not answered when its client gives up (64*T1) is
+forgotten: an answer would find nobody.
 
 A revived INVITE (its owner died) has two more rules: an ACK without a refusal of ours means that the predecessor
 refused it; and a repeated INVITE gets the 2xx again, for who repeats it has not seen that.
@@ -319,12 +320,14 @@ NON_INVITE_SERVER: ServerMachine = Machine(
             C.PROVISIONAL: (S.PROCEEDING, (send,)),
             C.SUCCESS: (S.COMPLETED, (send, release)),
             C.FAILURE: (S.COMPLETED, (send, release)),
+            C.GIVE_UP: (S.TERMINATED, ()),
         },
         S.PROCEEDING: {
             C.REPEATED: (S.PROCEEDING, (repeat_response,)),
             C.PROVISIONAL: (S.PROCEEDING, (send,)),
             C.SUCCESS: (S.COMPLETED, (send, release)),
             C.FAILURE: (S.COMPLETED, (send, release)),
+            C.GIVE_UP: (S.TERMINATED, ()),
         },
         S.COMPLETED: {
             C.REPEATED: (S.COMPLETED, (repeat_response,)),
@@ -332,5 +335,9 @@ NON_INVITE_SERVER: ServerMachine = Machine(
         },
         S.TERMINATED: {},
     },
-    alarms={S.COMPLETED: {C.SETTLED: absorb}},
+    alarms={
+        S.TRYING: {C.GIVE_UP: give_up},
+        S.PROCEEDING: {C.GIVE_UP: give_up},
+        S.COMPLETED: {C.SETTLED: absorb},
+    },
 )

@@ -21,7 +21,7 @@ class TransactionUser(Protocol):
     """Who hears of what happens. Called from within receive(), wake(), request(), ...; may call the layer back at once."""
 
     def on_request(self, request: Request, transaction: ServerTransaction | None, flow: Flow) -> None:
-        """A new request; without a transaction: the ACK to a 2xx (or a stray one)."""
+        """A new request; without a transaction: the ACK to a 2xx (or a stray one). May refuse it by raising a SipError."""
 
     def on_cancel(self, transaction: ServerTransaction, request: Request) -> None:
         """CANCEL for this INVITE, already answered 200; answer the INVITE 487."""

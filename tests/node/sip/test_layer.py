@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import gc
+
 import pytest
 
 from node.sip import compose
-from node.sip.layer import State
+from node.sip.errors import UnsupportedMedia
+from node.sip.layer import ServerTransaction, State
 from node.sip.message import Request, parse
 from tests.support.wire import DELAY, FLOW, Party, a_request, from_outside, pair
 
@@ -393,6 +396,60 @@ def test_a_stateless_refusal_leaves_nothing_behind():
     assert [data for data, _ in bob.layer.outgoing()] == [refusal.encode()]
     assert bob.layer.servers == bob.layer.alarms == 0
     assert compose.response(from_outside("INVITE", branch=";branch=z9hG4bK1"), 407).to_tag == refusal.to_tag
+
+
+def test_a_request_that_the_user_forgets_is_forgotten_when_its_client_gives_up():
+    bob = Party("bob", "192.0.2.2")
+    bob.layer.receive(from_outside("OPTIONS", branch=";branch=z9hG4bK1"), FLOW, 0.0)
+    bob.layer.wake(31.9)
+    assert bob.layer.servers == 1
+    bob.layer.wake(32.0)
+    assert bob.layer.servers == bob.layer.alarms == 0
+    assert bob.layer.outgoing() == []
+
+
+def test_a_user_may_refuse_by_raising():
+    def refuse(transaction: ServerTransaction) -> None:
+        raise UnsupportedMedia
+
+    bob = Party("bob", "192.0.2.2")
+    bob.answering = refuse
+    bob.layer.receive(from_outside("INVITE", branch=";branch=z9hG4bK1"), FLOW, 0.0)
+    [(data, _)] = bob.layer.outgoing()
+    assert data.startswith(b"SIP/2.0 415 Unsupported Media Type\r\n")
+    assert bob.arrived[0].state is State.COMPLETED
+
+
+def test_when_the_user_breaks_the_client_hears_500():
+    def stumble(transaction: ServerTransaction) -> None:
+        raise ZeroDivisionError
+
+    bob = Party("bob", "192.0.2.2")
+    bob.answering = stumble
+    with pytest.raises(ZeroDivisionError):
+        bob.layer.receive(from_outside("INVITE", branch=";branch=z9hG4bK1"), FLOW, 0.0)
+    assert [data[:11] for data, _ in bob.layer.outgoing()] == [b"SIP/2.0 500"]
+
+
+def test_what_is_over_leaves_no_cycle_to_the_garbage_collector():
+    alice, bob, wire = pair()
+    bob.answering = lambda transaction: bob.respond(transaction, 486 if transaction.method == "INVITE" else 200)
+    for number, method in enumerate(("INVITE", "OPTIONS")):
+        alice.send(a_request(method, call_id=f"call-{number}"), bob)
+    gc.collect()
+    gc.disable()
+    try:
+        wire.run(until=100)
+        bob.arrived.clear()
+        alice.responses.clear()
+        gc.set_debug(gc.DEBUG_SAVEALL)
+        gc.collect()
+        left = [item for item in gc.garbage if type(item).__module__.startswith("node.sip")]
+    finally:
+        gc.set_debug(0)
+        gc.garbage.clear()
+        gc.enable()
+    assert left == []
 
 
 def test_a_broken_transport_fails_what_was_asked_there_and_leaves_the_rest():

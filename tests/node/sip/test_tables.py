@@ -92,10 +92,12 @@ NON_INVITE_SERVER = """
 trying      1xx             -> proceeding  >1xx
 trying      2xx             -> completed   >2xx
 trying      3xx-6xx         -> completed   >3xx
+trying      give up         -> terminated
 proceeding  request again   -> proceeding  >last
 proceeding  1xx             -> proceeding  >1xx
 proceeding  2xx             -> completed   >2xx
 proceeding  3xx-6xx         -> completed   >3xx
+proceeding  give up         -> terminated
 completed   request again   -> completed   >last
 completed   settled         -> terminated
 """
@@ -107,7 +109,7 @@ WAITING: dict[str, set[State]] = {
     "non-INVITE client": set(),
     "INVITE server": {State.PROCEEDING},
     "revived INVITE server": {State.PROCEEDING},
-    "non-INVITE server": {State.TRYING, State.PROCEEDING},
+    "non-INVITE server": set(),
 }
 WORDS = {"100": "100", "180": "1xx", "200": "2xx", "302": "3xx", "199": "last"}
 
