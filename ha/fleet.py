@@ -186,20 +186,25 @@ class Fleet:
         member.process.link.close()
         self._loop.after(0.05, member.process.reap)
         self._loop.after(1.0, member.process.reap)
-        now = self._loop.now()
         if not member.leaving:
+            now = self._loop.now()
             wait = self._backoffs[member.kind].ended(now - member.process.born, now)
-            log.error(
-                "%s (pid %d) %s after %.1f s%s; another one follows in %.1f s",
-                member.name,
-                member.process.pid,
-                member.process.fate,
-                now - member.process.born,
-                f" ({member.reason})" if member.reason else "",
-                wait,
-            )
+            # Its link may end a moment before it can be said how it ended.
+            self._loop.after(0 if member.process.reap() else 0.02, lambda: self._tell(member, now, wait))
             self._loop.after(wait, self.fill)
         self._owner.on_ended(member)
+
+    def _tell(self, member: Member, ended: float, wait: float) -> None:
+        member.process.reap()
+        log.error(
+            "%s (pid %d) %s after %.1f s%s; another one follows in %.1f s",
+            member.name,
+            member.process.pid,
+            member.process.fate,
+            ended - member.process.born,
+            f" ({member.reason})" if member.reason else "",
+            wait,
+        )
 
     # ---- beats -----------------------------------------------------------------------------------------------------
 

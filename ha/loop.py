@@ -78,7 +78,8 @@ class Loop:
                 continue
             if alarm.every:
                 # After a pause the missed rounds are not made up for.
-                self._set(alarm, max(at + alarm.every, now))
+                following = at + alarm.every
+                self._set(alarm, following if following > now else now + alarm.every)
             self._call(alarm.action)
 
     def close(self) -> None:

@@ -114,18 +114,18 @@ class Supervisor:
         self.partner.link.listen()
         self.control.listen()
         be_urgent()
-        with self._signals():
-            self.address.drop()
-            self.keeper.start()
-            self.partner.start()
-            self.fleet.spares = self._wanted() + 1
-            self.fleet.fill()
-            if self.systemd.interval:
-                self.loop.every(self.systemd.interval, self.systemd.alive)
-            self.systemd.ready("standby")
-            while not self._ended():
-                self._cycle()
-                self.loop.turn(self.holder.idle_for)
+        self._hear_signals()
+        self.address.drop()
+        self.keeper.start()
+        self.partner.start()
+        self.fleet.spares = self._wanted() + 1
+        self.fleet.fill()
+        if self.systemd.interval:
+            self.loop.every(self.systemd.interval, self.systemd.alive)
+        self.systemd.ready("standby")
+        while not self._ended():
+            self._cycle()
+            self.loop.turn(self.holder.idle_for)
         self._close()
         return 0
 
@@ -162,25 +162,20 @@ class Supervisor:
                 member.process.reap()
         self.loop.close()
         log.info("the node has stopped")
+        signal.set_wakeup_fd(-1)
+        for number in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP):
+            # The interpreter's own end would make them deadly again.
+            signal.signal(number, signal.SIG_IGN)
 
-    @contextlib.contextmanager
-    def _signals(self):  # type: ignore[no-untyped-def]
-        """Signals become bytes on a socket that the loop reads."""
-        ours, theirs = socket.socketpair()
-        for end in (ours, theirs):
+    def _hear_signals(self) -> None:
+        """Signals become bytes on a socket that the loop reads; to the very end, so that none cuts the end short."""
+        ours, theirs = self._wakeup = socket.socketpair()
+        for end in self._wakeup:
             end.setblocking(False)
-        numbers = (signal.SIGTERM, signal.SIGINT, signal.SIGHUP, signal.SIGCHLD)
-        before = [signal.signal(number, lambda _number, _frame: None) for number in numbers]
+        for number in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP, signal.SIGCHLD):
+            signal.signal(number, lambda _number, _frame: None)
         signal.set_wakeup_fd(theirs.fileno(), warn_on_full_buffer=False)
         self.loop.watch(ours, lambda: self._on_signals(ours.recv(4096)))
-        try:
-            yield
-        finally:
-            signal.set_wakeup_fd(-1)
-            for number, handler in zip(numbers, before, strict=True):
-                signal.signal(number, handler)
-            ours.close()
-            theirs.close()
 
     def _on_signals(self, received: bytes) -> None:
         for number in set(received):

@@ -27,6 +27,9 @@ RECOVERY = 55.0
 GIVE_UP = 10.0
 "Seconds that a change of role by command may take, unless the caller names another limit."
 
+LOADING = 2.0
+"Seconds that a switchover waits for a peer that is still loading."
+
 Say = Callable[[str], None]
 
 
@@ -304,14 +307,21 @@ class Verbs:
         self._wait(lambda: standing.role is Role.ACTIVE, until, answer)
 
     def _switch_over(self, until: float, answer: Callable[[dict[str, Any]], None]) -> None:
+        """Hand over to a peer that is ready, or will be in a moment."""
         node, standing = self._node, self._node.standing
-        if not node.partner.fit:
-            answer(
-                {"ok": False, "role": standing.role.value, "error": "the peer is not there, or not ready to take over"}
-            )
-            return
-        node.hand_over()
-        self._wait(lambda: standing.role is Role.STANDBY and node.partner.active, until, answer)
+        ready_by = min(until, node.loop.now() + LOADING)
+
+        def attempt() -> None:
+            if node.partner.fit:
+                node.hand_over()
+                self._wait(lambda: standing.role is Role.STANDBY and node.partner.active, until, answer)
+            elif node.loop.now() < ready_by:
+                node.loop.after(0.05, attempt)
+            else:
+                refusal = "the peer is not there, or not ready to take over"
+                answer({"ok": False, "role": standing.role.value, "error": refusal})
+
+        attempt()
 
     def _wait(self, holds: Callable[[], bool], until: float, answer: Callable[[dict[str, Any]], None]) -> None:
         self._waiting.append(Waiting(holds, until, answer))
