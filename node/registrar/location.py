@@ -19,6 +19,8 @@ log = logging.getLogger(__name__)
 
 REGISTERED = "registered"
 UNREGISTERED = "unregistered"
+FIND_WITHIN = 0.2
+"Seconds that a search waits for the store; then memory has to do."
 
 T = TypeVar("T")
 Then = Callable[[list[Registration]], None]
@@ -66,12 +68,13 @@ class Location:
         if self._asker is None:
             return
 
+        began = self._now()
+
         def read(answer: list[Registration] | StoreError) -> None:
             if isinstance(answer, StoreError):
                 log.warning("the registrations could not be read: %s", answer)
                 return
-            for record in answer:
-                self.learn(record)
+            self._replace(list(self._bindings), answer, began)
             self.complete = True
             if then is not None:
                 then()
@@ -83,14 +86,14 @@ class Location:
         if self.complete or self._asker is None:
             then(self.known(user, host, profile))
             return
+        began = self._now()
 
         def read(answer: list[Registration] | StoreError) -> None:
             if not isinstance(answer, StoreError):
-                for record in answer:
-                    self.learn(record)
+                self._replace([(user, host.lower())], answer, began)
             then(self.known(user, host, profile))
 
-        self._asker.ask(lambda store: store.registrations(user=user, host=host), read)
+        self._asker.ask(lambda store: store.registrations(user=user, host=host), read, FIND_WITHIN)
 
     def known(self, user: str, host: str, profile: str | None = None) -> list[Registration]:
         """The live bindings that memory has."""
@@ -160,6 +163,20 @@ class Location:
                 self._forget(gone.user, gone.host, gone.key)
         elif topic == "missed":
             self.load()
+
+    def _now(self) -> int:
+        """As versions count: microseconds."""
+        return int(self._clock() * 1_000_000)
+
+    def _replace(self, aors: list[tuple[str, str]], records: list[Registration], began: int) -> None:
+        """The store's word on these addresses of record: what it does not have is gone, unless it is newer than the question."""
+        there = {record.key for record in records}
+        for aor in aors:
+            for key, record in list(self._bindings.get(aor, {}).items()):
+                if key not in there and record.version < began:
+                    self._forget(*aor, key)
+        for record in records:
+            self.learn(record)
 
     def _forget(self, user: str, host: str, key: str) -> None:
         aor = user, host.lower()
