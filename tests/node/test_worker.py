@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import asyncio
 import os
+import select
 import sqlite3
 import time
 from collections.abc import Iterator
@@ -10,11 +12,15 @@ from pathlib import Path
 
 import pytest
 
-from node.link import Beat, Beaten, Fenced, Lease, Revived
+from ha.process import Process, call, fork
+from node.config import Identity
+from node.link import Beat, Beaten, Fenced, Lease, Ready, Revived
 from store.backends import open_store
 from store.interface import Put, opened
 from store.records import CallRecord, DialogRecord, LegRecord
-from tests.node.rig import PhoneLine, Rig, rig, until
+from tests.node.rig import PASSWORD, PhoneLine, Rig, Worker, rig, until
+from tests.support.phone import Phone
+from tests.support.sipmessage import digest
 
 
 @pytest.fixture
@@ -67,8 +73,6 @@ def test_a_successor_still_takes_the_nonces_of_its_predecessor(node: Rig) -> Non
     challenge = phone.ask(phone.request("REGISTER", Expires="60"))
     first.kill()
     node.promote(spare)
-    from tests.support.sipmessage import digest
-
     credentials = digest(challenge.get("WWW-Authenticate"), "1000", "s3cret", "REGISTER", "sip:pbx.test")
     assert phone.ask(phone.request("REGISTER", Authorization=credentials, Expires="60")).status == 200
 
@@ -114,7 +118,6 @@ def test_each_newer_lease_prolongs_the_time(node: Rig) -> None:
     worker.link.send(Lease(time.monotonic() + 0.2))
     worker.link.send(Lease(time.monotonic() + 60))
     phone = node.phone()
-    until(lambda: time.monotonic() > 0)
     assert phone.silent(0.4)
     assert phone.ask(phone.request("OPTIONS")).status == 200
 
@@ -126,8 +129,6 @@ def test_a_fenced_write_is_told_and_not_answered(node: Rig) -> None:
     with opened(open_store(f"sqlite://{node.run_dir / 'core.db'}")) as store:
         while store.raise_fence("internal#0") <= node.epoch:
             pass
-    from tests.support.sipmessage import digest
-
     credentials = digest(challenge.get("WWW-Authenticate"), "1000", "s3cret", "REGISTER", "sip:pbx.test")
     phone.send(phone.request("REGISTER", Authorization=credentials, Expires="60"))
     fenced = worker.wait(Fenced)
@@ -221,3 +222,82 @@ def call_record(
     )
     expires = time.time() + 60
     return CallRecord(uuid="u1", state=state, legs=[leg], slot=slot, epoch=1, version=1, expires=expires)  # type: ignore[arg-type]
+
+
+# ---- calls -----------------------------------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def media(node: Rig) -> Iterator[Process]:
+    """The media process, which outlives the workers."""
+    identity = Identity("one", "core-uuid", time.time())
+    process = fork("media", call("node.media.__main__:main", identity, node.configuration, node.run_dir), 0.0)
+    select.select([process.link], [], [], 10)
+    assert isinstance(process.link.receive()[0], Ready)  # type: ignore[index]
+    yield process
+    process.kill()
+    process.link.close()
+
+
+def channels(node: Rig) -> list[dict[str, str]]:
+    answer = node.ask("channels")
+    assert isinstance(answer, list)
+    return answer
+
+
+async def _succeed(node: Rig, fallen: Worker, spare: Worker) -> Revived:
+    fallen.kill()
+    node.promote(spare)
+    revived = spare.wait(Revived)
+    assert isinstance(revived, Revived)
+    return revived
+
+
+def test_an_answered_call_outlives_its_worker(node: Rig, media: Process) -> None:
+    first, spare = node.serve(), node.spawn()
+
+    async def scenario() -> None:
+        async with _phone("1000", node) as alice, _phone("1001", node) as bob:
+            await alice.register()
+            await bob.register()
+            line = await alice.call("1001")
+            await bob.answer_next()
+            async with asyncio.timeout(5):
+                await line.answered.wait()
+            revived = await _succeed(node, first, spare)
+            assert (revived.calls, revived.legs, revived.failed) == (1, 2, 0)
+            assert len(channels(node)) == 2
+            assert (await line.hangup()).status == 200
+
+    asyncio.run(scenario())
+    until(lambda: channels(node) == [])
+
+
+def test_a_ringing_call_outlives_its_worker_and_is_answered(node: Rig, media: Process) -> None:
+    first, spare = node.serve(), node.spawn()
+
+    async def scenario() -> None:
+        async with _phone("1000", node) as alice, _phone("1001", node) as bob:
+            await alice.register()
+            await bob.register()
+            line = await alice.call("1001")
+            callee = await bob.next_line()
+            async with asyncio.timeout(5):
+                await line.ringing.wait()
+            until(lambda: [each.state for each in _stored(node)] == ["ringing"])
+            await _succeed(node, first, spare)
+            callee.answer()
+            async with asyncio.timeout(5):
+                await line.answered.wait()
+            assert (await callee.hangup()).status == 200
+
+    asyncio.run(scenario())
+
+
+def _stored(node: Rig) -> list[CallRecord]:
+    with opened(open_store(f"sqlite://{node.run_dir / 'core.db'}")) as store:
+        return store.calls()
+
+
+def _phone(user: str, node: Rig) -> Phone:
+    return Phone(user, PASSWORD, node.udp, domain="pbx.test")
