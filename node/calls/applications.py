@@ -148,7 +148,7 @@ def _execute(call: Call, leg: Leg, name: str, data: str) -> None:
 def resume(call: Call) -> None:
     """After a failover: go on with the application that was running."""
     leg = call.legs[0]
-    if not leg.live or call.position >= len(call.steps):
+    if not leg.live or leg.cause or call.position >= len(call.steps):
         if call.bridged:
             call.waiting = Bridging(call, leg, "")
             call.waiting.resume()

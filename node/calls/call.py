@@ -64,6 +64,7 @@ class Call:
         "dialing",
         "exchange",
         "expires",
+        "farewells",
         "legs",
         "modification",
         "position",
@@ -87,6 +88,8 @@ class Call:
         self.legs: list[Leg] = []
         self.bridged: list[Leg] = []
         "The two legs that are bridged, the caller's first."
+        self.farewells: list[Leg] = []
+        "Legs that are over for us, and have not answered our BYE yet: should we die now, a successor repeats it."
         self.steps: list[Step] = []
         self.position = 0
         self.progress: dict[str, str] = {}
@@ -373,7 +376,14 @@ class Call:
         leg.variables.setdefault("sip_hangup_disposition", "send_bye")
         if leg.awaits_ack:
             self.acknowledge(leg)
-        self.ask(leg, leg.dialog.request("BYE", headers=headers), _nobody_cares)
+        self.farewells.append(leg)
+        self.ask(leg, leg.dialog.request("BYE", headers=headers), self._on_farewell)
+
+    def _on_farewell(self, leg: Leg, status: int, _response: Response | None) -> None:
+        """Whatever it answers to our BYE, or if nothing at all: its dialog is over."""
+        if status >= 200 and leg in self.farewells:
+            self.farewells.remove(leg)
+            self._finish_if_over()
 
     def _send_cancel(self, leg: Leg, cause: str) -> None:
         if leg.pending is not None:
@@ -436,7 +446,7 @@ class Call:
                 self.exchange.media.part(leg.uuid)
 
     def _finish_if_over(self) -> None:
-        if self.state == "ended" or any(leg.live for leg in self.legs):
+        if self.state == "ended" or self.farewells or any(leg.live for leg in self.legs):
             return
         self.state = "ended"
         self.expires = self.exchange.writer.store_time() + MEMORY
@@ -571,7 +581,3 @@ class Call:
         """Fire a channel event, if anybody listens."""
         if self.exchange.events.wanted(name):
             self.exchange.events.fire(rows.channel_event(self, leg, name, partner))
-
-
-def _nobody_cares(leg: Leg, status: int, response: Response | None) -> None:
-    """A BYE's answer changes nothing any more."""

@@ -115,6 +115,8 @@ class Recovery:
             self._reopen(call, leg)
         self._rejoin(call)
         for leg in live:
+            if leg.cause and leg.confirmed and leg.pending is None:
+                continue  # its BYE is all that is left to do
             leg.variables["recovered"] = "true"
             timer.start(call, leg)
             self._acknowledge(call, leg)

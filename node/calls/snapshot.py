@@ -29,7 +29,7 @@ def snapshot(call: Call) -> CallRecord:
         uuid=call.uuid,
         state=call.state,
         profile_name=call.profile,
-        legs=[_tombstone(leg) if ended else leg_record(leg) for leg in call.legs],
+        legs=[_at_rest(call, leg, ended=ended) for leg in call.legs],
         bridged=[leg.uuid for leg in call.bridged],
         steps=call.steps,
         position=call.position,
@@ -37,6 +37,16 @@ def snapshot(call: Call) -> CallRecord:
         created=call.created,
         expires=call.expires,
     )
+
+
+def _at_rest(call: Call, leg: Leg, *, ended: bool) -> LegRecord:
+    if ended or (not leg.live and leg not in call.farewells):
+        return _tombstone(leg)
+    record = leg_record(leg)
+    if not leg.live:
+        record.state = "answered"  # with a cause: to be ended as soon as it is revived
+        record.media = None
+    return record
 
 
 def _tombstone(leg: Leg) -> LegRecord:

@@ -221,8 +221,14 @@ async def perform(scenario: Callable[[Play], Awaitable[None]], crash_after: int 
             await play.close()
 
 
-@pytest.mark.parametrize("variant", ["silent", "spoken"])
-@pytest.mark.parametrize("scenario", SCENARIOS, ids=lambda scenario: scenario.__name__)
+REFUSED = (caller_cancels, callee_is_busy)
+"What ends them is a response, which is never written down as still to be sent: the commit takes longer than the sending."
+
+TABLE = [(scenario, "spoken") for scenario in SCENARIOS]
+TABLE += [(scenario, "silent") for scenario in SCENARIOS if scenario not in REFUSED]
+
+
+@pytest.mark.parametrize(("scenario", "variant"), TABLE, ids=lambda word: getattr(word, "__name__", word))
 def test_a_crash_at_any_put_changes_nothing_for_the_phones(
     scenario: Callable[[Play], Awaitable[None]], variant: str
 ) -> None:
