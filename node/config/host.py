@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import fcntl
 import os
 import socket
@@ -22,8 +23,19 @@ MAPPED_ADDRESS, XOR_MAPPED_ADDRESS = 0x0001, 0x0020
 
 
 def local_ip_v4() -> str:
-    """The address this host would use towards the world; nothing is sent."""
-    return _towards(socket.AF_INET, "198.51.100.1") or "127.0.0.1"
+    """The address this host would use towards the world; nothing is sent.
+
+    A host on a network of its own has no route to the world: then the first interface's address.
+    """
+    return _towards(socket.AF_INET, "198.51.100.1") or next(iter(_interface_addresses()), "127.0.0.1")
+
+
+def _interface_addresses() -> list[str]:
+    addresses = []
+    for _index, name in socket.if_nameindex():
+        with contextlib.suppress(OSError):
+            addresses.append(_ask_interface(name, GET_ADDRESS))
+    return [address for address in addresses if not address.startswith("127.")]
 
 
 def local_ip_v6() -> str:
