@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Callable, Iterator
+from functools import partial
 from typing import Protocol, TypeVar
 
 import msgspec
@@ -48,7 +49,7 @@ class Location:
 
     def __init__(self, clock: Callable[[], float]) -> None:
         self.complete = False
-        self.tell: Callable[[str, bytes], None] | None = None
+        self.tell: Callable[[str, Callable[[], bytes]], None] | None = None
         "Tells the other workers; set once there is a bus."
         self._clock = clock
         self._asker: Asker | None = None
@@ -124,14 +125,14 @@ class Location:
         """This worker wrote it."""
         self.learn(record)
         if self.tell is not None:
-            self.tell(REGISTERED, encode(record))
+            self.tell(REGISTERED, partial(encode, record))
 
     def remove(self, record: Registration) -> None:
         """This worker removed it."""
         self._forget(record.sip_user, record.sip_host, record.key)
         if self.tell is not None:
             gone = Gone(record.sip_user, record.sip_host, record.key, record.version)
-            self.tell(UNREGISTERED, msgspec.msgpack.encode(gone))
+            self.tell(UNREGISTERED, partial(msgspec.msgpack.encode, gone))
 
     def learn(self, record: Registration) -> None:
         """Remember a binding, unless a newer version of it is known."""

@@ -49,15 +49,14 @@ class Through(msgspec.Struct, tag=1, array_like=True):
     flow: Flow
 
 
-class Notice(msgspec.Struct, tag=2, array_like=True):
-    """Something to remember; what the body means depends on the topic."""
+class Notices(msgspec.Struct, tag=2, array_like=True):
+    """Things to remember, each with its topic, which says what its body means."""
 
-    topic: str
-    body: bytes
+    items: list[tuple[str, bytes]]
     sender: str
 
 
-Mail = Arrived | Through | Notice
+Mail = Arrived | Through | Notices
 
 
 class Recipient(Protocol):
@@ -85,6 +84,7 @@ class Bus:
         self._listed = -1.0
         self._others: list[str] = []
         self._behind: set[str] = set()
+        self._notices: list[tuple[str, bytes]] = []
         self._sock = socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM | socket.SOCK_NONBLOCK | socket.SOCK_CLOEXEC)
         self._sock.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4 << 20)
         self._path = folder / token
@@ -101,21 +101,18 @@ class Bus:
         self.handed_on += 1
         self._peer(token).send(_encoder.encode(mail), otherwise or self._count_lost)
 
-    def tell(self, topic: str, body: bytes) -> None:
-        """Tell all other workers of this node, those without a slot included."""
-        others = self._present()
-        if not others:
+    def tell(self, topic: str, body: Callable[[], bytes]) -> None:
+        """Tell all other workers of this node, those without a slot included; `body` is asked for if there are any.
+
+        What one turn of the loop has to tell goes out in one datagram.
+        """
+        if not self._present():
             return
-        data = _encoder.encode(Notice(topic, body, self.token))
-        for token in others:
-            peer = self._peer(token)
-            if peer.there():  # a successor that is yet to come reads the store instead
-                peer.send(data, partial(self._missed, token))
-            elif token.startswith(UNPLACED):
-                # Nobody takes the name of a worker without a slot again: it is gone for good.
-                peer.close()
-                del self._peers[token]
-                (self._folder / token).unlink(missing_ok=True)
+        if not self._notices:
+            self._loop.call_soon(self._flush_notices)
+        self._notices.append((topic, body()))
+        if len(self._notices) >= BATCH:
+            self._flush_notices()
 
     def alive(self, token: str) -> bool:
         """Is there a worker at that place right now?"""
@@ -131,6 +128,21 @@ class Bus:
         """Close, and take the name away, so that nobody waits for us."""
         self._path.unlink(missing_ok=True)
         self.close()
+
+    def _flush_notices(self) -> None:
+        notices, self._notices = self._notices, []
+        if not notices or self._sock.fileno() < 0:
+            return
+        data = _encoder.encode(Notices(notices, self.token))
+        for token in self._present():
+            peer = self._peer(token)
+            if peer.there():  # a successor that is yet to come reads the store instead
+                peer.send(data, partial(self._missed, token))
+            elif token.startswith(UNPLACED):
+                # Nobody takes the name of a worker without a slot again: it is gone for good.
+                peer.close()
+                del self._peers[token]
+                (self._folder / token).unlink(missing_ok=True)
 
     def _present(self) -> list[str]:
         now = self._loop.time()
@@ -161,7 +173,7 @@ class Bus:
         self._behind.discard(token)
         peer = self._peer(token)
         if peer.there():
-            peer.send(_encoder.encode(Notice(MISSED, b"", self.token)), partial(self._missed, token))
+            peer.send(_encoder.encode(Notices([(MISSED, b"")], self.token)), partial(self._missed, token))
 
     def _drain(self) -> None:
         recipient = self._recipient
@@ -176,8 +188,9 @@ class Bus:
                     recipient.on_arrived(mail.data, Flow(*mail.flow))
                 elif type(mail) is Through:
                     recipient.on_through(mail.data, Flow(*mail.flow))
-                elif type(mail) is Notice:
-                    recipient.on_bus_notice(mail.topic, mail.body, mail.sender)
+                elif type(mail) is Notices:
+                    for topic, body in mail.items:
+                        recipient.on_bus_notice(topic, body, mail.sender)
             except Exception:
                 log.exception("a message on the bus broke")
         recipient.on_bus_drained()

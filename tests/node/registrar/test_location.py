@@ -108,7 +108,7 @@ def test_an_older_notice_changes_nothing() -> None:
 
 def test_what_one_tells_the_others_learn() -> None:
     one, other = location(Store()), location(Store())
-    one.tell = other.on_notice
+    one.tell = lambda topic, body: other.on_notice(topic, body())
     one.put(row())
     assert other.known("1000", "pbx.test") == [row()]
     one.remove(row(version=2))
