@@ -184,7 +184,6 @@ class Switchboard:
             if transaction is None:
                 found.call.post(found.call.on_ack, found.leg, request)
             else:
-                transaction.owner = found.call
                 found.call.post(modify.on_request, found.call, found.leg, request, transaction)
         elif transaction is not None:
             self._on_unknown(request, transaction)

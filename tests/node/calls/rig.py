@@ -158,7 +158,7 @@ class Stage:
                 rtp=first,
                 rtp_end=first + 98,
                 users=users,
-                extensions=extensions,
+                extensions=extensions.replace("CARRIER", str(self.carrier)),
                 max_sessions=max_sessions,
             )
         )
@@ -277,12 +277,13 @@ class Rig:
         self.dead = False
         self.events: list[Event] = []
         self.desk = Desk()
+        bus = stage.folder / f"bus-{node}-{epoch}"
         self.endpoint = Endpoint(
             stage.configuration.profiles,
             self.desk,
             profile="internal",
             token="internal.0",
-            bus_folder=stage.folder / f"bus-{node}-{epoch}",
+            bus_folder=bus,
             loop=loop,
         )
         self.media = MediaClient(
@@ -312,8 +313,17 @@ class Rig:
             events=self.stream,
         )
         self.desk.switchboard, self.desk.endpoint = self.switchboard, self.endpoint
-        sockets = [(name, os.dup(sock.fileno())) for name, sock in stage.sockets]
-        self.endpoint.open(sockets)
+        # The other profile's worker has no calls here: what belongs to ours it hands on over the bus.
+        self.other = Endpoint(
+            stage.configuration.profiles,
+            Desk(),
+            profile="external",
+            token="external.0",
+            bus_folder=bus,
+            loop=loop,
+        )
+        for endpoint in (self.endpoint, self.other):
+            endpoint.open([(name, os.dup(sock.fileno())) for name, sock in stage.sockets])
 
     @property
     def live(self) -> list[Call]:
@@ -329,6 +339,7 @@ class Rig:
         self.dead = True
         self.endpoint._transmit = lambda data, flow: None  # type: ignore[method-assign]
         self.endpoint.deafen()
+        self.other.deafen()
 
     def bury(self) -> None:
         """The rest of a crash: what the kernel does when a process is gone."""
@@ -336,6 +347,7 @@ class Rig:
             self.crash()
         self.switchboard.close()
         self.endpoint.close()
+        self.other.close()
         self.media.shut()
         self.writer.close(0.05)
 
