@@ -124,7 +124,7 @@ def test_a_port_already_taken_is_named_and_the_other_profile_serves(tmp_path: Pa
     node.start()
     try:
         node.wait_role("active")
-        until(lambda: f"{address}:5080" in node.output(), 15, "the taken port to be named", node)
+        until(lambda: f"udp {address} port 5080" in node.output(), 15, "the taken port to be named", node)
         other = Stranger((address, 5060))
         assert other.ask(other.message()).startswith("SIP/2.0 200")
         assert "external" not in "".join(ln for ln in node.api("sofia status").splitlines() if "RUNNING" in ln)
