@@ -12,7 +12,6 @@ import os
 import socket
 import sys
 import time
-import uuid
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any, TextIO
@@ -22,6 +21,7 @@ from ha.settings import HaSettings, Unsafe
 from ha.supervisor import Supervisor
 from node import log as node_log
 from node.config import Complaint, Configuration, ConfigurationError, Identity
+from node.config.identity import core_uuid
 from node.config.load import check, load
 
 log = logging.getLogger(__name__)
@@ -67,7 +67,7 @@ def run(options: argparse.Namespace, entry_points: EntryPoints | None = None) ->
         _warn(configuration)
         identity = Identity(
             node=options.node or configuration.ha.node_name or socket.gethostname(),
-            core_uuid=str(uuid.uuid4()),
+            core_uuid=core_uuid(),
             started=time.time(),
             # Without a peer link there may still be another node at the same store: only the lease says who acts.
             standalone=options.standalone or not configuration.ha.configured,

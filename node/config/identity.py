@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import uuid
 from dataclasses import dataclass
+from functools import cache
 
 
 @dataclass(frozen=True, slots=True)
@@ -17,3 +19,9 @@ class Identity:
     "Seconds since 1970."
     standalone: bool = True
     "There is no peer and no shared store: always active."
+
+
+@cache
+def core_uuid() -> str:
+    """The UUID of this run of the node: made once in the supervisor, inherited by every child."""
+    return str(uuid.uuid4())

@@ -7,6 +7,7 @@ import uuid
 from pathlib import Path
 
 from node.config import host
+from node.config.identity import core_uuid
 
 
 def predefined(conf_dir: Path, run_dir: Path | None) -> dict[str, str]:
@@ -23,7 +24,7 @@ def predefined(conf_dir: Path, run_dir: Path | None) -> dict[str, str]:
         "local_ip_v4": ip,
         "local_mask_v4": host.local_mask_v4(ip),
         "local_ip_v6": host.local_ip_v6(),
-        "core_uuid": str(uuid.uuid4()),
+        "core_uuid": core_uuid(),
         "switch_serial": f"{uuid.getnode():012x}",
         "base_dir": str(conf_dir.parent),
         "conf_dir": str(conf_dir),
