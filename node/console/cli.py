@@ -11,14 +11,13 @@ import asyncio
 import configparser
 import os
 import sys
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from node.config import secrets
-from node.console.connection import CannotConnect, Connection, Disconnected
+from node.console.connection import CannotConnect, Disconnected
+from node.console.login import Options, connect
 from node.console.names import LEVELS, level_number
-from node.console.protocol import Message
 
 SECRET = "event_socket_password"
 "Its name in the secrets file of the run directory."
@@ -26,29 +25,6 @@ FILES = ("~/.sofia.conf", "~/.fs_cli_conf", "/etc/fs_cli.conf")
 PASSWORD_VARIABLE = "SOFIA_NODE_PASSWORD"
 RUN_DIR_VARIABLE = "SOFIA_NODE_RUN_DIR"
 RUN_DIRS = ("/run/sofia-node", "/var/run/sofia-node", "/var/lib/sofia-node")
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Options:
-    """Where to connect, as whom, and how."""
-
-    host: str
-    port: int
-    user: str
-    password: str = field(repr=False)
-    line: str
-    "The one command to run; empty: interactive."
-    log_level: str
-    quiet: bool
-    retry: bool
-    "Try until somebody listens."
-    reconnect: bool
-    debug: int
-    timeout: float
-    "Seconds for an answer; 0: as long as it takes."
-    connect_timeout: float
-    keys: Mapping[str, str]
-    "Commands on function keys: `key_f1`, ..."
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -69,27 +45,6 @@ def main(arguments: Sequence[str] | None = None) -> int:
         return 1
     except KeyboardInterrupt:
         return 130
-
-
-async def connect(options: Options, on_message: Callable[[Message], None] = lambda message: None) -> Connection:
-    """Connected and logged in. Raises CannotConnect."""
-    while True:
-        try:
-            connection = await Connection.open(
-                options.host,
-                options.port,
-                within=options.connect_timeout,
-                on_message=on_message,
-                trace=_trace(options),
-            )
-            break
-        except CannotConnect as error:
-            if not options.retry:
-                raise
-            print(f"sofia: {error}; trying again", file=sys.stderr)
-            await asyncio.sleep(1)
-    await connection.login(options.password, options.user)
-    return connection
 
 
 async def run_once(options: Options) -> int:
@@ -114,12 +69,6 @@ def status_of(text: str) -> int:
 def _failure(text: str) -> SystemExit:
     """What ends the program with a sentence, and status 1."""
     return SystemExit(f"sofia: {text}")
-
-
-def _trace(options: Options) -> Callable[[str], None]:
-    if not options.debug:
-        return lambda text: None
-    return lambda text: print(text, file=sys.stderr)
 
 
 # ---- options -------------------------------------------------------------------------------------------------------

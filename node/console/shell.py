@@ -16,8 +16,8 @@ from prompt_toolkit.history import FileHistory
 from prompt_toolkit.key_binding import KeyBindings, KeyPressEvent
 from prompt_toolkit.patch_stdout import patch_stdout
 
-from node.console.cli import Options, connect
 from node.console.connection import CannotConnect, Connection, Disconnected
+from node.console.login import Options, connect
 from node.console.protocol import Message
 
 HISTORY = Path("~/.sofia_history")
