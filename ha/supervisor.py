@@ -195,8 +195,7 @@ class Supervisor:
         return fork(kind, self._logging(kind, main), self.loop.now())
 
     def _fork_keeper(self) -> Process:
-        switch, settings = self.configuration.switch, self.settings.address
-        dsn = switch.core_db_dsn or switch.core_db_name
+        dsn, settings = self.configuration.switch.database, self.settings.address
         path = self.run_dir / "db"
 
         def main(link: Link) -> None:

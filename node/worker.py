@@ -156,9 +156,8 @@ class Worker:
         self._link = link
         self._run_dir = run_dir
         self._journal = LateJournal()
-        dsn = configuration.switch.core_db_dsn or f"sqlite://{run_dir / 'db' / 'core.db'}"
         writer = Writer(
-            open_store(dsn, db_dir=run_dir / "db"),
+            open_store(configuration.switch.database, db_dir=run_dir / "db"),
             call_soon=loop.call_soon_threadsafe,
             call_later=loop.call_later,
             journal=self._journal,

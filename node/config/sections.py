@@ -27,7 +27,7 @@ class SwitchSettings:
     "Value of every `hostname` column; the nodes of a pair set it alike."
     core_db_name: str = "core"
     core_db_dsn: str = field(default="", repr=False)
-    "Empty: SQLite file `db/core.db` of the run directory."
+    "Empty: the SQLite file `db/<core-db-name>.db` of the run directory."
     max_sessions: int = 1000
     sessions_per_second: int = 30
     rtp_start_port: int = 16384
@@ -35,6 +35,11 @@ class SwitchSettings:
     loglevel: str = "info"
     api_expansion: bool = True
     params: Mapping[str, str] = field(default_factory=_nothing)
+
+    @property
+    def database(self) -> str:
+        """What names the store, the same for every process of the node: the DSN, else a SQLite file in `db/`."""
+        return self.core_db_dsn or self.core_db_name
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

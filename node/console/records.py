@@ -32,10 +32,9 @@ class Records:
 
     def __init__(self, configuration: Configuration, run_dir: Path) -> None:
         loop = asyncio.get_running_loop()
-        dsn = configuration.switch.core_db_dsn or f"sqlite://{run_dir / 'db' / 'core.db'}"
         self._loop = loop
         self._writer = Writer(
-            open_store(dsn, db_dir=run_dir / "db"),
+            open_store(configuration.switch.database, db_dir=run_dir / "db"),
             WriterSettings(),
             call_soon=lambda callback: loop.call_soon_threadsafe(callback),
             call_later=loop.call_later,

@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from node.config import Configuration, check, load
+from node.config import Configuration, SwitchSettings, check, load
 from node.directory import Directory
 
 CONF = Path(__file__).parents[3] / "conf"
@@ -104,3 +104,8 @@ def test_the_example_gateway_is_disabled(shipped: Configuration) -> None:
 
 def test_calls_of_both_profiles_are_tracked(shipped: Configuration) -> None:
     assert [profile.track_calls for profile in shipped.profiles.values()] == [True, True]
+
+
+def test_without_a_dsn_every_process_opens_the_file_of_the_same_name() -> None:
+    assert SwitchSettings(core_db_name="calls").database == "calls"
+    assert SwitchSettings(core_db_name="calls", core_db_dsn="sqlite:///shared.db").database == "sqlite:///shared.db"
