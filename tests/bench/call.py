@@ -1,4 +1,7 @@
-"""CPU per bridged call: INVITE to BYE on both legs, media anchored, tracked in the store."""
+"""CPU per bridged call: INVITE to BYE on both legs, media anchored, tracked in the store.
+
+At the rate that the peer can keep up with, beside it, and at a load nearer to what one worker can do, alone.
+"""
 
 from __future__ import annotations
 
@@ -7,56 +10,49 @@ from pathlib import Path
 
 from tests.bench import cpu, peers
 from tests.bench.figures import Figure
-from tests.support.node import DOMAIN, PASSWORD, Node, until
+from tests.bench.node import measured_node
+from tests.support.node import DOMAIN, PASSWORD
 from tests.support.phone import Phone
 from tests.support.sipp import Sipp, user_rows
 
-CALLEE = "1011"
-WARM_UP, COUNT, RATE = 100, 2000, 150
-PEER_COUNT, PEER_RATE = 600, 100
-HELD = 500
+CALLEE, CALLEE_PORT = "1011", 17000
+Server = tuple[str, int]
+WARM_UP, COUNT, RATE = 150, 2000, 150
+PEER_COUNT = 900
+LOAD_COUNT, LOAD_RATE = 4000, 450
+SIPPY_FAILS = 0.1
+"So many of its calls may fail: it loses some at any rate."
 
 
-def measure(node: Node, directory: Path) -> list[Figure]:
-    assert node.process is not None
-    server = (node.settings["sip_ip"], 5060)
-    asyncio.run(_register(server, 17000))
-    run_calls(server, WARM_UP, RATE, "uac_hangs_up")
-    before, memory = cpu.spent(node.process.pid), _memory(node)
-    run_calls(server, COUNT, RATE, "uac_hangs_up")
-    ours = (cpu.spent(node.process.pid) - before) / COUNT * 1e6
-    held = run_held(node, server)
-    figures = [Figure("call_memory", "KiB per held call, all processes", max(0.0, (held - memory) / HELD / 1024))]
+def measure(directory: Path) -> list[Figure]:
+    with measured_node(directory) as node:
+        assert node.process is not None
+        server = (node.settings["sip_ip"], 5060)
+        register_callee(server)
+        ours = per_call(node.process.pid, server, COUNT, RATE, "uac_hangs_up")
+        loaded = per_call(node.process.pid, server, LOAD_COUNT, LOAD_RATE, "uac_hangs_up")
+    unit = "us CPU per bridged call"
+    at_load = Figure("call_at_load", unit, loaded, note=f"{LOAD_RATE}/s; digest, anchored media, tracked")
     try:
-        with peers.sippy(directory, "127.0.0.1", 17900, ("127.0.0.1", 17000)) as pid:
-            run_calls(("127.0.0.1", 17900), WARM_UP, PEER_RATE, "uac_plain", tolerated=0.1)
-            start = cpu.spent(pid)
-            done = run_calls(("127.0.0.1", 17900), PEER_COUNT, PEER_RATE, "uac_plain", tolerated=0.1)
-            theirs = (cpu.spent(pid) - start) / done * 1e6
+        with peers.sippy(directory, "127.0.0.1", 17900, ("127.0.0.1", CALLEE_PORT)) as pid:
+            theirs = per_call(pid, ("127.0.0.1", 17900), PEER_COUNT, RATE, "uac_plain", SIPPY_FAILS)
     except (FileNotFoundError, RuntimeError, AssertionError) as error:
-        return [Figure("call", "us CPU per bridged call", ours, note=f"no peer: {error}"), *figures]
-    note = "ours: digest, anchored media, tracked; the peer: none of the three"
-    return [Figure("call", "us CPU per bridged call", ours, "sippy b2bua", theirs, note), *figures]
+        return [Figure("call", unit, ours, note=f"{RATE}/s; no peer: {error}"), at_load]
+    note = f"{RATE}/s; ours: digest, anchored media, tracked; the peer: none of the three"
+    return [Figure("call", unit, ours, "sippy b2bua", theirs, note), at_load]
 
 
-def run_held(node: Node, server: tuple[str, int]) -> float:
-    """Memory with so many calls up."""
-    callee = Sipp("uas_is_hung_up", server=server, calls=HELD, port=17000, media_port=18000, trace=False)
-    caller = _caller(server, HELD, RATE, "uac_hangs_up", pause=6.0)
-    try:
-        until(lambda: node.api("show channels count").startswith(str(2 * HELD)), 20, "the calls to be up", node)
-        memory = _memory(node)
-        assert caller.wait(60) == 0, caller.errors()
-        return memory
-    finally:
-        caller.stop()
-        callee.stop()
+def per_call(pid: int, server: Server, count: int, rate: float, scenario: str, tolerated: float = 0.0) -> float:
+    run_calls(server, WARM_UP, rate, scenario, tolerated)
+    before = cpu.spent(pid)
+    succeeded = run_calls(server, count, rate, scenario, tolerated)
+    return (cpu.spent(pid) - before) / succeeded * 1e6
 
 
-def run_calls(server: tuple[str, int], count: int, rate: float, scenario: str, tolerated: float = 0.0) -> int:
+def run_calls(server: Server, count: int, rate: float, scenario: str, tolerated: float = 0.0) -> int:
     """Run so many calls to their end; returns how many succeeded, at least all but the tolerated share."""
-    callee = Sipp("uas_plain", server=server, calls=count, port=17000, media_port=18000, trace=False)
-    caller = _caller(server, count, rate, scenario, pause=0.1)
+    callee = new_callee(server, count, "uas_plain")
+    caller = new_caller(server, count, rate, scenario, pause=0.1)
     try:
         status = caller.wait(180)
         succeeded = caller.count("SuccessfulCall(C)")
@@ -67,14 +63,15 @@ def run_calls(server: tuple[str, int], count: int, rate: float, scenario: str, t
         callee.stop()
 
 
-def _caller(server: tuple[str, int], count: int, rate: float, scenario: str, pause: float) -> Sipp:
+def new_caller(server: Server, count: int, rate: float, scenario: str, pause: float) -> Sipp:
     rows = user_rows([f"10{n:02d}" for n in range(10)], PASSWORD, DOMAIN, CALLEE)
+    port, media = CALLEE_PORT + 500, 19000
     return Sipp(
         scenario,
         server=server,
         calls=count,
-        port=17500,
-        media_port=19000,
+        port=port,
+        media_port=media,
         rate=rate,
         pause=pause,
         rows=rows,
@@ -82,11 +79,13 @@ def _caller(server: tuple[str, int], count: int, rate: float, scenario: str, pau
     )
 
 
-async def _register(server: tuple[str, int], port: int) -> None:
-    async with Phone(CALLEE, PASSWORD, server, domain=DOMAIN) as phone:
-        await phone.register(contact=f"sip:{CALLEE}@127.0.0.1:{port}")
+def new_callee(server: Server, count: int, scenario: str) -> Sipp:
+    return Sipp(scenario, server=server, calls=count, port=CALLEE_PORT, media_port=18000, trace=False)
 
 
-def _memory(node: Node) -> float:
-    assert node.process is not None
-    return float(sum(cpu.resident(pid) for pid in cpu.family(node.process.pid)))
+def register_callee(server: Server) -> None:
+    async def register() -> None:
+        async with Phone(CALLEE, PASSWORD, server, domain=DOMAIN) as phone:
+            await phone.register(contact=f"sip:{CALLEE}@127.0.0.1:{CALLEE_PORT}")
+
+    asyncio.run(register())

@@ -39,8 +39,9 @@ def _own(pid: int) -> int:
 
 
 def resident(pid: int) -> int:
-    """Bytes of proportional memory of a process (shared pages divided among their sharers)."""
-    for line in Path(f"/proc/{pid}/smaps_rollup").read_text().splitlines():
-        if line.startswith("Pss:"):
-            return int(line.split()[1]) * 1024
-    return 0
+    """Bytes of proportional memory of a process (shared pages divided among their sharers); 0 once it has ended."""
+    try:
+        lines = Path(f"/proc/{pid}/smaps_rollup").read_text().splitlines()
+    except OSError:
+        return 0
+    return next((int(line.split()[1]) * 1024 for line in lines if line.startswith("Pss:")), 0)

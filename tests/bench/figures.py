@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
-from dataclasses import asdict, dataclass
+import json
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
 
 
 @dataclass(frozen=True)
@@ -21,13 +24,29 @@ class Figure:
         return round(self.peers_value / self.ours, 2) if self.peers_value and self.ours else None
 
     def as_json(self) -> dict[str, object]:
-        return {**asdict(self), "ratio": self.ratio}
+        return {
+            "name": self.name,
+            "unit": self.unit,
+            "ours": round(self.ours, 3),
+            "peer": self.peer,
+            "peers_value": None if self.peers_value is None else round(self.peers_value, 3),
+            "ratio": self.ratio,
+            "note": self.note,
+        }
 
 
-def table(figures: list[Figure]) -> str:
+def table(figures: Sequence[Figure]) -> str:
+    """The figures as aligned columns; what each note says stands last, as it may be long."""
     rows = [("name", "ours", "unit", "peer", "peer's", "ratio", "note")]
     for f in figures:
-        theirs = "-" if f.peers_value is None else f"{f.peers_value:.1f}"
-        rows.append((f.name, f"{f.ours:.1f}", f.unit, f.peer or "-", theirs, str(f.ratio or "-"), f.note))
+        theirs, ratio = ("-" if value is None else f"{value:.2f}" for value in (f.peers_value, f.ratio))
+        rows.append((f.name, f"{f.ours:.2f}", f.unit, f.peer or "-", theirs, ratio, f.note))
     widths = [max(len(row[column]) for row in rows) for column in range(len(rows[0]))]
-    return "\n".join("  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)) for row in rows)
+    return "\n".join(
+        "  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip() for row in rows
+    )
+
+
+def write(figures: Sequence[Figure], path: Path) -> None:
+    """The figures as a JSON list of objects."""
+    path.write_text(json.dumps([figure.as_json() for figure in figures], indent=2) + "\n")

@@ -2,82 +2,152 @@
 
     python -m tests.bench.rtp [CALLS] [SECONDS]
 
-A call is two streams of 50 packets a second, each forwarded to the other side. All endpoints are sockets of this
-process, sent from in slots of one millisecond. Beside it, under the same load in the same minute, a loop that does
-nothing but `recv` and `send`: what Python and the kernel take in any case, however busy the machine is.
+A call is two streams of 50 packets a second, each forwarded to the other side. rtpengine gets the same load in the same
+minute; and so does a loop that does nothing but `recv` and `send`: what Python and the kernel take in any case, however
+busy the machine is.
 """
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import select
 import signal
 import socket
 import sys
-import time
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import AbstractContextManager
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import NoReturn
 
-from node.media.rtp import header
-from tests.node.media.stage import Loop, Process, Worker
+from tests.bench import cpu, peers
+from tests.bench.figures import Figure
+from tests.bench.ng import Rtpengine
+from tests.bench.streams import HOST, Endpoint, close, load
+from tests.node.media.stage import Process, Worker
 
-SLOTS = 20
-"Of one millisecond: the packets of 20 ms are spread over them."
+CALLS, SECONDS = 200, 8.0
+WARM_UP = 4.0
+"Seconds until all peers are known: rtpengine goes on learning addresses for three."
+CONTROL, PORTS = 16922, (42000, 47998)
+
+Relay = Callable[[Path, Sequence[Endpoint]], AbstractContextManager[int]]
+"Relays between endpoints 0 and 1, 2 and 3 ... while it is entered; yields the process id."
 
 
-def measure(calls: int = 200, seconds: float = 5.0) -> dict[str, float]:
-    """CPU microseconds of the media process for each packet it relayed, the loss, and the same for the bare loop."""
-    found = _measure_ours(calls, seconds)
-    found["bare_loop_us_per_packet"] = _measure_bare(calls, seconds)
-    return found
+@dataclass(frozen=True)
+class Cost:
+    """What one relay came to."""
+
+    us_per_packet: float
+    packets: int
+    lost: int
+    core_busy: float
+    packets_per_wake_up: float
 
 
-def _measure_ours(calls: int, seconds: float) -> dict[str, float]:
-    with TemporaryDirectory(prefix="media-") as folder:
+def measure(directory: Path) -> list[Figure]:
+    ours, bare = cost(our_media, directory), cost(bare_loop, directory)
+    note = f"{CALLS} calls, {ours.lost} of {ours.packets} lost; a bare recv/send loop: {bare.us_per_packet:.2f} us"
+    unit = "us CPU per relayed packet"
+    try:
+        theirs = cost(rtpengine, directory)
+    except (FileNotFoundError, RuntimeError, AssertionError, TimeoutError) as error:
+        return [Figure("rtp_packet", unit, ours.us_per_packet, note=f"{note}; no peer: {error}")]
+    note += f"; the peer: in user space, one thread, {theirs.lost} of {theirs.packets} lost"
+    return [Figure("rtp_packet", unit, ours.us_per_packet, "rtpengine", theirs.us_per_packet, note)]
+
+
+def cost(relay: Relay, directory: Path, calls: int = CALLS, seconds: float = SECONDS) -> Cost:
+    """What a relay uses of the CPU under this load."""
+    endpoints = [Endpoint() for _ in range(2 * calls)]
+    try:
+        with relay(directory, endpoints) as pid:
+            load(endpoints, WARM_UP)
+            used, wakes = cpu.spent(pid), _wakes(pid)
+            sent, came, lasted = load(endpoints, seconds)
+            used, wakes = cpu.spent(pid) - used, _wakes(pid) - wakes
+    finally:
+        close(endpoints)
+    assert came > sent / 2, f"only {came} of {sent} packets came through"
+    return Cost(round(used / came * 1e6, 3), sent, sent - came, round(used / lasted, 3), round(came / max(1, wakes), 1))
+
+
+# ---- the relays -----------------------------------------------------------------------------------------------------
+
+
+@contextlib.contextmanager
+def our_media(directory: Path, endpoints: Sequence[Endpoint]) -> Iterator[int]:
+    """Our media process, with a client that sets the calls up as a worker does."""
+    with TemporaryDirectory(prefix="media-", dir=directory) as folder:
         process = Process(Path(folder))
         worker = Worker(process.path)
         try:
-            pairs = _connect(worker, calls)
-            _load(pairs, 0.5)  # until all peers are known
-            before, cpu, wakes = _received(pairs), _cpu(process.pid), _switches(process.pid)
-            sent, lasted = _load(pairs, seconds)
-            relayed, cpu = _received(pairs) - before, _cpu(process.pid) - cpu
-            wakes = _switches(process.pid) - wakes
+            _set_up(worker, endpoints)
+            yield process.pid
         finally:
             worker.client.shut()
             process.kill()
-    return {
-        "calls": calls,
-        "seconds": round(lasted, 2),
-        "packets": relayed,
-        "lost": sent - relayed,
-        "cpu_us_per_packet": round(cpu / max(1, relayed) / 1000, 2),
-        "packets_per_wake_up": round(relayed / max(1, wakes), 1),
-        "core_busy": round(cpu / 1e9 / lasted, 3),
-        "calls_per_core": int(calls * lasted * 1e9 / max(1, cpu)),
-    }
 
 
-def _measure_bare(calls: int, seconds: float) -> float:
-    inner = [socket.socket(socket.AF_INET, socket.SOCK_DGRAM | socket.SOCK_NONBLOCK) for _ in range(2 * calls)]
-    for sock in inner:
-        sock.bind(("127.0.0.1", 0))
-    endpoints = [_Endpoint(sock.getsockname()[1]) for sock in inner]
+def _set_up(worker: Worker, endpoints: Sequence[Endpoint]) -> None:
+    ports: dict[str, object] = {}
+    for number in range(len(endpoints)):
+        worker.client.open(
+            f"leg{number}",
+            address=HOST,
+            first=16384,
+            last=32767,
+            then=lambda outcome, leg=f"leg{number}": ports.__setitem__(leg, outcome),  # type: ignore[misc]
+        )
+    worker.loop.until(lambda: len(ports) == len(endpoints), within=20)
+    for number, endpoint in enumerate(endpoints):
+        port = ports[f"leg{number}"]
+        assert isinstance(port, int), f"no port: {port}"
+        endpoint.aim(port)
+        worker.client.remote(f"leg{number}", HOST, endpoint.port, rtcp_port=endpoint.port + 1)
+    for number in range(0, len(endpoints), 2):
+        worker.client.join(f"leg{number}", f"leg{number + 1}")
+    worker.counters("leg0")
+
+
+@contextlib.contextmanager
+def rtpengine(directory: Path, endpoints: Sequence[Endpoint]) -> Iterator[int]:
+    """rtpengine, told of each call by offer and answer."""
+    with peers.rtpengine(directory, HOST, CONTROL, PORTS) as pid:
+        engine = Rtpengine(HOST, CONTROL)
+        try:
+            for number in range(0, len(endpoints), 2):
+                caller, callee = endpoints[number : number + 2]
+                for_caller, for_callee = engine.call(f"call{number}", caller.port, callee.port)
+                caller.aim(for_caller)
+                callee.aim(for_callee)
+            yield pid
+        finally:
+            engine.close()
+
+
+@contextlib.contextmanager
+def bare_loop(_directory: Path, endpoints: Sequence[Endpoint]) -> Iterator[int]:
+    """The least that any relay in Python must do."""
+    inner = [socket.socket(socket.AF_INET, socket.SOCK_DGRAM | socket.SOCK_NONBLOCK) for _ in endpoints]
     for sock, endpoint in zip(inner, endpoints, strict=True):
-        sock.connect(endpoint.socket.getsockname())
+        sock.bind((HOST, 0))
+        endpoint.aim(sock.getsockname()[1])
+        sock.connect((HOST, endpoint.port))
     pid = os.fork()
     if pid == 0:
         _relay_barely(inner)
     try:
-        _load(endpoints, 0.5)
-        before, cpu = _received(endpoints), _cpu(pid)
-        _load(endpoints, seconds)
-        return round((_cpu(pid) - cpu) / max(1, _received(endpoints) - before) / 1000, 2)
+        yield pid
     finally:
         os.kill(pid, signal.SIGKILL)
         os.waitpid(pid, 0)
+        for sock in inner:
+            sock.close()
 
 
 def _relay_barely(socks: list[socket.socket]) -> NoReturn:
@@ -91,88 +161,19 @@ def _relay_barely(socks: list[socket.socket]) -> NoReturn:
             send(receive(2048))
 
 
-class _Endpoint:
-    """One phone, as cheap as can be."""
-
-    def __init__(self, port: int) -> None:
-        self.socket = socket.socket(socket.AF_INET, socket.SOCK_DGRAM | socket.SOCK_NONBLOCK)
-        self.socket.bind(("127.0.0.1", 0))
-        self.socket.connect(("127.0.0.1", port))
-        self.packet = header(0, 1, 160, port) + b"\xff" * 160
-        self.received = 0
+def _wakes(pid: int) -> int:
+    """How often the threads of the process went to sleep."""
+    threads = Path(f"/proc/{pid}/task").glob("*/status")
+    return sum(int(line.split()[1]) for path in threads for line in path.open() if line.startswith("voluntary_"))
 
 
-def _connect(worker: Worker, calls: int) -> list[_Endpoint]:
-    ports: dict[str, int] = {}
-    loop: Loop = worker.loop
-    for number in range(calls):
-        for side in "ab":
-            leg = f"{number}{side}"
-            worker.client.open(
-                leg,
-                address="127.0.0.1",
-                first=16384,
-                last=32767,
-                then=lambda outcome, leg=leg: ports.__setitem__(leg, outcome),  # type: ignore[misc]
-            )
-    loop.until(lambda: len(ports) == 2 * calls, within=20)
-    endpoints = []
-    for leg, port in ports.items():
-        endpoint = _Endpoint(port)
-        endpoints.append(endpoint)
-        worker.client.remote(leg, *endpoint.socket.getsockname(), rtcp_port=endpoint.socket.getsockname()[1] + 1)
-    for number in range(calls):
-        worker.client.join(f"{number}a", f"{number}b")
-    worker.counters("0a")
-    return endpoints
-
-
-def _load(endpoints: list[_Endpoint], seconds: float) -> tuple[int, float]:
-    """Send for so long, taking in what comes; packets sent, and how long it lasted."""
-    slots = [endpoints[slot::SLOTS] for slot in range(SLOTS)]
-    began = time.monotonic()
-    sent = 0
-    for tick in range(int(seconds * 1000)):
-        for endpoint in slots[tick % SLOTS]:
-            endpoint.socket.send(endpoint.packet)
-            sent += 1
-        for endpoint in slots[(tick + SLOTS // 2) % SLOTS]:
-            _take(endpoint)
-        due = began + (tick + 1) / 1000 - time.monotonic()
-        if due > 0:
-            time.sleep(due)
-    lasted = time.monotonic() - began
-    time.sleep(0.1)
-    for endpoint in endpoints:
-        while _take(endpoint):
-            pass
-    return sent, lasted
-
-
-def _take(endpoint: _Endpoint) -> bool:
-    try:
-        endpoint.socket.recv(2048)
-    except BlockingIOError:
-        return False
-    endpoint.received += 1
-    return True
-
-
-def _received(endpoints: list[_Endpoint]) -> int:
-    return sum(endpoint.received for endpoint in endpoints)
-
-
-def _cpu(pid: int) -> int:
-    """Nanoseconds on a CPU, all threads together."""
-    return sum(int(path.read_text().split()[0]) for path in Path(f"/proc/{pid}/task").glob("*/schedstat"))
-
-
-def _switches(pid: int) -> int:
-    """How often the process went to sleep."""
-    lines = Path(f"/proc/{pid}/status").read_text().splitlines()
-    return next(int(line.split()[1]) for line in lines if line.startswith("voluntary_ctxt_switches"))
+def main(calls: int, seconds: float) -> None:
+    relays: tuple[tuple[str, Relay], ...] = (("ours", our_media), ("bare", bare_loop), ("rtpengine", rtpengine))
+    with TemporaryDirectory(prefix="bench-") as folder:
+        found = {name: asdict(cost(relay, Path(folder), calls, seconds)) for name, relay in relays}
+    print(json.dumps(found, indent=2))
 
 
 if __name__ == "__main__":
     words = [*sys.argv[1:], "", ""]
-    print(json.dumps(measure(int(words[0] or 200), float(words[1] or 5.0)), indent=2))
+    main(int(words[0] or CALLS), float(words[1] or SECONDS))
