@@ -75,6 +75,7 @@ class Call:
         "state",
         "steps",
         "tracked",
+        "unheard",
         "uuid",
         "version",
         "waiting",
@@ -105,6 +106,8 @@ class Call:
         "By contact: the bindings that a lookup found, for their flows."
         self.answered_by: Callable[[Leg, str], None] | None = None
         "Who wants to know that a 2xx of ours is acknowledged, and with which SDP (delayed offer)."
+        self.unheard: Leg | None = None
+        "The caller who has not been told 100 yet."
         settings = exchange.profile(profile)
         self.tracked = settings is None or settings.track_calls
         self._mail: deque[tuple[Callable[..., None], tuple[Any, ...]]] = deque()
@@ -176,6 +179,9 @@ class Call:
         if self.state == "ended" and not self.version and then is None:
             return  # it never came to anything
         self.version += 1
+        if then is None and self.unheard is not None:
+            then = partial(self.post, self._stored, self._say_trying, (self.unheard,))
+            self.unheard = None
         if self.tracked:
             self.exchange.writer.put(snapshot(self), then)
         elif then is not None:
@@ -187,6 +193,11 @@ class Call:
             return
         then(*args)
 
+    def _say_trying(self, leg: Leg) -> None:
+        """100 once the call is on record: a caller who stops repeating its INVITE is known to a successor."""
+        if leg.state == "trying" and leg.live and leg.transaction is not None and not leg.transaction.final:
+            self.exchange.endpoint.respond(leg.transaction, compose.response(leg.transaction.request, 100))
+
     # ---- requests of ours ------------------------------------------------------------------------------------------
 
     def ask(self, leg: Leg, request: Request, then: Then) -> ClientTransaction:
@@ -197,6 +208,12 @@ class Call:
         transaction = self.exchange.endpoint.request(request, leg.flow)
         transaction.owner = Asked(self, leg, then)
         return transaction
+
+    def send(self, leg: Leg, request: Request, then: Then) -> None:
+        """Send an INVITE that bears its Via already, because it was written down before."""
+        assert leg.flow is not None, "a leg without a flow"
+        leg.transaction = self.exchange.endpoint.revive_client(request, leg.flow, proceeding=False)
+        leg.transaction.owner = Asked(self, leg, then)
 
     def acknowledge(self, leg: Leg, sdp: str = "") -> None:
         """ACK the 2xx of the last INVITE we sent on this leg, the first time or again."""

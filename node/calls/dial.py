@@ -21,7 +21,7 @@ from node.sip import auth, compose
 from node.sip.dialog import Dialog
 from node.sip.errors import Malformed, SipError
 from node.sip.flow import Flow
-from node.sip.message import Response
+from node.sip.message import Request, Response
 from store.records import PendingInvite, Registration
 
 if TYPE_CHECKING:
@@ -307,10 +307,15 @@ class Dialing:
             exchange.enrol(call, leg)
         leg.variables["sip_call_id"] = call_id
         leg.delayed = not sdp
-        transaction = call.ask(leg, request, self.on_response)
-        leg.transaction = transaction
-        leg.pending = PendingInvite(role="client", request=transaction.request.encode(), flow=leg.flow.to_record())
-        call.save()
+        leg.transaction = None
+        request = exchange.endpoint.layer.with_via(request, leg.flow)
+        leg.pending = PendingInvite(role="client", request=request.encode(), flow=leg.flow.to_record())
+        call.commit(self._dispatch, attempt, request)
+
+    def _dispatch(self, attempt: Attempt, request: Request) -> None:
+        """The INVITE leaves once its record is stored: whatever rings is known to a successor."""
+        if self._active(attempt):
+            self.call.send(attempt.leg, request, self.on_response)
 
     def _offer(self, leg: Leg) -> str:
         """What the leg is offered: the caller's offer, something of our own, or nothing if the caller offered nothing."""

@@ -111,7 +111,7 @@ class Switchboard:
         except SipError as error:
             self._refuse(request, transaction, error.status, error.reason, tuple(error.headers))
             return
-        self.exchange.endpoint.respond(transaction, compose.response(request, 100))
+        call.unheard = leg
         self.exchange.count(leg.profile, "calls_in")
         call.tell("CHANNEL_CREATE", leg)
         call.post(applications.begin, call)
