@@ -8,6 +8,7 @@ be escaped, and `^^` at the start of a list names another separator. Text is tak
 from __future__ import annotations
 
 from dataclasses import dataclass, field
+from functools import lru_cache
 
 _PAIRS = {"{": "}", "[": "]", "<": ">"}
 
@@ -41,10 +42,11 @@ class DialString:
     variables: dict[str, str] = field(default_factory=dict)
 
 
-def parse(text: str) -> list[DialString]:
-    """The parts of a dial string, usually one. Raises BadDialString."""
+@lru_cache(maxsize=2048)
+def parse(text: str) -> tuple[DialString, ...]:
+    """The parts of a dial string, usually one. Raises BadDialString. Kept, as most calls go to few places."""
     everywhere, text = _lists(text.strip(), "<")
-    return [_part(piece, everywhere) for piece in _outside(text, ":_:")]
+    return tuple(_part(piece, everywhere) for piece in _outside(text, ":_:"))
 
 
 def _part(text: str, everywhere: dict[str, str]) -> DialString:
