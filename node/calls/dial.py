@@ -11,7 +11,7 @@ from collections.abc import Callable
 from functools import partial
 from typing import TYPE_CHECKING
 
-from node.calls import anchor, causes, dial_string, expansion, invite
+from node.calls import anchor, causes, dial_string, expansion, invite, outcome
 from node.calls.destination import Destination, resolve
 from node.calls.dial_string import BadDialString, DialString, Group, Target
 from node.calls.exchange import new_uuid
@@ -336,7 +336,7 @@ class Dialing:
         """A response to a leg's INVITE; None with 408 or 503 when there was none."""
         attempt = next((one for one in self.attempts if one.leg is leg), None)
         if attempt is None or self.over:
-            late_response(self.call, leg, status, response)
+            outcome.late_response(self.call, leg, status, response)
         elif status < 200:
             assert response is not None
             self._on_provisional(attempt, status, response)
@@ -400,7 +400,7 @@ class Dialing:
     def _on_answer(self, attempt: Attempt, response: Response) -> None:
         """The first one to answer has won; the others are told so."""
         leg = attempt.leg
-        confirm(self.call, leg, response)
+        outcome.confirm(self.call, leg, response)
         self._close(attempt)
         for other in list(self.attempts):
             self._close(other)
@@ -573,73 +573,6 @@ class Dialing:
         then, self.then = self.then, None
         if then is not None:
             then(leg, cause, response, self.status)
-
-
-def late_response(call: Call, leg: Leg, status: int, response: Response | None) -> None:
-    """A response to an INVITE that nobody waits for: a loser's, or the winner's again."""
-    if status < 200 or not leg.live:
-        return
-    if status >= 300:
-        if not leg.confirmed:
-            call.settle(leg)
-            call.over(leg, leg.cause or causes.from_status(status))
-            call.finish()
-        return
-    assert response is not None
-    if leg.confirmed:
-        _again(call, leg, response)
-        return
-    # It answered while our CANCEL was on its way (RFC 3261 9.1): take it, and hang up.
-    confirm(call, leg, response)
-    call.release(leg, leg.cause or "LOSE_RACE")
-    call.finish()
-
-
-def _again(call: Call, leg: Leg, response: Response) -> None:
-    """The winner's 2xx again: the same ACK again. Another one's, behind a forking proxy: ACK and BYE (RFC 3261 13.2.2.4)."""
-    assert leg.dialog is not None
-    assert leg.media is not None
-    assert leg.flow is not None
-    if response.to_tag == leg.dialog.remote_tag:
-        if not leg.awaits_ack and response.cseq.number == leg.invite_cseq:
-            call.acknowledge(leg, leg.media.local_sdp if leg.delayed else "")
-        return
-    disown(call, leg, response)
-
-
-def disown(call: Call, leg: Leg, response: Response) -> None:
-    """End a dialog that a 2xx made and nobody wants."""
-    assert leg.transaction is not None
-    assert leg.flow is not None
-    stray = Dialog.uac(leg.transaction.request, response)
-    call.exchange.send(stray.ack(response.cseq.number), leg.flow)
-    call.ask(leg, stray.request("BYE", headers=call.exchange.headers(leg.profile)), _nothing)
-
-
-def _nothing(leg: Leg, status: int, response: Response | None) -> None:
-    """Whatever the answer is."""
-
-
-def confirm(call: Call, leg: Leg, response: Response) -> None:
-    """A 2xx to our INVITE makes the dialog, and says where its requests go from now on."""
-    assert leg.dialog is not None
-    assert leg.flow is not None
-    leg.dialog.confirm(response)
-    leg.state = "answered"
-    leg.answered = leg.answered or call.exchange.wall()
-    leg.awaits_ack = True
-    leg.pending = None
-    leg.user_agent = response.user_agent
-    leg.variables["sip_to_tag"] = response.to_tag
-    if leg.flow.connection or leg.nat or leg.flow.reliable:
-        return  # it is reached by the way we came, whatever its Contact says
-    found = partial(call.post, _on_way, leg)
-    call.exchange.endpoint.locate(leg.dialog.next_hop, leg.profile, found)
-
-
-def _on_way(leg: Leg, flows: list[Flow] | SipError) -> None:
-    if not isinstance(flows, SipError) and flows:
-        leg.flow = flows[0]
 
 
 def _new_leg(call: Call, caller: Leg | None, destination: Destination, variables: dict[str, str]) -> Leg:

@@ -15,7 +15,7 @@ from dataclasses import dataclass
 from functools import partial
 from typing import Literal
 
-from node.calls import anchor, applications, bridge, dial, modify, timer
+from node.calls import anchor, applications, bridge, modify, outcome, timer
 from node.calls.call import T1, Asked, Call
 from node.calls.exchange import Exchange
 from node.calls.leg import Leg
@@ -66,7 +66,7 @@ class Recovery:
         self._then = then
         self._results: dict[str, Result] = {}
         self._queue: deque[tuple[Call, Leg]] = deque()
-        self._asked: dict[str, Leg] = {}
+        self._asked: dict[str, tuple[Call, Leg]] = {}
         "Legs whose re-INVITE has no final answer yet."
         self._opening = 0
         self._pacing = False
@@ -162,7 +162,7 @@ class Recovery:
         if leg.confirmed:
             then = partial(modify.on_reinvited, call, None)
         else:
-            then = partial(dial.late_response, call)
+            then = partial(outcome.late_response, call)
         leg.transaction.owner = Asked(call, leg, then)
         if pending.cancelled:
             endpoint.cancel(leg.transaction, leg.reason(leg.cause or "ORIGINATOR_CANCEL"))
@@ -254,7 +254,10 @@ class Recovery:
     def _want(self, call: Call, leg: Leg) -> None:
         """Have the leg told where we are now, when its turn comes."""
         if leg.confirmed and leg.uuid not in self._asked and leg.media is not None and leg.media.local_sdp:
-            self._asked[leg.uuid] = leg
+            if not self._asked:
+                # No re-INVITE takes longer; a leg that ends by itself meanwhile does not tell us.
+                self._exchange.endpoint.later(2 * 64 * T1, self._tell_if_done)
+            self._asked[leg.uuid] = (call, leg)
             self._queue.append((call, leg))
 
     def _next(self) -> None:
@@ -299,8 +302,8 @@ class Recovery:
             self._done(call, leg, ok=True, cause="reinvited")
         elif response is None or bridge.ends_dialog(status) or self._reinvite == "auto":
             # It does not know this call any more, or cannot be reached where we are now.
-            self._done(call, leg, ok=False, cause=str(status))
             call.kill(leg, "RECOVERY_ON_TIMER_EXPIRE" if response is None else "NORMAL_TEMPORARY_FAILURE")
+            self._done(call, leg, ok=False, cause=str(status))
         else:
             self._done(call, leg, ok=True, cause=f"kept after {status}")
 
@@ -310,6 +313,10 @@ class Recovery:
         self._tell_if_done()
 
     def _tell_if_done(self) -> None:
+        for call, leg in [asked for asked in self._asked.values() if not asked[1].live]:
+            # It went while it was being asked: with its other side, or by itself.
+            del self._asked[leg.uuid]
+            self._note(leg.uuid, call.uuid, ok=False, cause=leg.cause, leg=leg)
         if self._queue or self._asked or self._opening or self._told:
             return
         self._told = True

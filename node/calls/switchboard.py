@@ -15,7 +15,7 @@ import time
 from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 
-from node.calls import applications, causes, dial, invite, modify, originate, recover, rows, timer
+from node.calls import applications, causes, invite, modify, originate, outcome, recover, rows, timer
 from node.calls.call import Asked, Call
 from node.calls.exchange import Exchange, new_uuid
 from node.calls.leg import Leg
@@ -272,7 +272,7 @@ class Switchboard:
             return
         found = self.exchange.dialogs.get(response.from_tag)
         if found is not None:
-            found.call.post(dial.late_response, found.call, found.leg, response.status, response)
+            found.call.post(outcome.late_response, found.call, found.leg, response.status, response)
             return
         self._end_stray(response, flow)
 

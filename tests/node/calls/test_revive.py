@@ -84,7 +84,9 @@ def test_a_leg_that_knows_the_call_no_more_is_given_up_and_the_other_one_ended()
             final: list[Result] = []
             rig.stream.want(["sofia::recovery_recv", "sofia::recovery_send"])
             rig.switchboard.revive(records, reinvite="always", then=final.extend)
-            bob.answer(await bob.expect("INVITE"), 481)
+            invite = await bob.expect("INVITE")
+            await until(lambda: ours.reinvited and rig.live[0].legs[0].pending is None)
+            bob.answer(invite, 481)
             await asyncio.wait_for(ours.ended.wait(), WITHIN)
             await until(lambda: final)
             outcome = {result.uuid: (result.ok, result.cause) for result in final}

@@ -1,0 +1,83 @@
+"""What a 2xx to an INVITE of ours makes, wanted or not, and what other responses mean that come too late."""
+
+from __future__ import annotations
+
+from functools import partial
+from typing import TYPE_CHECKING
+
+from node.calls import causes
+from node.calls.leg import Leg
+from node.sip.dialog import Dialog
+from node.sip.errors import SipError
+from node.sip.flow import Flow
+from node.sip.message import Response
+
+if TYPE_CHECKING:
+    from node.calls.call import Call
+
+
+def late_response(call: Call, leg: Leg, status: int, response: Response | None) -> None:
+    """A response to an INVITE that nobody waits for: a loser's, or the winner's again."""
+    if status < 200 or not leg.live:
+        return
+    if status >= 300:
+        if not leg.confirmed:
+            call.settle(leg)
+            call.over(leg, leg.cause or causes.from_status(status))
+            call.finish()
+        return
+    assert response is not None
+    if leg.confirmed:
+        _again(call, leg, response)
+        return
+    # It answered while our CANCEL was on its way (RFC 3261 9.1): take it, and hang up.
+    confirm(call, leg, response)
+    call.release(leg, leg.cause or "LOSE_RACE")
+    call.finish()
+
+
+def _again(call: Call, leg: Leg, response: Response) -> None:
+    """The winner's 2xx again: the same ACK again. Another one's, behind a forking proxy: ACK and BYE (RFC 3261 13.2.2.4)."""
+    assert leg.dialog is not None
+    assert leg.media is not None
+    assert leg.flow is not None
+    if response.to_tag == leg.dialog.remote_tag:
+        if not leg.awaits_ack and response.cseq.number == leg.invite_cseq:
+            call.acknowledge(leg, leg.media.local_sdp if leg.delayed else "")
+        return
+    disown(call, leg, response)
+
+
+def disown(call: Call, leg: Leg, response: Response) -> None:
+    """End a dialog that a 2xx made and nobody wants."""
+    assert leg.transaction is not None
+    assert leg.flow is not None
+    stray = Dialog.uac(leg.transaction.request, response)
+    call.exchange.send(stray.ack(response.cseq.number), leg.flow)
+    call.ask(leg, stray.request("BYE", headers=call.exchange.headers(leg.profile)), _nothing)
+
+
+def _nothing(leg: Leg, status: int, response: Response | None) -> None:
+    """Whatever the answer is."""
+
+
+def confirm(call: Call, leg: Leg, response: Response) -> None:
+    """A 2xx to our INVITE makes the dialog, and says where its requests go from now on."""
+    assert leg.dialog is not None
+    assert leg.flow is not None
+    leg.dialog.confirm(response)
+    leg.state = "answered"
+    leg.answered = leg.answered or call.exchange.wall()
+    leg.awaits_ack = True
+    leg.pending = None
+    leg.user_agent = response.user_agent
+    leg.variables["sip_to_tag"] = response.to_tag
+    if leg.flow.connection or leg.nat or leg.flow.reliable:
+        return  # it is reached by the way we came, whatever its Contact says
+    found = partial(call.post, _on_way, leg)
+    call.exchange.endpoint.locate(leg.dialog.next_hop, leg.profile, found)
+
+
+def _on_way(leg: Leg, flows: list[Flow] | SipError) -> None:
+    if not isinstance(flows, SipError) and flows:
+        leg.flow = flows[0]
