@@ -33,17 +33,18 @@ def measure(directory: Path) -> list[Figure]:
         register_callee(server)
         ours = per_call(node.process.pid, server, COUNT, RATE, "uac_hangs_up")
         loaded = at_load(node.process.pid, server, ours)
+    failing = "" if loaded else "; at a higher rate calls failed"
     try:
         with peers.sippy(directory, "127.0.0.1", 17900, ("127.0.0.1", CALLEE_PORT)) as pid:
             theirs = per_call(pid, ("127.0.0.1", 17900), PEER_COUNT, RATE, "uac_plain", SIPPY_FAILS)
     except (FileNotFoundError, RuntimeError, AssertionError) as error:
-        return [Figure("call", UNIT, ours, note=f"{RATE}/s; no peer: {error}"), *loaded]
-    note = f"{RATE}/s; ours: digest, anchored media, tracked; the peer: none of the three"
+        return [Figure("call", UNIT, ours, note=f"{RATE}/s; no peer: {error}{failing}"), *loaded]
+    note = f"{RATE}/s; ours: digest, anchored media, tracked; the peer: none of the three{failing}"
     return [Figure("call", UNIT, ours, "sippy b2bua", theirs, note), *loaded]
 
 
 def at_load(pid: int, server: Server, known: float) -> list[Figure]:
-    """The cost at a rate that suits what a call is known to cost; nothing if even that is too much on this day."""
+    """The cost at a rate that suits what a call is known to cost; nothing if even that is too much just now."""
     rate = round(min(LOAD_RATE, max(RATE, LOAD_SHARE * 1e6 / known)))
     try:
         cost = per_call(pid, server, rate * LOAD_SECONDS, rate, "uac_hangs_up")
