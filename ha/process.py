@@ -115,10 +115,10 @@ def call(entry: str, *arguments: Any) -> Callable[[Link], None]:
 def _be_child(kind: str, keep: int, parent: int) -> None:
     """Drop everything that was the parent's: signals, priority, sockets (a kept link would hide the parent's end)."""
     signal.set_wakeup_fd(-1)
-    for number in (signal.SIGTERM, signal.SIGCHLD):
-        signal.signal(number, signal.SIG_DFL)
-    for number in (signal.SIGINT, signal.SIGHUP):
-        # Ctrl-C and a lost terminal reach the whole process group; the supervisor then tells its children what to do.
+    signal.signal(signal.SIGCHLD, signal.SIG_DFL)
+    for number in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP):
+        # Ctrl-C, a lost terminal and systemd's stop reach every process of the node; the supervisor then tells its
+        # children what to do, in order.
         signal.signal(number, signal.SIG_IGN)
     if parent:
         _libc.prctl(PR_SET_PDEATHSIG, signal.SIGKILL, 0, 0, 0)

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import asyncio
+import os
+import signal
 from collections.abc import Iterator
 
 import pytest
@@ -115,6 +117,32 @@ def test_a_planned_switchover_keeps_the_call(pair: Pair) -> None:
             await asyncio.to_thread(old.wait_role, "standby")
             assert out.audio is not None
             await out.audio.heard(20, 5)
+            assert (await incoming.hangup()).status == 200
+            async with asyncio.timeout(5):
+                await out.ended.wait()
+
+    asyncio.run(scenario())
+
+
+def test_a_stop_that_reaches_every_process_hands_the_call_over_in_order(pair: Pair) -> None:
+    """As systemd stops a service: SIGTERM to the whole group, not to the supervisor alone."""
+
+    async def scenario() -> None:
+        async with (
+            Phone("1000", PASSWORD, pair.sip, domain=DOMAIN) as alice,
+            Phone("1001", PASSWORD, pair.sip, domain=DOMAIN) as bob,
+        ):
+            await bob.register()
+            out = await alice.call("1001")
+            incoming = await bob.answer_next()
+            async with asyncio.timeout(5):
+                await out.answered.wait()
+            old, heir = pair.active, pair.standby
+            assert old.process is not None
+            os.killpg(old.process.pid, signal.SIGTERM)
+            assert await asyncio.to_thread(old.process.wait, 10) == 0
+            await asyncio.to_thread(heir.wait_role, "active")
+            assert "ERROR" not in old.output()
             assert (await incoming.hangup()).status == 200
             async with asyncio.timeout(5):
                 await out.ended.wait()
