@@ -9,8 +9,10 @@ import logging
 import os
 import re
 from collections.abc import Callable, Mapping, Set
-from dataclasses import dataclass, replace
 from typing import Literal
+
+import msgspec
+from msgspec.structs import replace
 
 from node.config import Configuration
 from node.config.profile import ProfileSettings
@@ -35,8 +37,7 @@ Verdict = Literal["stale", "forbidden"]
 FORBIDDEN = Refusal(status=403)
 
 
-@dataclass(frozen=True, slots=True)
-class Passed:
+class Passed(msgspec.Struct, frozen=True):
     """The credentials are right."""
 
     user: User

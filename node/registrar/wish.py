@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import random
 from collections.abc import Mapping
-from dataclasses import dataclass
+
+import msgspec
 
 from node.config.profile import ProfileSettings
 from node.registrar.admission import Admission
@@ -35,8 +36,7 @@ class IntervalTooBrief(SipError):
         return [("Min-Expires", str(self.least))]
 
 
-@dataclass(frozen=True, slots=True)
-class Wanted:
+class Wanted(msgspec.Struct, frozen=True):
     """One Contact of the request."""
 
     contact: NameAddr
@@ -47,8 +47,7 @@ class Wanted:
     status: str
 
 
-@dataclass(frozen=True, slots=True)
-class Wish:
+class Wish(msgspec.Struct, frozen=True):
     """The whole request."""
 
     user: str

@@ -5,9 +5,12 @@ from __future__ import annotations
 import hashlib
 import os
 from collections.abc import Callable, Iterable
-from dataclasses import dataclass, replace
 from hmac import compare_digest
+from itertools import count
 from typing import Literal
+
+import msgspec
+from msgspec.structs import replace
 
 from node.sip.errors import Malformed
 from node.sip.fields import quote, unquote
@@ -22,17 +25,19 @@ SKEW = 60
 class Nonces:
     """Nonces that need no memory: time, salt, and a keyed hash over both. Valid on every node that has the secret."""
 
-    __slots__ = ("_keyed", "_ttl")
+    __slots__ = ("_count", "_keyed", "_ttl")
 
     def __init__(self, secret: bytes, ttl: float = 60.0) -> None:
         """`secret`: 32 bytes that both nodes share."""
         # A keyed hash that is copied for each nonce: the key block is hashed once.
         self._keyed = hashlib.blake2s(key=secret, digest_size=16, person=b"nonce")
         self._ttl = ttl
+        # What follows the time only has to differ: the hash is what nobody can guess.
+        self._count = count(int.from_bytes(os.urandom(4), "big"))
 
     def make(self, now: float) -> str:
         """`now` in seconds since 1970: both nodes must mean the same time."""
-        stem = f"{int(now):08x}{os.urandom(4).hex()}"
+        stem = f"{int(now):08x}{next(self._count) & 0xFFFFFFFF:08x}"
         return stem + self._mark(stem)
 
     def check(self, nonce: str, now: float, ttl: float | None = None) -> Judgement:
@@ -55,8 +60,7 @@ def challenge(realm: str, nonce: str, *, algorithm: str = "MD5", stale: bool = F
     return f'Digest realm={quote(realm)}, nonce="{nonce}",{middle} algorithm={algorithm}, qop="{qop}"'
 
 
-@dataclass(frozen=True, slots=True)
-class Credentials:
+class Credentials(msgspec.Struct, frozen=True):
     """The value of Authorization or Proxy-Authorization."""
 
     username: str

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator
-from dataclasses import dataclass, replace
 from functools import lru_cache
+
+import msgspec
+from msgspec.structs import replace
 
 from node.sip.errors import Malformed
 from node.sip.grammar import ADDR_SPEC, CSEQ, LIST_MARK, NAME_ADDR, PARAMETER, TOKEN, VIA
@@ -18,8 +20,7 @@ _DISPLAY_TOKENS = re.compile(rf"{TOKEN}(?: +{TOKEN})*")
 _WHITE = re.compile(r"[ \t\r\n]+")
 
 
-@dataclass(frozen=True, slots=True)
-class NameAddr:
+class NameAddr(msgspec.Struct, frozen=True):
     """`"Alice" <sip:alice@example.org>;tag=1` (RFC 3261 20.10)."""
 
     uri: Uri
@@ -63,8 +64,7 @@ class NameAddr:
         return find_param(self.params, "tag") or ""
 
 
-@dataclass(frozen=True, slots=True)
-class Via:
+class Via(msgspec.Struct, frozen=True):
     """RFC 3261 20.42. `host` of an IPv6 reference keeps its brackets."""
 
     transport: str
@@ -109,8 +109,7 @@ class Via:
         return self.host if self.port is None else f"{self.host}:{self.port}"
 
 
-@dataclass(frozen=True, slots=True)
-class CSeq:
+class CSeq(msgspec.Struct, frozen=True):
     """RFC 3261 20.16."""
 
     number: int

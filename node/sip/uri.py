@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import re
-from dataclasses import dataclass, replace
 from functools import lru_cache
+
+import msgspec
+from msgspec.structs import replace
 
 from node.sip.errors import Malformed
 from node.sip.grammar import OTHER_URI, SIP_URI
@@ -16,8 +18,7 @@ _DECISIVE = ("user", "ttl", "method", "maddr", "transport")
 "Parameters that must be on both sides or on none for two URIs to be the same (RFC 3261 19.1.4)."
 
 
-@dataclass(frozen=True, slots=True)
-class Uri:
+class Uri(msgspec.Struct, frozen=True):
     """A URI in its parts, escapes kept. `host` of an IPv6 reference keeps its brackets; of tel or urn, `user` holds the rest."""
 
     scheme: str
