@@ -1,0 +1,125 @@
+"""What an operator types, on a real node: recover, stop and start a profile, originate, kill."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from tests.support.node import DOMAIN, PASSWORD, Node, loopback_address, shared_settings, until
+from tests.support.phone import Phone
+
+pytestmark = pytest.mark.real
+
+
+@pytest.fixture
+def patient(tmp_path: Path) -> Iterator[Node]:
+    """A node that recovers only when it is told to, as FreeSWITCH does."""
+    settings = shared_settings(loopback_address(), tmp_path / "store.db") | {"recover_on_promote": "false"}
+    node = Node("solo", tmp_path / "solo", settings, standalone=True)
+    node.start()
+    try:
+        node.wait_role("active")
+        yield node
+    finally:
+        node.stop()
+
+
+def server_of(node: Node) -> tuple[str, int]:
+    return node.settings["sip_ip"], 5060
+
+
+def test_sofia_recover_gives_the_calls_of_a_crashed_node_back(patient: Node) -> None:
+    async def scenario() -> None:
+        async with (
+            Phone("1000", PASSWORD, server_of(patient), domain=DOMAIN) as alice,
+            Phone("1001", PASSWORD, server_of(patient), domain=DOMAIN) as bob,
+        ):
+            await bob.register()
+            out = await alice.call("1001")
+            incoming = await bob.answer_next()
+            async with asyncio.timeout(5):
+                await out.answered.wait()
+            patient.kill()
+            patient.start()
+            await asyncio.to_thread(patient.wait_role, "active")
+            assert await asyncio.to_thread(patient.api, "show channels count") == "\n0 total.\n"
+            assert await asyncio.to_thread(patient.api, "sofia recover") == "Recovered 2 call(s)\n"
+            assert await asyncio.to_thread(patient.api, "sofia recover") == "No calls to recover.\n"
+            assert await asyncio.to_thread(patient.api, "show channels count") == "\n2 total.\n"
+            assert (await incoming.hangup()).status == 200
+            async with asyncio.timeout(5):
+                await out.ended.wait()
+
+    asyncio.run(scenario())
+
+
+def test_sofia_recover_flush_forgets_the_calls_of_a_crashed_node(patient: Node) -> None:
+    async def scenario() -> None:
+        async with (
+            Phone("1000", PASSWORD, server_of(patient), domain=DOMAIN) as alice,
+            Phone("1001", PASSWORD, server_of(patient), domain=DOMAIN) as bob,
+        ):
+            await bob.register()
+            out = await alice.call("1001")
+            await bob.answer_next()
+            async with asyncio.timeout(5):
+                await out.answered.wait()
+            patient.kill()
+            patient.start()
+            await asyncio.to_thread(patient.wait_role, "active")
+            assert await asyncio.to_thread(patient.api, "sofia recover flush") == "Flushing recovery database.\n"
+            assert await asyncio.to_thread(patient.api, "sofia recover") == "No calls to recover.\n"
+
+    asyncio.run(scenario())
+
+
+def test_a_call_is_originated_listed_and_killed(solo: Node) -> None:
+    async def scenario() -> None:
+        async with Phone("1000", PASSWORD, server_of(solo), domain=DOMAIN) as alice:
+            await alice.register()
+            calling = asyncio.create_task(asyncio.to_thread(solo.api, f"originate user/1000@{DOMAIN} &echo"))
+            line = await alice.answer_next()
+            answer = await calling
+            assert answer.startswith("+OK ")
+            uuid = answer.split()[1]
+            assert line.audio is not None
+            await line.audio.heard(25, 5)
+            assert uuid in await asyncio.to_thread(solo.api, "show channels")
+            assert await asyncio.to_thread(solo.api, f"uuid_kill {uuid}") == "+OK\n"
+            async with asyncio.timeout(5):
+                await line.ended.wait()
+            assert await asyncio.to_thread(solo.api, f"uuid_kill {uuid}") == "-ERR No such channel!\n"
+
+    asyncio.run(scenario())
+
+
+def test_a_profile_stops_and_starts_and_the_other_never_notices(solo: Node) -> None:
+    assert "must be up for at least 10 seconds" in solo.api("sofia profile external stop")
+    until(
+        lambda: solo.api("sofia profile external stop") == "Reload XML [Success]\nstopping: external", 15, "stop", solo
+    )
+    until(lambda: "external" not in solo.api("sofia status"), 10, "external to be gone", solo)
+
+    async def scenario() -> None:
+        async with Phone("1000", PASSWORD, server_of(solo), domain=DOMAIN) as alice:
+            assert (await alice.register()).status == 200
+
+    asyncio.run(scenario())
+    assert solo.api("sofia profile external start") == "Reload XML [Success]\nexternal started successfully\n"
+    until(lambda: "sip:mod_sofia" in _row(solo, "external"), 10, "external to run", solo)
+    assert solo.api("sofia profile internal rescan") == "Reload XML [Success]\n+OK scan complete\n"
+
+
+def test_watchdogs_are_switched_as_in_freeswitch(solo: Node) -> None:
+    assert solo.api("sofia global watchdog off") == "+OK Global watchdog off"
+    assert solo.status()["watchdogs"] == "off"
+    assert solo.api("sofia global watchdog on") == "+OK Global watchdog on"
+    assert solo.status()["watchdogs"] == "on"
+    assert solo.api("sofia profile internal watchdog off") == "Disabled sip debugging on internal"
+
+
+def _row(node: Node, name: str) -> str:
+    return next((line for line in node.api("sofia status").splitlines() if line.strip().startswith(name)), "")
