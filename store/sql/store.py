@@ -15,6 +15,7 @@ from store.interface import ANY_SLOT, Outcome, Put, Write, fence_of, judge
 from store.records import (
     CallRecord,
     Lease,
+    Record,
     Registration,
     decode_call,
     decode_registration,
@@ -245,13 +246,19 @@ class SqlStore:
         return outcomes
 
     def _put_lots(self, writes: list[Write]) -> None:
-        keys = {sql.key_of(write) for write in writes}
-        if len(keys) < len(writes) or not all(isinstance(write, Put) for write in writes):
-            raise Uneven
+        latest: dict[Row, Write] = {}
+        for write in writes:
+            key = sql.key_of(write)
+            older = latest.get(key)
+            if not isinstance(write, Put) or (older is not None and not _follows(write.record, older.record)):
+                raise Uneven
+            latest[key] = write
         table = sql.table_of(type(writes[0].record))
+        # Of several versions of one record the last is written: nobody can tell it from all of them in one transaction.
+        rows = list(latest.values())
         start = 0
-        for count in sql.lots(len(writes)):
-            lot = writes[start : start + count]
+        for count in sql.lots(len(rows)):
+            lot = rows[start : start + count]
             values = [value for write in lot for value in sql.row_of(write)]
             if self.session.change(sql.put_newer(table, count), values) != count:
                 raise Uneven
@@ -393,6 +400,11 @@ class SqlStore:
         except msgspec.MsgspecError as error:
             log.warning("%s: passed over a record that cannot be read: %s", self.session.place, error)
             return None
+
+
+def _follows(record: Record, older: Record) -> bool:
+    """Is it a later version by the same owner?"""
+    return record.slot == older.slot and record.epoch == older.epoch and record.version > older.version
 
 
 def _places(values: Sequence[object]) -> str:
