@@ -168,13 +168,15 @@ class Registrar:
                 _judge_order(request, each)
             if wanted.expires:
                 record = self._record(request, flow, wish, wanted, settings, admission)
-                known = next((each for each in bindings if each.key == record.key), None)
-                if known is not None:
-                    _carry_over(record, known)
+                for known in bindings:
+                    if known.contact == record.contact and known.key == record.key:
+                        _carry_over(record, known)
                 puts.append((record, wanted.expires, bool(matching)))
-            removes.update((each.key, each) for each in matching)
-        for record, _granted, _updated in puts:
-            removes.pop(record.key, None)
+            for each in matching:
+                removes[each.key] = each
+        if removes:
+            for record, _granted, _updated in puts:
+                removes.pop(record.key, None)
         return Change(puts, [self._next(each) for each in removes.values()])
 
     def _write(self, change: Change, then: Callable[[Outcome], None]) -> None:
@@ -259,10 +261,10 @@ class Registrar:
         settings: ProfileSettings,
         admission: Admission,
     ) -> bool:
-        if not admission.digest or not any(each.expires for each in wish.contacts):
-            return False
         limit = wish.rules.limit or settings.max_registrations_per_extension
-        return bool(limit) and sum(each.call_id != request.call_id for each in bindings) >= limit
+        if not limit or not admission.digest or not any(each.expires for each in wish.contacts):
+            return False
+        return sum(each.call_id != request.call_id for each in bindings) >= limit
 
     # ---- answers ---------------------------------------------------------------------------------------------------
 

@@ -134,12 +134,13 @@ def response(
     """
     if reason is None:
         reason = reason_of(status)
-    to = (request.header("to") or "").strip()
+    to = request.header("to") or ""
     if status > 100 and not request.to_tag:
         to = f"{to};tag={to_tag or stateless_tag(request)}"
+    call_id, from_, cseq = request.origin
     head = (
-        f"SIP/2.0 {status} {reason}\r\n{request.vias()}From: {request.header('from')}\r\nTo: {to}\r\n"
-        f"Call-ID: {request.header('call-id')}\r\nCSeq: {request.header('cseq')}\r\n"
+        f"SIP/2.0 {status} {reason}\r\n{request.vias()}From: {from_}\r\nTo: {to}\r\n"
+        f"Call-ID: {call_id}\r\nCSeq: {cseq}\r\n"
     )
     if status == 100:
         timestamp = request.header("timestamp")
@@ -180,8 +181,7 @@ def with_via(request: Request, via: str) -> Request:
 
 def stateless_tag(request: Request) -> str:
     """A To tag that a retransmission of the same request gets again (RFC 3261 8.2.7)."""
-    source = f"{request.header('call-id')} {request.header('from')} {request.header('cseq')}"
-    return blake2s(source.encode("utf-8", "surrogateescape"), digest_size=8).hexdigest()
+    return blake2s(" ".join(request.origin).encode("utf-8", "surrogateescape"), digest_size=8).hexdigest()
 
 
 def reason_of(status: int) -> str:

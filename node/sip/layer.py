@@ -158,7 +158,7 @@ class TransactionLayer:
         request = transaction.request
         if request.to_tag:
             return False
-        origin = (request.call_id, request.header("from") or "", request.header("cseq") or "")
+        origin = request.origin
         other = self._ground.origins.setdefault(origin, transaction)
         if other is not transaction:
             return True

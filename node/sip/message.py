@@ -42,7 +42,20 @@ class Limits:
 class Message:
     """A request or a response. Reading a field may raise Malformed, at its first use."""
 
-    __slots__ = ("_bytes", "_cseq", "_from", "_head", "_index", "_more", "_stamped", "_to", "_via", "body")
+    __slots__ = (
+        "_bytes",
+        "_contacts",
+        "_cseq",
+        "_from",
+        "_head",
+        "_index",
+        "_more",
+        "_stamped",
+        "_to",
+        "_to_tag",
+        "_via",
+        "body",
+    )
 
     def __init__(self, head: str, body: bytes, received: bytes | None = None) -> None:
         self.body = body
@@ -55,7 +68,9 @@ class Message:
         self._via: Via | None = None
         self._from: NameAddr | None = None
         self._to: NameAddr | None = None
+        self._to_tag: str | None = None
         self._cseq: CSeq | None = None
+        self._contacts: list[NameAddr] | None = None
 
     # ---- any field -------------------------------------------------------------------------------------------------
 
@@ -125,7 +140,9 @@ class Message:
     @property
     def to_tag(self) -> str:
         """`` if there is none: the request is outside of a dialog."""
-        return self._to.tag if self._to is not None else _tag(self._required("to"))
+        if self._to_tag is None:
+            self._to_tag = self._to.tag if self._to is not None else _tag(self._required("to"))
+        return self._to_tag
 
     @property
     def call_id(self) -> str:
@@ -140,7 +157,9 @@ class Message:
     @property
     def contacts(self) -> list[NameAddr]:
         """Empty also for `Contact: *`, see `wildcard`."""
-        return [NameAddr.parse(item) for item in self.headers("contact") if item != "*"]
+        if self._contacts is None:
+            self._contacts = [NameAddr.parse(item) for item in self.headers("contact") if item != "*"]
+        return self._contacts
 
     @property
     def wildcard(self) -> bool:
@@ -198,7 +217,7 @@ class Message:
     def compact(self) -> None:
         """Let go of what can be read again from the text. For what is kept only in case somebody asks."""
         self._index = self._more = self._bytes = None
-        self._via = self._from = self._to = self._cseq = None
+        self._via = self._from = self._to = self._to_tag = self._cseq = self._contacts = None
 
 
 class Request(Message):
@@ -219,20 +238,32 @@ class Request(Message):
     def stamp(self, host: str, port: int) -> None:
         """Note in the top Via where the request really came from (RFC 3261 18.2.1, RFC 3581 4). `encode` stays as received."""
         via = self.via
-        asked = via.param("rport")
-        told = via.param("received")
+        params: list[tuple[str, str | None]] = []
+        noted = False
+        for name, value in via.params:
+            lowered = name.lower()
+            if lowered == "rport":
+                noted, value = True, str(port)
+            if lowered == "received":
+                noted = True
+            else:
+                params.append((name, value))
         sent_by = via.host[1:-1] if via.host[:1] == "[" else via.host
-        if asked is None and sent_by == host and told is None:
+        if not noted and sent_by == host:
             return
-        params = [item for item in via.params if item[0].lower() != "received"]
-        if asked is not None:
-            params = [(name, str(port) if name.lower() == "rport" else value) for name, value in params]
-        self._via = Via(via.transport, via.host, via.port, (*params, ("received", host)))
+        params.append(("received", host))
+        self._via = Via(via.transport, via.host, via.port, tuple(params))
         assert self._index is not None, "via was read from it"
         text = str(self._via)
         if "," in self._index["via"]:
             text = ", ".join([text, *split_list(self._index["via"])[1:]])
         self._stamped = self._index["via"] = text
+
+    @property
+    def origin(self) -> tuple[str, str, str]:
+        """Call-ID, From and CSeq, as they stand: what tells a request outside of dialogs from any other."""
+        index = self._index or self._read()
+        return index.get("call-id", "").strip(), index.get("from", "").strip(), index.get("cseq", "").strip()
 
     def vias(self) -> str:
         """The Via fields as lines for a response, the top one stamped."""
