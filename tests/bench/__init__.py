@@ -1,6 +1,6 @@
 """What a unit of work costs: CPU time of our processes, beside a peer's in the same run on the same machine.
 
-    make bench                              all of it, about four minutes
+    make bench                              all of it, about two and a half minutes
     python -m tests.bench --only call       one part; more than one --only may be given
 
 prints a table and writes `tests/bench/results.json`. Nothing passes or fails by the clock here. How to read a figure:
