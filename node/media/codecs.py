@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from collections.abc import Sequence
+from functools import lru_cache
 
-from node.media.sdp import Media, attributes
+from msgspec import Struct
+
+from node.media.sdp import Media
 
 STATIC = {
     0: ("PCMU", 8000),
@@ -25,12 +27,14 @@ STATIC = {
 }
 "RFC 3551 6, audio."
 
+REMEMBERED = 64
+"Lines of a section up to which what was read of it is kept for a while."
+
 ACCESSORIES = frozenset({"TELEPHONE-EVENT", "CN", "RED"})
 "No codecs of their own: they go along with one."
 
 
-@dataclass(frozen=True, slots=True)
-class Codec:
+class Codec(Struct, frozen=True):
     """One payload type of a media section."""
 
     payload_type: int
@@ -52,8 +56,7 @@ class Codec:
         return self.is_called(other.name) and self.rate == other.rate and self.channels == other.channels
 
 
-@dataclass(frozen=True, slots=True)
-class Preference:
+class Preference(Struct, frozen=True):
     """One token of a codec preference list."""
 
     name: str
@@ -72,8 +75,19 @@ class Preference:
 
 def codecs_of(media: Media) -> tuple[Codec, ...]:
     """What the formats of an RTP section stand for, in order; formats that mean nothing to anybody are left out."""
-    maps = _by_format(attributes(media.lines, "rtpmap"))
-    parameters = _by_format(attributes(media.lines, "fmtp"))
+    return _remembered(media) if len(media.lines) <= REMEMBERED else _codecs_of(media)
+
+
+def _codecs_of(media: Media) -> tuple[Codec, ...]:
+    maps: dict[str, str] = {}
+    parameters: dict[str, str] = {}
+    for kind, value in media.lines:
+        if kind == "a":
+            name, _, rest = value.partition(":")
+            name = name.strip().lower()
+            if name in ("rtpmap", "fmtp"):
+                number, _, rest = rest.strip().partition(" ")
+                (maps if name == "rtpmap" else parameters).setdefault(number, rest.strip())
     found = []
     for text in media.formats:
         if not text.isdigit() or int(text) > 127:
@@ -84,12 +98,7 @@ def codecs_of(media: Media) -> tuple[Codec, ...]:
     return tuple(found)
 
 
-def _by_format(values: Iterable[str]) -> dict[str, str]:
-    found: dict[str, str] = {}
-    for value in values:
-        number, _, rest = value.partition(" ")
-        found.setdefault(number, rest.strip())
-    return found
+_remembered = lru_cache(maxsize=512)(_codecs_of)
 
 
 def _codec(payload_type: int, mapped: str, fmtp: str) -> Codec | None:
@@ -108,12 +117,17 @@ def selected(offered: Sequence[Codec], preferences: Sequence[str], *, greedy: bo
 
     In the order of the offer, or, greedy, in that of the list.
     """
-    wanted = [Preference.parse(text) for text in preferences if text.strip()]
+    wanted = _preferences(tuple(preferences))
     real = [codec for codec in offered if not codec.is_accessory]
     kept = [codec for codec in real if any(one.wants(codec) for one in wanted)] or real
     if greedy:
         kept.sort(key=lambda codec: next((at for at, one in enumerate(wanted) if one.wants(codec)), len(wanted)))
     return kept + accessories_for(kept, offered)
+
+
+@lru_cache(maxsize=256)
+def _preferences(texts: tuple[str, ...]) -> tuple[Preference, ...]:
+    return tuple(Preference.parse(text) for text in texts if text.strip())
 
 
 def accessories_for(kept: Sequence[Codec], offered: Sequence[Codec]) -> list[Codec]:

@@ -11,7 +11,10 @@ from __future__ import annotations
 
 import re
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from functools import lru_cache
+
+from msgspec import Struct
+from msgspec.structs import replace
 
 from node.media import sdp
 from node.media.codecs import Codec, Preference, accessories_for, codecs_of, selected
@@ -30,6 +33,7 @@ DROPPED = re.compile(
     r"|rtcp|rtcp-mux|rtcp-mux-only|rtcp-rsize|rtcp-xr|alt"
 )
 "Attributes that speak of what does not pass through us, or of addresses that are not ours."
+ABOUT_FORMAT = ("rtpmap", "fmtp", "rtcp-fb")
 
 _MIRROR: dict[Direction, Direction] = {
     "sendrecv": "sendrecv",
@@ -39,8 +43,7 @@ _MIRROR: dict[Direction, Direction] = {
 }
 
 
-@dataclass(frozen=True, slots=True)
-class Audio:
+class Audio(Struct, frozen=True):
     """The audio stream of a description, as its author sees it."""
 
     host: str
@@ -68,8 +71,7 @@ class Audio:
         return next((codec.payload_type for codec in sorted(events, key=lambda codec: codec.rate != rate)), None)
 
 
-@dataclass(frozen=True, slots=True)
-class Answer:
+class Answer(Struct, frozen=True):
     """Our answer to somebody we play to, and what to play with."""
 
     sdp: str
@@ -80,6 +82,10 @@ class Answer:
 
 def audio_of(text: str) -> Audio:
     """The audio stream of a description. Raises MalformedSdp, or NotAcceptable where there is none."""
+    return _remembered(text) if len(text) <= sdp.REMEMBERED else _audio_of(text)
+
+
+def _audio_of(text: str) -> Audio:
     description = sdp.parse(text)
     media = description.media[_audio_index(description)]
     host = media.host or description.host or ""
@@ -94,6 +100,9 @@ def audio_of(text: str) -> Audio:
         media.protocol,
         int(ptime) if ptime.isdecimal() else 0,
     )
+
+
+_remembered = lru_cache(maxsize=512)(_audio_of)
 
 
 # ---- between two legs ----------------------------------------------------------------------------------------------
@@ -241,9 +250,11 @@ def following(description: str, previous: str) -> str:
 
     The same version where nothing else changed, the next one where something did.
     """
-    new, old = sdp.parse(description), sdp.parse(previous) if previous else None
-    origin, last = new.origin, old.origin if old is not None else None
-    if old is None or origin is None or last is None:
+    if not previous:
+        return description
+    new, old = sdp.parse(description), sdp.parse(previous)
+    origin, last = new.origin, old.origin
+    if origin is None or last is None:
         return description
     same = _with_origin(new, last)
     return str(same if same == old else _with_origin(new, replace(last, version=last.version + 1, host=origin.host)))
@@ -277,31 +288,39 @@ def _demand_relayable(media: Media) -> None:
 
 
 def _ours(address: str, session_id: int, version: int, media: Sequence[Media]) -> str:
-    lines: tuple[Line, ...] = (
-        ("v", "0"),
-        ("o", str(Origin(USER, session_id, version, address))),
-        ("s", USER),
-        ("c", sdp.network(address)),
-        ("t", "0 0"),
-    )
-    return str(Description(lines, tuple(media)))
+    network = sdp.network(address)
+    head = f"v=0\r\no={USER} {session_id} {version} {network}\r\ns={USER}\r\nc={network}\r\nt=0 0\r\n"
+    return head + "".join([str(section) for section in media])
 
 
 def _anchored(description: Description, media: Media, port: int, keep: Sequence[Codec]) -> Media:
     """The section with our port, limited to some codecs, without what does not pass through us."""
     if media.port == 0:
         return media.rejected()
-    section = _limited(media, keep)
-    lines = tuple(line for line in section.lines if line[0] not in "ck" and not _is_dropped(line))
-    section = replace(section, port=port, lines=lines)
+    formats = _formats(media, keep)
+    lines: list[Line] = []
+    for line in media.lines:
+        kind, value = line
+        if kind == "a":
+            name = sdp.attribute_name(value)
+            unwanted = _format(line) not in (*formats, "*") if name in ABOUT_FORMAT else _is_dropped(name)
+        else:
+            unwanted = kind in "ck"
+        if not unwanted:
+            lines.append(line)
+    section = Media(media.kind, port, media.protocol, formats, tuple(lines))
     direction = _effective(description, media)
     return section if direction == (media.direction or "sendrecv") else _aimed(section, direction)
 
 
 def _limited(media: Media, keep: Sequence[Codec]) -> Media:
-    formats = tuple(str(codec.payload_type) for codec in keep) or media.formats
-    lines = tuple(line for line in media.lines if not _is_about_format(line) or _format(line) in (*formats, "*"))
+    formats = _formats(media, keep)
+    lines = tuple([line for line in media.lines if not _is_about_format(line) or _format(line) in (*formats, "*")])
     return replace(media, formats=formats, lines=lines)
+
+
+def _formats(media: Media, keep: Sequence[Codec]) -> tuple[str, ...]:
+    return tuple([str(codec.payload_type) for codec in keep]) or media.formats
 
 
 def _described(
@@ -369,12 +388,12 @@ def _is_direction(line: Line) -> bool:
     return line[0] == "a" and line[1].lower() in sdp.DIRECTIONS
 
 
-def _is_dropped(line: Line) -> bool:
-    return line[0] == "a" and DROPPED.fullmatch(sdp.attribute_name(line[1])) is not None
+def _is_dropped(name: str) -> bool:
+    return DROPPED.fullmatch(name) is not None
 
 
 def _is_about_format(line: Line) -> bool:
-    return line[0] == "a" and sdp.attribute_name(line[1]) in ("rtpmap", "fmtp", "rtcp-fb")
+    return line[0] == "a" and sdp.attribute_name(line[1]) in ABOUT_FORMAT
 
 
 def _format(line: Line) -> str:

@@ -7,17 +7,27 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable
-from dataclasses import dataclass, replace
+from functools import lru_cache
 from typing import Literal
+
+from msgspec import Struct
+from msgspec.structs import replace
 
 from node.media.errors import MalformedSdp
 
 Direction = Literal["sendrecv", "sendonly", "recvonly", "inactive"]
-DIRECTIONS: tuple[Direction, ...] = ("sendrecv", "sendonly", "recvonly", "inactive")
+DIRECTIONS: dict[str, Direction] = {
+    "sendrecv": "sendrecv",
+    "sendonly": "sendonly",
+    "recvonly": "recvonly",
+    "inactive": "inactive",
+}
 
 MAXIMUM = 65_535
 "Characters of a description."
 MAXIMUM_MEDIA = 64
+REMEMBERED = 4_000
+"Characters of a description up to which its parsed form is kept for a while: within a call it is read several times."
 
 Line = tuple[str, str]
 "Type and value: `a=ptime:20` is `('a', 'ptime:20')`."
@@ -26,13 +36,14 @@ _MEDIA = re.compile(
     r"(?P<kind>[^\s/]+)\s+(?P<port>\d{1,5})(?:/(?P<count>\d+))?\s+(?P<protocol>\S+)(?P<formats>(?:\s+\S+)*)\s*"
 )
 _CONNECTION = re.compile(r"IN\s+IP[46]\s+(?P<host>[^\s/]+)(?:/[\d/]*)?\s*", re.IGNORECASE)
+_TIDY = re.compile(r"(?:[A-Za-z]=[^\r\n\0\ufeff]+\r\n)+")
+"As every phone writes it; all else is read line by line, with patience."
 _ORIGIN = re.compile(
     r"(?P<user>\S+)\s+(?P<session>\d+)\s+(?P<version>\d+)\s+IN\s+IP[46]\s+(?P<host>\S+)\s*", re.IGNORECASE
 )
 
 
-@dataclass(frozen=True, slots=True)
-class Media:
+class Media(Struct, frozen=True):
     """One `m=` section."""
 
     kind: str
@@ -62,8 +73,7 @@ class Media:
         return replace(self, port=0, lines=())
 
 
-@dataclass(frozen=True, slots=True)
-class Description:
+class Description(Struct, frozen=True):
     """A session description: the lines before the first `m=`, and the media sections."""
 
     lines: tuple[Line, ...]
@@ -85,8 +95,7 @@ class Description:
         return _text(self.lines) + "".join(str(media) for media in self.media)
 
 
-@dataclass(frozen=True, slots=True)
-class Origin:
+class Origin(Struct, frozen=True):
     """The `o=` line. The version grows by one with each change of the description (RFC 3264 8)."""
 
     user: str
@@ -107,28 +116,44 @@ def parse(text: str) -> Description:
     """Read a description. Raises MalformedSdp, naming the line."""
     if len(text) > MAXIMUM:
         raise MalformedSdp(f"longer than {MAXIMUM} characters")
+    return _remembered(text) if len(text) <= REMEMBERED else _parse(text)
+
+
+def _parse(text: str) -> Description:
     session: list[Line] = []
     sections: list[tuple[Media, list[Line]]] = []
     lines = session
-    for number, raw in enumerate(text.split("\n"), 1):
-        line = raw.strip("\r\0\ufeff \t")
-        if not line:
-            continue
-        if len(line) < 2 or line[1] != "=" or not line[0].isalpha():
-            raise MalformedSdp("not a type and `=`", number, line)
+    for number, line in _tidy(text) if _TIDY.fullmatch(text) else _untidy(text):
         kind, value = line[0], line[2:].strip()
         if kind == "m":
             lines = []
             sections.append((_media(value, number, line), lines))
             continue
-        if kind == "c" and _CONNECTION.fullmatch(value) is None:
+        if kind == "c" and _host(value) is None:
             raise MalformedSdp("no address", number, line)
         lines.append((kind, value))
     if not session:
         raise MalformedSdp("empty")
     if len(sections) > MAXIMUM_MEDIA:
         raise MalformedSdp(f"more than {MAXIMUM_MEDIA} media sections")
-    return Description(tuple(session), tuple(replace(media, lines=tuple(below)) for media, below in sections))
+    return Description(tuple(session), tuple([replace(media, lines=tuple(below)) for media, below in sections]))
+
+
+_remembered = lru_cache(maxsize=512)(_parse)
+
+
+def _tidy(text: str) -> Iterable[tuple[int, str]]:
+    return enumerate(text[:-2].split("\r\n"), 1)
+
+
+def _untidy(text: str) -> Iterable[tuple[int, str]]:
+    for number, raw in enumerate(text.split("\n"), 1):
+        line = raw.strip("\r\0\ufeff \t")
+        if not line:
+            continue
+        if len(line) < 2 or line[1] != "=" or not line[0].isalpha():
+            raise MalformedSdp("not a type and `=`", number, line)
+        yield number, line
 
 
 def _media(value: str, number: int, line: str) -> Media:
@@ -155,28 +180,28 @@ def attribute(lines: Iterable[Line], name: str) -> str | None:
     return None
 
 
-def attributes(lines: Iterable[Line], name: str) -> list[str]:
-    """The values of all `a=name:value`."""
-    return [value[len(name) + 1 :].strip() for kind, value in lines if kind == "a" and attribute_name(value) == name]
-
-
 def attribute_name(value: str) -> str:
     return value.partition(":")[0].strip().lower()
 
 
 def connection(lines: Iterable[Line]) -> str | None:
     for kind, value in lines:
-        if kind == "c" and (match := _CONNECTION.fullmatch(value)):
-            return match["host"]
+        if kind == "c" and (host := _host(value)):
+            return host
     return None
+
+
+@lru_cache(maxsize=1024)
+def _host(value: str) -> str | None:
+    """The address of a `c=` line."""
+    match = _CONNECTION.fullmatch(value)
+    return match["host"] if match else None
 
 
 def direction(lines: Iterable[Line]) -> Direction | None:
     for kind, value in lines:
-        if kind == "a":
-            for known in DIRECTIONS:
-                if value.lower() == known:
-                    return known
+        if kind == "a" and (found := DIRECTIONS.get(value.lower())):
+            return found
     return None
 
 
