@@ -87,6 +87,7 @@ class Queue:
             self._items.append(entry)
             self._latest[entry.key] = entry
             if len(self._items) >= self._wake_at:
+                self._wake_at = NEVER  # it is on its way: the next one need not call it again
                 self._changed.notify()
             return entry
 
