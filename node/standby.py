@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import logging
 import math
+from collections import deque
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Protocol, TypeVar
@@ -25,6 +26,8 @@ HELD = 20_000
 "Messages that may wait for the end of a claim; retransmissions take no room of their own."
 CLAIM_WITHIN = 10.0
 "Seconds one batch of a claim may take."
+SLICE = 16
+"Calls revived in one turn of the loop: some ten milliseconds."
 AGAIN = 0.1
 "Seconds until a claim that the store did not answer is tried again."
 PATIENCE = 3.0
@@ -103,6 +106,8 @@ class Succession:
         self._call_later = call_later
         self._now = now
         self._began = now()
+        self._waiting: deque[CallRecord] = deque()
+        "Claimed, and not revived yet."
         self._told = False
         self._over = False
 
@@ -127,11 +132,21 @@ class Succession:
             self._try_again(answer)
         elif answer:
             self.claimed += len(answer)
-            self._revive(answer)
-            self.start()
+            self._waiting = deque(answer)
+            self._revive_some()
         else:
             self._over = True
             self._finish()
+
+    def _revive_some(self) -> None:
+        """A few calls a turn of the loop: between them beats are answered, and requests of calls that are back."""
+        if self._over:
+            return
+        self._revive([self._waiting.popleft() for _ in range(min(SLICE, len(self._waiting)))])
+        if self._waiting:
+            self._call_later(0, self._revive_some)
+        else:
+            self.start()
 
     def _try_again(self, error: StoreError) -> None:
         """The store is gone: go on trying, but do not keep new calls waiting for it."""

@@ -203,6 +203,8 @@ def _on_offer(call: Call, leg: Leg, request: Request, transaction: ServerTransac
     if request.method == "UPDATE" and not request.body:
         _on_refresh(call, leg, request, transaction)
         return
+    if request.method == "INVITE" and _answered_unheard(call, leg):
+        _take_as_acknowledged(call, leg)
     partner = call.partner(leg)
     view = OfferView(
         bridged=partner is not None and partner.confirmed,
@@ -230,6 +232,20 @@ def _server_pending(call: Call, leg: Leg) -> bool:
     if call.modification is not None and call.modification.source is leg:
         return True
     return leg.pending is not None and leg.pending.role == "server" and not leg.pending.acknowledged
+
+
+def _answered_unheard(call: Call, leg: Leg) -> bool:
+    """Has this leg our 200, and only its ACK has not reached us?"""
+    answered = leg.served and leg.transaction.final and call.modification is None
+    return answered and _server_pending(call, leg) and call.answered_by is None
+
+
+def _take_as_acknowledged(call: Call, leg: Leg) -> None:
+    """Who sends a new INVITE has done with the former one (RFC 3261 14.1): its ACK was lost, or went to a predecessor."""
+    if leg.repeat is not None:
+        leg.repeat.cancel()
+        leg.repeat = None
+    call.settle(leg)
 
 
 def _pending(leg: Leg) -> bool:
