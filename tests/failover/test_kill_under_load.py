@@ -47,5 +47,18 @@ async def one_round(pair: Pair, after: float) -> tuple[int, int, int]:
             swarm.hang_up(call, by_callee=call.number % 2 == 1)
         await swarm.until(lambda: all(call.hangup == 200 for call in seen), 15 * STRETCH)
         both = [c for c in seen if c.hangup == 200 and (c.caller.ended or (c.callee is not None and c.callee.ended))]
+        await leave_nothing(swarm)
         await asyncio.to_thread(active.wait_ready)
         return len(seen), len(seen) - len(both), swarm.statuses[481] + swarm.statuses[500]
+
+
+async def leave_nothing(swarm: Swarm) -> None:
+    """End what the kill left half done, so that each round begins with a quiet node."""
+    calls = swarm.calls.values()
+    await swarm.until(lambda: all(call.state in ("answered", "refused") for call in calls), 2 * STRETCH)
+    for call in calls:
+        if call.state == "answered" and not call.hangup:
+            swarm.hang_up(call, by_callee=False)
+        elif call.state in ("sent", "ringing"):
+            swarm.cancel(call)
+    await swarm.until(lambda: all(call.hangup or call.state == "refused" for call in calls), 5 * STRETCH)

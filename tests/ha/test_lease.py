@@ -126,14 +126,14 @@ def test_a_locked_store_is_an_answer_in_time(desk: Desk, tmp_path: Path):
 
 
 def test_a_keeper_that_is_stuck_is_killed_and_another_one_answers(tmp_path: Path):
-    desk = Desk(tmp_path, stuck=0.3)
+    desk = Desk(tmp_path, stuck=1.5)
     try:
         desk.ask(Read())
         process = desk.keeper.process
         assert process is not None
         os.kill(process.pid, signal.SIGSTOP)
         reply = desk.ask(Read())
-        assert reply.error.startswith("the store has not answered for 0.")
+        assert reply.error.startswith("the store has not answered for 1.")
         desk.until(lambda: desk.keeper.process not in (None, process))
         assert not desk.ask(Read()).error
         assert desk.forks == 2
