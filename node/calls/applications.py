@@ -110,8 +110,11 @@ class Expanding(Waiting):
 
     def start(self) -> None:
         self._starting = True
-        look = expansion.lookup(self.call, self.leg)
-        expansion.Expansion(self.call, self._step.data, look, self._on_expanded).run()
+        if "${" in self._step.data:
+            look = expansion.lookup(self.call, self.leg)
+            expansion.Expansion(self.call, self._step.data, look, self._on_expanded).run()
+        else:
+            self._on_expanded(self._step.data)
         self._starting = False
 
     def _on_expanded(self, data: str) -> None:

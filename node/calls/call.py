@@ -39,15 +39,29 @@ T1, T2 = 0.5, 4.0
 Then = Callable[[Leg, int, Response | None], None]
 
 
+def _unheard(_leg: Leg, _status: int, _response: Response | None) -> None:
+    """Nobody is there any more."""
+
+
 class Asked:
     """The owner of a request of ours: who hears of its responses."""
 
     __slots__ = ("call", "leg", "then")
 
     def __init__(self, call: Call, leg: Leg, then: Then) -> None:
-        self.call = call
+        self.call: Call | None = call
         self.leg = leg
         self.then = then
+
+    def hear(self, status: int, response: Response | None) -> None:
+        """A response, or none."""
+        if self.call is not None:
+            self.call.post(self.then, self.leg, status, response)
+
+    def forget(self) -> None:
+        """Nobody wants to hear of it any more."""
+        self.call = None
+        self.then = _unheard
 
 
 class Call:
@@ -213,7 +227,7 @@ class Call:
         """Send an INVITE that bears its Via already, because it was written down before."""
         assert leg.flow is not None, "a leg without a flow"
         leg.transaction = self.exchange.endpoint.revive_client(request, leg.flow, proceeding=False)
-        leg.transaction.owner = Asked(self, leg, then)
+        leg.asked = leg.transaction.owner = Asked(self, leg, then)
 
     def acknowledge(self, leg: Leg, sdp: str = "") -> None:
         """ACK the 2xx of the last INVITE we sent on this leg, the first time or again."""
@@ -447,6 +461,9 @@ class Call:
         self.tell("CHANNEL_HANGUP_COMPLETE", leg)
         self.tell("CHANNEL_DESTROY", leg)
         self.settle(leg)
+        if leg.asked is not None:
+            leg.asked.forget()
+            leg.asked = None
         if not was_answered and leg is not self.legs[0]:
             self.legs.remove(leg)  # nothing of it can be asked for again: the record needs it no more
         self.save()
@@ -488,9 +505,7 @@ class Call:
         """BYE: the other side first, then the record, then the 200."""
         cause = causes.from_reason(request.headers("Reason")) or "NORMAL_CLEARING"
         leg.variables["sip_hangup_disposition"] = "recv_bye"
-        for name, value in request.items():
-            if name.lower().startswith("x-") and not name.lower().startswith("x-fs-"):
-                leg.variables[f"sip_bye_h_{name}"] = value
+        leg.variables.update(invite.bye_headers(request))
         if leg.served and not leg.transaction.final and not leg.confirmed:
             self._refuse_ended(leg)
         self.lost(leg, cause)
@@ -572,6 +587,8 @@ class Call:
             leg.repeat = leg.refresh = None
             if leg.transaction is not None:
                 leg.transaction.owner = None
+            if leg.asked is not None:
+                leg.asked.forget()
         if self.waiting is not None:
             self.waiting.forget()
         if self.dialing is not None:

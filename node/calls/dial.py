@@ -286,13 +286,14 @@ class Dialing:
         headers += invite.identity(leg, host, settings.caller_id_type if settings is not None else "rpid")
         if sdp:
             headers.append(("Content-Disposition", "session"))
+        uri = str(destination.uri)
+        local = destination.from_field or invite.from_field(leg, host)
+        remote = destination.to_field or invite.to_field(leg, destination.uri, destination.to)
         request = compose.request(
             "INVITE",
-            str(destination.uri),
-            from_=f"{destination.from_field};tag={tag}"
-            if destination.from_field
-            else invite.from_field(leg, host, tag),
-            to=destination.to_field or invite.to_field(leg, destination.uri, destination.to),
+            uri,
+            from_=f"{local};tag={tag}",
+            to=remote,
             call_id=call_id,
             cseq=leg.invite_cseq,
             max_forwards=int(leg.variables.get("max_forwards", "70")),
@@ -302,7 +303,17 @@ class Dialing:
             body=sdp.encode("utf-8", "surrogateescape"),
             content_type=invite.SDP if sdp else None,
         )
-        leg.dialog = Dialog.uac(request)
+        # As `Dialog.uac` reads it from the request, which was composed of just this.
+        leg.dialog = Dialog(
+            call_id,
+            tag,
+            local=local,
+            remote=remote.partition(";tag=")[0],
+            target=uri,
+            routes=destination.routes,
+            cseq=leg.invite_cseq,
+            secure=uri.startswith("sips:"),
+        )
         if first:
             exchange.enrol(call, leg)
         leg.variables["sip_call_id"] = call_id

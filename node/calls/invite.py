@@ -5,10 +5,11 @@ Names and precedence are mod_sofia's (`sofia_handle_sip_i_invite`, `sofia_glue_d
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
 from urllib.parse import unquote
 
-from node.calls.leg import Leg, truth
+from node.calls.leg import Leg, mentions, truth
 from node.sip import compose
 from node.sip.errors import BadExtension, Malformed, SipError, UnsupportedMedia
 from node.sip.fields import NameAddr, quote
@@ -21,6 +22,8 @@ UNDERSTOOD = frozenset(("timer", "path", "replaces", "norefersub"))
 "Option tags a Require may name. 100rel is not offered."
 
 _IMPORTED = ("x-", "p-", "on", "k-", "user-to-user", "accept-language", "diversion")
+_ANY_IMPORTED = re.compile(r"\n\s*(?:" + "|".join(_IMPORTED) + ")", re.IGNORECASE)
+_ANY_X = re.compile(r"\n\s*x-", re.IGNORECASE)
 _NOT_IMPORTED = frozenset(("organization", "p-asserted-identity", "p-preferred-identity"))
 
 
@@ -119,6 +122,18 @@ def _caller(request: Request, from_: NameAddr, user: str) -> tuple[str, str]:
     return name, number
 
 
+def bye_headers(request: Request) -> list[tuple[str, str]]:
+    """The X- headers of a BYE as `sip_bye_h_<Name>`."""
+    if _ANY_X.search(request.text) is None:
+        return []
+    lower = ((name, name.lower(), value) for name, value in request.items())
+    return [
+        (f"sip_bye_h_{name}", value)
+        for name, low, value in lower
+        if low.startswith("x-") and not low.startswith("x-fs-")
+    ]
+
+
 def _address(variables: dict[str, str], prefix: str, uri: Uri) -> None:
     if uri.user:
         variables[f"{prefix}_user"] = uri.user
@@ -131,6 +146,8 @@ def _address(variables: dict[str, str], prefix: str, uri: Uri) -> None:
 
 def _import_headers(variables: dict[str, str], request: Request) -> None:
     """Keep foreign headers as `sip_h_<Name>`; of several alike the second one is `-1`."""
+    if _ANY_IMPORTED.search(request.text) is None:
+        return
     for name, value in request.items():
         low = name.lower()
         if low.startswith(_IMPORTED) and low not in _NOT_IMPORTED and not low.startswith("x-fs-"):
@@ -165,7 +182,7 @@ def inherited(caller: Leg) -> dict[str, str]:
         if value is not None:
             found[name] = value
     found.update((name, from_caller[name]) for name in COPIED if name in from_caller)
-    if truth(from_caller.get("sip_copy_custom_headers", "true")):
+    if mentions(from_caller, "sip_h_") and truth(from_caller.get("sip_copy_custom_headers", "true")):
         found.update((name, value) for name, value in from_caller.items() if name.startswith("sip_h_"))
     return found
 
@@ -187,12 +204,12 @@ def wire(uri: Uri) -> Uri:
     return uri.without_params(*own) if own else uri
 
 
-def from_field(leg: Leg, host: str, tag: str) -> str:
-    """Our From: `"name" <sip:number@host>;tag=`, as far as variables do not say otherwise."""
+def from_field(leg: Leg, host: str) -> str:
+    """Our From without its tag: `"name" <sip:number@host>`, as far as variables do not say otherwise."""
     variables = leg.variables
     forced = variables.get("sip_force_full_from") or variables.get("sip_invite_full_from")
     if forced:
-        return f"{forced.partition(';tag=')[0]};tag={tag}"
+        return forced.partition(";tag=")[0]
     uri = variables.get("sip_invite_from_uri") or variables.get("sip_from_uri")
     if uri:
         uri = uri.strip("<>") if uri.startswith(("sip:", "sips:", "<")) else f"sip:{uri}"
@@ -200,7 +217,7 @@ def from_field(leg: Leg, host: str, tag: str) -> str:
         uri = f"sip:{leg.caller_id_number}@{variables.get('sip_invite_domain', host)}"
     uri += params(variables.get("sip_invite_from_params", ""))
     name = variables.get("sip_from_display", leg.caller_id_name)
-    return f"{quote(name)} <{uri}>;tag={tag}" if name else f"<{uri}>;tag={tag}"
+    return f"{quote(name)} <{uri}>" if name else f"<{uri}>"
 
 
 def to_field(leg: Leg, uri: Uri, to: str) -> str:

@@ -5,6 +5,7 @@ Pure state with the small questions about it; the call (`call.py`) is the only o
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Any, Literal
 
 from node.calls import causes
@@ -20,6 +21,7 @@ class Leg:
 
     __slots__ = (
         "answered",
+        "asked",
         "awaits_ack",
         "bridged_at",
         "callee_id_name",
@@ -70,6 +72,8 @@ class Leg:
         self.pending: PendingInvite | None = None
         self.transaction: Any = None
         "The INVITE transaction of `pending`, server or client."
+        self.asked: Any = None
+        "Who hears what comes of an INVITE of ours, until the leg is over: a 2xx may come again."
         self.media: MediaRecord | None = None
         self.variables: dict[str, str] = {}
         self.name = ""
@@ -176,8 +180,15 @@ class Leg:
 
     def extra_headers(self, prefix: str) -> list[tuple[str, str]]:
         """The headers that variables like `sip_h_X-Name` ask for."""
+        if not mentions(self.variables, prefix):
+            return []
         size = len(prefix)
         return [(name[size:], value) for name, value in self.variables.items() if name.startswith(prefix)]
+
+
+def mentions(variables: Mapping[str, str], part: str) -> bool:
+    """Whether any name has this in it: one look at all of them, as next to no call has such a variable."""
+    return part in "\n".join(variables)
 
 
 def truth(value: str) -> bool:

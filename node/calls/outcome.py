@@ -11,6 +11,7 @@ from node.sip.dialog import Dialog
 from node.sip.errors import SipError
 from node.sip.flow import Flow
 from node.sip.message import Response
+from store.records import DialogRecord
 
 if TYPE_CHECKING:
     from node.calls.call import Call
@@ -50,11 +51,27 @@ def _again(call: Call, leg: Leg, response: Response) -> None:
 
 def disown(call: Call, leg: Leg, response: Response) -> None:
     """End a dialog that a 2xx made and nobody wants."""
-    assert leg.transaction is not None
     assert leg.flow is not None
-    stray = Dialog.uac(leg.transaction.request, response)
+    stray = stray_dialog(response)
     call.exchange.send(stray.ack(response.cseq.number), leg.flow)
     call.ask(leg, stray.request("BYE", headers=call.exchange.headers(leg.profile)), _nothing)
+
+
+def stray_dialog(response: Response) -> Dialog:
+    """The dialog that a 2xx to an INVITE of ours makes, known from the response alone."""
+    return Dialog.from_record(
+        DialogRecord(
+            call_id=response.call_id,
+            local_tag=response.from_tag,
+            remote_tag=response.to_tag,
+            local=str(response.from_.without_params("tag")),
+            remote=str(response.to.without_params("tag")),
+            target=str(response.contacts[0].uri),
+            routes=list(reversed(response.headers("Record-Route"))),
+            cseq=response.cseq.number,
+            cseq_reserved=response.cseq.number,
+        )
+    )
 
 
 def _nothing(leg: Leg, status: int, response: Response | None) -> None:
@@ -70,6 +87,10 @@ def confirm(call: Call, leg: Leg, response: Response) -> None:
     leg.answered = leg.answered or call.exchange.wall()
     leg.awaits_ack = True
     leg.pending = None
+    # The layer absorbs what comes again for a while; of the INVITE and of who sent it nothing is kept for longer.
+    leg.transaction = None
+    if leg.asked is not None:
+        leg.asked.then = partial(late_response, call)
     leg.user_agent = response.user_agent
     leg.variables["sip_to_tag"] = response.to_tag
     if leg.flow.connection or leg.nat or leg.flow.reliable:

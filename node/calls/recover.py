@@ -23,10 +23,9 @@ from node.calls.modify import Modification
 from node.calls.snapshot import restored
 from node.events import Event
 from node.media.errors import MediaError
-from node.sip.dialog import Dialog
 from node.sip.flow import Flow
 from node.sip.message import Request, Response, parse
-from store.records import CallRecord, DialogRecord
+from store.records import CallRecord
 
 log = logging.getLogger(__name__)
 
@@ -163,7 +162,7 @@ class Recovery:
             then = partial(modify.on_reinvited, call, None)
         else:
             then = partial(outcome.late_response, call)
-        leg.transaction.owner = Asked(call, leg, then)
+        leg.asked = leg.transaction.owner = Asked(call, leg, then)
         if pending.cancelled:
             endpoint.cancel(leg.transaction, leg.reason(leg.cause or "ORIGINATOR_CANCEL"))
 
@@ -351,20 +350,3 @@ class Recovery:
 
 def _addresses(settings: object) -> tuple[str, ...]:
     return (*getattr(settings, "rtp_ips", ()), getattr(settings, "rtp_ip", ""))
-
-
-def stray_dialog(response: Response) -> Dialog:
-    """The dialog that a 2xx to an INVITE of ours makes, known from the response alone."""
-    return Dialog.from_record(
-        DialogRecord(
-            call_id=response.call_id,
-            local_tag=response.from_tag,
-            remote_tag=response.to_tag,
-            local=str(response.from_.without_params("tag")),
-            remote=str(response.to.without_params("tag")),
-            target=str(response.contacts[0].uri),
-            routes=list(reversed(response.headers("Record-Route"))),
-            cseq=response.cseq.number,
-            cseq_reserved=response.cseq.number,
-        )
-    )

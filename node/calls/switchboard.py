@@ -15,7 +15,7 @@ import time
 from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 
-from node.calls import applications, causes, invite, modify, originate, outcome, recover, rows, timer
+from node.calls import applications, causes, invite, modify, originate, outcome, rows, timer
 from node.calls.call import Asked, Call
 from node.calls.exchange import Exchange, new_uuid
 from node.calls.leg import Leg
@@ -246,13 +246,13 @@ class Switchboard:
         if isinstance(asked, Asked):
             if response.status >= 300 or (response.status >= 200 and transaction.method != "INVITE"):
                 transaction.owner = None
-            asked.call.post(asked.then, asked.leg, response.status, response)
+            asked.hear(response.status, response)
 
     def on_failure(self, transaction: ClientTransaction, cause: str) -> None:
         asked = transaction.owner
         if isinstance(asked, Asked):
             transaction.owner = None
-            asked.call.post(asked.then, asked.leg, 408 if cause == "timeout" else 503, None)
+            asked.hear(408 if cause == "timeout" else 503, None)
 
     def on_unacknowledged(self, transaction: ServerTransaction) -> None:
         """A refusal was never acknowledged: nothing hangs on it any more."""
@@ -280,7 +280,7 @@ class Switchboard:
         """Nobody wants this dialog: ACK, so that it stops, and BYE."""
         if not response.contacts or self.exchange.endpoint.hold is not None:
             return
-        dialog = recover.stray_dialog(response)
+        dialog = outcome.stray_dialog(response)
         self.exchange.send(dialog.ack(response.cseq.number), flow)
         headers = self.exchange.headers(flow.profile)
         self.exchange.endpoint.request(dialog.request("BYE", headers=headers), flow)

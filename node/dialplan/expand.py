@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable
+from functools import lru_cache
 
 DEPTH = 100
 "Expansions within expansions, as FreeSWITCH allows them."
@@ -43,33 +44,44 @@ def _expand(text: str, lookup: Lookup, api: Api | None, globals_only: Lookup, de
     if "$" not in text and "\\" not in text:
         return text
     out: list[str] = []
+    for mark, piece in _pieces(text):
+        if not mark:
+            out.append(piece)
+            continue
+        if "${" in piece and depth < DEPTH:
+            piece = _expand(piece, lookup, api, globals_only, depth + 1)
+        if mark == "$${":
+            out.append(globals_only(piece) or "")
+        else:
+            out.append(_value(piece, lookup, api, globals_only, depth))
+    return "".join(out)
+
+
+@lru_cache(maxsize=1024)
+def _pieces(text: str) -> tuple[tuple[str, str], ...]:
+    """Plain text (marked by nothing), and what stands between braces with what opens it. Kept: texts come from few places."""
+    found: list[tuple[str, str]] = []
     at = 0
     while (match := SPECIAL.search(text, at)) is not None:
-        out.append(text[at : match.start()])
+        found.append(("", text[at : match.start()]))
         if match[0][0] == "\\":
-            out.append(match[0][1])
+            found.append(("", match[0][1]))
             at = match.end()
             continue
         end = _closing(text, match.end())
         if end < 0:
-            out.append(match[0])
+            found.append(("", match[0]))
             at = match.end()
             continue
-        inner = text[match.end() : end]
-        if "${" in inner and depth < DEPTH:
-            inner = _expand(inner, lookup, api, globals_only, depth + 1)
-        if match[0] == "$${":
-            out.append(globals_only(inner) or "")
-        else:
-            out.append(_value(inner, lookup, api, globals_only, depth))
+        found.append((match[0], text[match.end() : end]))
         at = end + 1
-    out.append(text[at:])
-    return "".join(out)
+    found.append(("", text[at:]))
+    return tuple(piece for piece in found if piece != ("", ""))
 
 
 def _value(inner: str, lookup: Lookup, api: Api | None, globals_only: Lookup, depth: int) -> str:
     """What stands for the text between the braces."""
-    variable = NAME.fullmatch(inner)
+    variable = _name(inner)
     if variable is None:
         call = CALL.fullmatch(inner)
         if call is None or api is None:
@@ -84,6 +96,11 @@ def _value(inner: str, lookup: Lookup, api: Api | None, globals_only: Lookup, de
     if "${" in value:
         value = _expand(value, lookup, None, globals_only, depth + 1) if depth < DEPTH else ""
     return _part(value, variable["offset"], variable["length"])
+
+
+@lru_cache(maxsize=1024)
+def _name(inner: str) -> re.Match[str] | None:
+    return NAME.fullmatch(inner)
 
 
 def _item(value: str, index: int) -> str:
