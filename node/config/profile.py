@@ -165,6 +165,8 @@ class ProfileSettings:
     user_agent_filter: str = ""
     ndlb_broken_auth_hash: bool = False
     log_auth_failures: bool = False
+    log_auth_challenges: bool = True
+    "Ours: with `log-auth-failures`, also a line for each challenge, as mod_sofia writes; every phone that registers is one."
 
     # ---- access lists (names of lists, or CIDRs)
 

@@ -145,7 +145,7 @@ def _plain(number: Reader, first_only: Reader) -> dict[Reader, str]:
             presence-probe-on-register ndlb-expires-in-register-response ndlb-received-in-nat-reg-contact
             enable-rfc-5626 auth-calls auth-calls-acl-only auth-all-packets auth-messages auth-subscriptions
             auth-require-user accept-blind-reg accept-blind-auth enforce-blind-auth-result blind-auth-reply-403
-            inbound-reg-force-matching-username ndlb-broken-auth-hash log-auth-failures use-port-for-acl-check
+            inbound-reg-force-matching-username ndlb-broken-auth-hash log-auth-failures log-auth-challenges use-port-for-acl-check
             aggressive-nat-detection all-reg-options-ping unregister-on-options-fail disable-rtp-auto-adjust
             inbound-late-negotiation inbound-bypass-media inbound-proxy-media disable-transcoding disable-hold
             proxy-hold rtp-rewrite-timestamps suppress-cng t38-passthru liberal-dtmf enable-timer update-refresher

@@ -371,7 +371,7 @@ class Screen:
 
     def _log_for_ban(self, settings: ProfileSettings, request: Request, flow: Flow, what: str, user: str) -> None:
         """Lines that fail2ban's filter for FreeSWITCH reads."""
-        if not settings.log_auth_failures:
+        if not settings.log_auth_failures or (what == "challenge" and not settings.log_auth_challenges):
             return
         kind = "REGISTER" if request.method == "REGISTER" else "INVITE"
         log.warning(

@@ -81,7 +81,7 @@ def test_a_refresh_replaces_the_row_and_removal_removes_it(node: Rig) -> None:
 
 
 def test_wrong_credentials_get_403_and_no_second_challenge(node: Rig) -> None:
-    configured(node)
+    configured(node, log_auth_challenges=True)
     assert node.phone().register(password="guess").status == 403
     assert node.phone("7777").register().status == 403
     node.workers[0].demote()
@@ -89,6 +89,16 @@ def test_wrong_credentials_get_403_and_no_second_challenge(node: Rig) -> None:
     assert "SIP auth challenge (REGISTER) on sofia profile 'internal' for [1000@pbx.test] from ip 127.0.0.1" in log
     assert "SIP auth failure (REGISTER) on sofia profile 'internal' for [1000@pbx.test] from ip 127.0.0.1" in log
     assert "Can't find user [7777@pbx.test] from 127.0.0.1" in log
+
+
+def test_challenges_are_not_logged_where_only_failures_are_asked_for(node: Rig) -> None:
+    configured(node, log_auth_challenges=False)
+    assert node.phone().register().status == 200
+    assert node.phone().register(password="guess").status == 403
+    node.workers[0].demote()
+    log = (node.run_dir / "log" / "sofia-node.log").read_text()
+    assert "SIP auth challenge" not in log
+    assert "SIP auth failure" in log
 
 
 def test_the_challenge_is_mod_sofias(node: Rig) -> None:
