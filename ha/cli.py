@@ -54,6 +54,8 @@ def run(options: argparse.Namespace, entry_points: EntryPoints | None = None) ->
     """Run the node in the foreground until SIGTERM."""
     run_dir: Path = options.run_dir.absolute()
     overrides = _overrides(options.set)
+    # The run directory holds secrets, call records with their keys, and the sockets that command this node.
+    os.umask(0o077)
     read = functools.partial(load, options.conf, overrides, run_dir=run_dir, allow_exec=options.allow_exec)
     with _locked(run_dir):
         configuration = _loaded(read)

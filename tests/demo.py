@@ -132,9 +132,9 @@ Point a SIP phone on this machine (UDP or TCP) at it:
     dial another user, 9196 (echo), 9197 (tone)
 
 What to type next, in another terminal:
-    {console} sofia status
-    {console} sofia status profile internal reg
-    {console} show channels
+    {console} status
+    {console} status profile internal reg
+    {console} -x "show channels"
     .venv/bin/sofia-node status --run-dir {pair.directory}/alpha
     .venv/bin/sofia-node switchover --run-dir {pair.directory}/alpha
     kill -9 -$(cat {pair.directory}/alpha/sofia-node.pid)     # every process of alpha: beta takes over

@@ -9,7 +9,7 @@ from typing import Literal
 
 from node.config.gateway import GatewaySettings
 
-USER_AGENT = "FreeSWITCH-mod_sofia/1.10.12-sofia-node"
+USER_AGENT = "FreeSWITCH-mod_sofia/1.11.3+sofia-node"
 
 
 def _nothing() -> Mapping[str, str]:

@@ -123,3 +123,8 @@ def test_watchdogs_are_switched_as_in_freeswitch(solo: Node) -> None:
 
 def _row(node: Node, name: str) -> str:
     return next((line for line in node.api("sofia status").splitlines() if line.strip().startswith(name)), "")
+
+
+def test_what_a_node_writes_is_for_its_own_user_only(solo: Node) -> None:
+    files = [path for path in solo.run_dir.rglob("*") if path.name != "output"]
+    assert [path for path in files if path.stat().st_mode & 0o077] == []
