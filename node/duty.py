@@ -260,8 +260,7 @@ class Duty:
         self.registrar.configure(configuration)
         self.endpoint.configure(configuration.profiles)
         self.verbs.configuration = configuration
-        exchange = self.switchboard.exchange
-        exchange.configuration, exchange.directory = configuration, directory
+        self.switchboard.exchange.configure(configuration, directory)
 
     def close(self) -> None:
         for succession in self._claims:

@@ -245,7 +245,7 @@ class Call:
         assert leg.transaction is not None
         assert leg.dialog is not None
         exchange = self.exchange
-        extra = [*exchange.dialog_headers(leg.profile), *headers]
+        extra = [*exchange.headers(leg.profile), *headers]
         if status < 300:
             extra += invite.callee(leg, "")
         if sdp:
@@ -429,7 +429,7 @@ class Call:
         if leg.transaction is None or leg.transaction.final or leg.dialog is None:
             return
         status, phrase = leg.refusal(cause)
-        headers = [*self.exchange.dialog_headers(leg.profile), *leg.reason(cause), *leg.extra_headers("sip_rh_")]
+        headers = [*self.exchange.headers(leg.profile), *leg.reason(cause), *leg.extra_headers("sip_rh_")]
         if contacts := leg.variables.get("sip_redirect_contacts"):
             headers += [("Contact", contact) for contact in contacts.split(",")]
         leg.variables.setdefault("sip_hangup_disposition", "send_refuse")
@@ -455,6 +455,9 @@ class Call:
             self.waiting.abandon()
         self.exchange.media.close(leg.uuid)
         self.exchange.depart(leg)
+        if not was_answered:
+            way = "in" if leg.direction == "inbound" else "out"
+            self.exchange.count(leg.profile, f"failed_calls_{way}")
         self.tell("CHANNEL_HANGUP", leg)
         if leg in self.bridged:
             self.unbridge()
@@ -522,7 +525,7 @@ class Call:
         """The caller gave up: 487 for it, CANCEL for those who still ring, BYE for one who just answered."""
         if leg.transaction is None or leg.transaction.final or leg.dialog is None:
             return
-        headers = self.exchange.dialog_headers(leg.profile)
+        headers = self.exchange.headers(leg.profile)
         response = compose.response(leg.transaction.request, 487, to_tag=leg.dialog.local_tag, headers=headers)
         self.exchange.endpoint.respond(leg.transaction, response)
         if leg.transaction.request.to_tag:  # of a re-INVITE: the call itself goes on

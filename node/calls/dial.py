@@ -213,6 +213,7 @@ class Dialing:
         attempt.destination = destination
         self.attempts.append(attempt)
         call.legs.append(leg)
+        call.exchange.count(leg.profile, "calls_out")
         call.tell("CHANNEL_CREATE", leg)
         call.tell("CHANNEL_ORIGINATE", leg)
         if limit := variables.get("leg_timeout", ""):
@@ -277,7 +278,7 @@ class Dialing:
         )
         leg.invite_cseq = leg.invite_cseq + 1 if leg.invite_cseq else (int(exchange.wall()) + NTP) // 2 % 2**27
         settings = exchange.profile(leg.profile)
-        headers = [*exchange.dialog_headers(leg.profile)]
+        headers = [*exchange.headers(leg.profile)]
         if credentials is not None:
             headers.append(credentials)
         if settings is not None and settings.session_timeout and settings.enable_timer:

@@ -18,6 +18,7 @@ from node.registrar.location import Location
 from node.sip.flow import Flow
 from node.sip.token import Names, token
 from node.sip.uri import Uri
+from node.transport.capabilities import standing
 from node.transport.endpoint import Endpoint
 from store.writer import Writer
 
@@ -25,11 +26,6 @@ if TYPE_CHECKING:
     from node.calls.call import Call
     from node.calls.leg import Leg
 
-ALLOW = "INVITE, ACK, BYE, CANCEL, OPTIONS, MESSAGE, INFO, UPDATE, REGISTER, REFER, NOTIFY, PUBLISH, SUBSCRIBE"
-ALLOW_EVENTS = (
-    "talk, hold, conference, presence, as-feature-event, dialog, line-seize, call-info, sla, "
-    "include-session-description, presence.winfo, message-summary, refer"
-)
 MEMORY = 64.0
 "Seconds for which the end of a dialog is remembered: twice as long as any retransmission lasts (64*T1)."
 
@@ -78,13 +74,13 @@ class Exchange:
         self.calls: dict[str, Call] = {}
         self.dialogs: dict[str, Extension] = {}
         "By our tag, which is random and ours alone."
-        self.failed: dict[str, int] = {}
+        self.counters: dict[str, int] = {}
         "Counters of `sofia status profile`: `internal.calls_in`, `internal.failed_calls_in`, ..."
         self.number = 0
         "`session_id` of the newest leg."
         self._departed: dict[str, float] = {}
         self._departures: deque[str] = deque()
-        self._headers: dict[str, tuple[Headers, Headers]] = {}
+        self._headers: dict[str, Headers] = {}
 
     # ---- the index -------------------------------------------------------------------------------------------------
 
@@ -112,24 +108,19 @@ class Exchange:
     def profile(self, name: str) -> ProfileSettings | None:
         return self.configuration.profile(name)
 
+    def configure(self, configuration: Configuration, directory: Directory) -> None:
+        """Go by another configuration from now on. As in FreeSWITCH, the profiles count from zero again."""
+        self.configuration = configuration
+        self.directory = directory
+        self.counters.clear()
+        self._headers.clear()
+
     def headers(self, profile: str) -> Headers:
         """User-Agent, Allow and Supported of everything we send on a profile."""
-        return self._profile_headers(profile)[0]
-
-    def dialog_headers(self, profile: str) -> Headers:
-        """The same with Allow-Events, for what makes dialogs."""
-        return self._profile_headers(profile)[1]
-
-    def _profile_headers(self, name: str) -> tuple[Headers, Headers]:
-        found = self._headers.get(name)
+        found = self._headers.get(profile)
         if found is None:
-            settings = self.profile(name)
-            agent = settings.user_agent if settings is not None else ""
-            timer = settings is None or settings.enable_timer
-            short: Headers = (("Allow", ALLOW), ("Supported", "timer, path" if timer else "path"))
-            if agent:
-                short = (("User-Agent", agent), *short)
-            found = self._headers[name] = (short, (*short, ("Allow-Events", ALLOW_EVENTS)))
+            settings = self.profile(profile)
+            found = self._headers[profile] = tuple(standing(settings)) if settings is not None else ()
         return found
 
     def contact(self, leg: Leg, user: str = "") -> str:
@@ -143,7 +134,7 @@ class Exchange:
 
     def count(self, profile: str, what: str) -> None:
         key = f"{profile}.{what}"
-        self.failed[key] = self.failed.get(key, 0) + 1
+        self.counters[key] = self.counters.get(key, 0) + 1
 
 
 _random = random.Random()

@@ -16,10 +16,9 @@ from node.sip.fields import NameAddr, quote
 from node.sip.flow import Flow
 from node.sip.message import Request, Response
 from node.sip.uri import Uri
+from node.transport.capabilities import UNDERSTOOD
 
 SDP = "application/sdp"
-UNDERSTOOD = frozenset(("timer", "path", "replaces", "norefersub"))
-"Option tags a Require may name. 100rel is not offered."
 
 _IMPORTED = ("x-", "p-", "on", "k-", "user-to-user", "accept-language", "diversion")
 _ANY_IMPORTED = re.compile(r"\n\s*(?:" + "|".join(_IMPORTED) + ")", re.IGNORECASE)

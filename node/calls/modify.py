@@ -46,8 +46,6 @@ def on_request(call: Call, leg: Leg, request: Request, transaction: ServerTransa
             _on_offer(call, leg, request, transaction)
         case "OPTIONS":
             answer(call, leg, request, transaction, 200, headers=(("Accept", invite.SDP),))
-        case "REFER":
-            answer(call, leg, request, transaction, 603)
         case "PRACK":
             answer(call, leg, request, transaction, 481)
         case method if method in RELAYED:
@@ -87,7 +85,7 @@ def reinvite(call: Call, leg: Leg, sdp: str, then: Then) -> None:
     request = leg.dialog.request(
         "INVITE",
         contact=call.exchange.contact(leg, own_user(leg)),
-        headers=[*call.exchange.dialog_headers(leg.profile), *timer.asking(leg), ("Content-Disposition", "session")],
+        headers=[*call.exchange.headers(leg.profile), *timer.asking(leg), ("Content-Disposition", "session")],
         body=sdp.encode("utf-8", "surrogateescape"),
         content_type=invite.SDP,
     )
@@ -139,7 +137,7 @@ def refresh_session(call: Call, leg: Leg) -> None:
     if "UPDATE" not in leg.variables.get("sip_allow", ""):
         reinvite(call, leg, leg.media.local_sdp, then)
         return
-    headers = [*call.exchange.dialog_headers(leg.profile), *timer.asking(leg)]
+    headers = [*call.exchange.headers(leg.profile), *timer.asking(leg)]
     contact = call.exchange.contact(leg, own_user(leg))
     call.ask(leg, leg.dialog.request("UPDATE", contact=contact, headers=headers), then)
 
@@ -306,7 +304,7 @@ def finish_offer(
     then: Callable[[], None] | None = None,
 ) -> None:
     """Answer an offer 200. The record first: whoever takes over goes on with what the peer was told."""
-    headers = [*call.exchange.dialog_headers(leg.profile), *timer.refreshed(call, leg, request)]
+    headers = [*call.exchange.headers(leg.profile), *timer.refreshed(call, leg, request)]
     if sdp:
         headers.append(("Content-Disposition", "session"))
     response = compose.response(
@@ -390,7 +388,7 @@ class Modification:
         request = target.dialog.request(
             method,
             contact=call.exchange.contact(target, own_user(target)),
-            headers=[*call.exchange.dialog_headers(target.profile), *timer.asking(target)],
+            headers=[*call.exchange.headers(target.profile), *timer.asking(target)],
             body=offer.encode("utf-8", "surrogateescape"),
             content_type=invite.SDP if offer else None,
         )

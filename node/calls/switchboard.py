@@ -109,6 +109,7 @@ class Switchboard:
             self._judge(request, transaction)
             call, leg = self._arrive(request, transaction, flow, user, context, dict(variables or {}))
         except SipError as error:
+            self.exchange.count(flow.profile, "failed_calls_in")
             self._refuse(request, transaction, error.status, error.reason, tuple(error.headers))
             return
         call.unheard = leg
@@ -172,7 +173,7 @@ class Switchboard:
         phrase: str,
         headers: tuple[tuple[str, str], ...] = (),
     ) -> None:
-        extra = [*self.exchange.dialog_headers(transaction.flow.profile), *headers]
+        extra = [*self.exchange.headers(transaction.flow.profile), *headers]
         tag = self.exchange.names.tag()
         response = compose.response(request, status, phrase or None, to_tag=tag, headers=extra)
         self.exchange.endpoint.respond(transaction, response)
@@ -370,7 +371,7 @@ class Switchboard:
     @property
     def counters(self) -> dict[str, int]:
         """`<profile>.calls_in`, `.calls_out`, `.failed_calls_in`, `.failed_calls_out`."""
-        return self.exchange.failed
+        return self.exchange.counters
 
     def _leg(self, uuid: str) -> tuple[Call, Leg] | None:
         call = self.exchange.calls.get(uuid)

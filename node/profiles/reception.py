@@ -18,7 +18,7 @@ from node.sip.errors import BadExtension, SipError
 from node.sip.flow import Flow
 from node.sip.layer import ClientTransaction, Failure, ServerTransaction
 from node.sip.message import Request, Response
-from node.transport.capabilities import ACCEPT, KNOWN, METHODS, standing
+from node.transport.capabilities import ACCEPT, KNOWN, METHODS, UNDERSTOOD, standing
 from node.transport.endpoint import Endpoint
 from store.errors import StoreError
 from store.interface import Store
@@ -26,8 +26,6 @@ from store.records import CallRecord
 
 log = logging.getLogger(__name__)
 
-UNDERSTOOD = frozenset({"timer", "path", "outbound", "replaces", "100rel", "norefersub", "tdialog"})
-"Option tags that a Require may name: what they ask for is done, or nothing has to be done for it."
 LOOKUPS = 512
 "Requests of unknown dialogs that may be looked up at once; a flood of them must not fill the store's queue."
 RETRY = ("Retry-After", "2")

@@ -4,18 +4,17 @@ from __future__ import annotations
 
 from node.config.profile import ProfileSettings
 
-METHODS = ("INVITE", "ACK", "BYE", "CANCEL", "OPTIONS", "INFO", "UPDATE", "REGISTER", "REFER", "NOTIFY")
+METHODS = ("INVITE", "ACK", "BYE", "CANCEL", "OPTIONS", "INFO", "UPDATE", "REGISTER", "NOTIFY")
 "Methods that are served here."
-KNOWN = frozenset({*METHODS, "MESSAGE", "PUBLISH", "SUBSCRIBE", "PRACK"})
+KNOWN = frozenset({*METHODS, "MESSAGE", "REFER", "PUBLISH", "SUBSCRIBE", "PRACK"})
 "Methods that have a meaning; any other is answered 501, and one of these that is not served 405."
 ACCEPT = "application/sdp"
+UNDERSTOOD = frozenset({"timer", "path", "outbound", "norefersub", "tdialog"})
+"Option tags that a Require may name: what they ask for is done, or nothing has to be done for it."
 
 
 def allow(settings: ProfileSettings) -> str:
-    unwanted = {"REFER"} if settings.disable_transfer else set()
-    if not settings.allow_update:
-        unwanted.add("UPDATE")
-    return ", ".join(method for method in METHODS if method not in unwanted)
+    return ", ".join(method for method in METHODS if method != "UPDATE" or settings.allow_update)
 
 
 def supported(settings: ProfileSettings) -> str:

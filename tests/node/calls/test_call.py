@@ -458,7 +458,7 @@ def test_small_requests_in_a_dialog() -> None:
         bob.answer(info, 200)
         await peer.expect(200)
         peer.within(ok, "REFER", headers=[("Refer-To", "<sip:1002@pbx.test>")])
-        await peer.expect(603)
+        await peer.expect(405)
         peer.within(ok, "SUBSCRIBE")
         await peer.expect(405)
         peer.within(ok, "UPDATE")
@@ -477,6 +477,7 @@ def test_what_no_call_can_be_made_of_is_refused() -> None:
         peer = await Peer.open(rig.stage.internal)
         for headers, kind, status in (
             ([("Require", "100rel")], "application/sdp", 420),
+            ([("Require", "replaces")], "application/sdp", 420),
             ([], "text/plain", 415),
             ([("Session-Expires", "30"), ("Supported", "timer")], "application/sdp", 422),
         ):
@@ -485,6 +486,48 @@ def test_what_no_call_can_be_made_of_is_refused() -> None:
             peer.acknowledge_refusal(refusal)
         assert not rig.live
         peer.close()
+
+    play(scene)
+
+
+def test_a_profile_counts_its_calls_as_freeswitch_does() -> None:
+    async def scene(rig: Rig, cast: Cast) -> None:
+        alice, bob = await cast.phone("1000"), await cast.phone("1001")
+        first = await alice.call("1001")
+        (await bob.next_line(WITHIN)).answer()
+        await happens(first.answered)
+        assert (await first.hangup()).status == 200
+        second = await alice.call("1001")
+        (await bob.next_line(WITHIN)).reject(486)
+        await happens(second.ended)
+        await rig.idle()
+        assert rig.switchboard.counters == {
+            "internal.calls_in": 2,
+            "internal.calls_out": 2,
+            "internal.failed_calls_in": 1,
+            "internal.failed_calls_out": 1,
+        }
+        exchange = rig.switchboard.exchange
+        exchange.configure(exchange.configuration, exchange.directory)
+        assert rig.switchboard.counters == {}
+
+    play(scene)
+
+
+def test_nothing_is_offered_that_is_refused() -> None:
+    async def scene(rig: Rig, cast: Cast) -> None:
+        peer, bob = await Peer.open(rig.stage.internal), await Peer.open(rig.stage.internal)
+        rig.stage.register("1001", bob.contact)
+        peer.invite("1001", "1000", sdp=OFFER)
+        invite = await bob.expect("INVITE")
+        assert invite.get("Allow") == "INVITE, ACK, BYE, CANCEL, OPTIONS, INFO, UPDATE, REGISTER, NOTIFY"
+        assert invite.get("Supported") == "timer, path"
+        bob.answer(invite, 486)
+        refusal = await peer.expect(486)
+        assert refusal.get("Allow") == invite.get("Allow")
+        peer.acknowledge_refusal(refusal)
+        peer.close()
+        bob.close()
 
     play(scene)
 
