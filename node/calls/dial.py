@@ -1,7 +1,7 @@
 """Calling: the legs that a dial string names, until one answers or none is left (`switch_ivr_originate`).
 
 `,` legs are called at once and the first answer wins; `|` groups follow when the former failed; `:_:` parts run side by
-side. What a leg's INVITE is made of and where it goes is in `destination.py`.
+side. Where a leg's INVITE goes is in `destination.py`, what it says in `outbound.py`.
 """
 
 from __future__ import annotations
@@ -11,18 +11,16 @@ from collections.abc import Callable
 from functools import partial
 from typing import TYPE_CHECKING
 
-from node.calls import anchor, causes, dial_string, expansion, invite, outcome
+from node.calls import anchor, causes, dial_string, expansion, invite, outbound, outcome
 from node.calls.destination import Destination, resolve
 from node.calls.dial_string import BadDialString, DialString, Group, Target
-from node.calls.exchange import new_uuid
 from node.calls.leg import Leg, truth
 from node.media.errors import MediaError
-from node.sip import auth, compose
-from node.sip.dialog import Dialog
+from node.sip import auth
 from node.sip.errors import Malformed, SipError
 from node.sip.flow import Flow
 from node.sip.message import Request, Response
-from store.records import PendingInvite, Registration
+from store.records import Registration
 
 if TYPE_CHECKING:
     from node.calls.call import Call
@@ -30,8 +28,6 @@ if TYPE_CHECKING:
 
 log = logging.getLogger(__name__)
 
-NTP = 2_208_988_800
-"Seconds from 1900 to 1970: the first CSeq is counted like Sofia-SIP's."
 MAXIMUM_REDIRECTS = 5
 
 Done = Callable[[Leg | None, str, Response | None, int], None]
@@ -208,7 +204,7 @@ class Dialing:
         if self.over:
             return
         call, caller = self.call, self.caller
-        leg = _new_leg(call, caller, destination, variables)
+        leg = outbound.new_leg(call, caller, destination, variables)
         attempt = Attempt(leg, part)
         attempt.destination = destination
         self.attempts.append(attempt)
@@ -261,86 +257,20 @@ class Dialing:
     def _send(self, attempt: Attempt, *, credentials: tuple[str, str] | None = None) -> None:
         """Send the leg's INVITE, the first time or again with another CSeq."""
         call, leg, destination = self.call, attempt.leg, attempt.destination
-        assert leg.flow is not None
         assert destination is not None
-        exchange = call.exchange
         try:
-            sdp = self._offer(leg)
+            sdp = outbound.offer(call.exchange, leg, self.caller)
         except SipError as error:
             log.info("call %s: no offer for %s: %s", call.uuid, leg.name, error)
             self._give_up(attempt, "INCOMPATIBLE_DESTINATION", 488)
             return
-        host = exchange.endpoint.address(leg.profile)[0]
-        first = leg.dialog is None
-        tag = exchange.names.tag() if leg.dialog is None else leg.dialog.local_tag
-        call_id = (
-            leg.dialog.call_id if leg.dialog is not None else leg.variables.get("sip_invite_call_id") or new_uuid()
-        )
-        leg.invite_cseq = leg.invite_cseq + 1 if leg.invite_cseq else (int(exchange.wall()) + NTP) // 2 % 2**27
-        settings = exchange.profile(leg.profile)
-        headers = [*exchange.headers(leg.profile)]
-        if credentials is not None:
-            headers.append(credentials)
-        if settings is not None and settings.session_timeout and settings.enable_timer:
-            headers.append(("Session-Expires", str(settings.session_timeout)))
-        headers += leg.extra_headers("sip_h_")
-        headers += invite.identity(leg, host, settings.caller_id_type if settings is not None else "rpid")
-        if sdp:
-            headers.append(("Content-Disposition", "session"))
-        uri = str(destination.uri)
-        local = destination.from_field or invite.from_field(leg, host)
-        remote = destination.to_field or invite.to_field(leg, destination.uri, destination.to)
-        request = compose.request(
-            "INVITE",
-            uri,
-            from_=f"{local};tag={tag}",
-            to=remote,
-            call_id=call_id,
-            cseq=leg.invite_cseq,
-            max_forwards=int(leg.variables.get("max_forwards", "70")),
-            routes=destination.routes,
-            contact=exchange.contact(leg, leg.variables.get("sip_contact_user") or destination.contact_user),
-            headers=headers,
-            body=sdp.encode("utf-8", "surrogateescape"),
-            content_type=invite.SDP if sdp else None,
-        )
-        # As `Dialog.uac` reads it from the request, which was composed of just this.
-        leg.dialog = Dialog(
-            call_id,
-            tag,
-            local=local,
-            remote=remote.partition(";tag=")[0],
-            target=uri,
-            routes=destination.routes,
-            cseq=leg.invite_cseq,
-            secure=uri.startswith("sips:"),
-        )
-        if first:
-            exchange.enrol(call, leg)
-        leg.variables["sip_call_id"] = call_id
-        leg.delayed = not sdp
-        leg.transaction = None
-        request = exchange.endpoint.layer.with_via(request, leg.flow)
-        leg.pending = PendingInvite(role="client", request=request.encode(), flow=leg.flow.to_record())
+        request = outbound.write(call, leg, destination, sdp, credentials)
         call.commit(self._dispatch, attempt, request)
 
     def _dispatch(self, attempt: Attempt, request: Request) -> None:
         """The INVITE leaves once its record is stored: whatever rings is known to a successor."""
         if self._active(attempt):
             self.call.send(attempt.leg, request, self.on_response)
-
-    def _offer(self, leg: Leg) -> str:
-        """What the leg is offered: the caller's offer, something of our own, or nothing if the caller offered nothing."""
-        assert leg.media is not None
-        if leg.media.local_sdp:
-            return leg.media.local_sdp
-        caller = self.caller
-        if caller is None:
-            return anchor.own_offer(self.call.exchange, leg)
-        assert caller.media is not None
-        if not caller.media.remote_sdp:
-            return anchor.own_offer(self.call.exchange, leg) if caller.media.codec else ""
-        return anchor.offer_to(self.call.exchange, leg, anchor.towards(caller))
 
     # ---- what comes back -------------------------------------------------------------------------------------------
 
@@ -585,36 +515,3 @@ class Dialing:
         then, self.then = self.then, None
         if then is not None:
             then(leg, cause, response, self.status)
-
-
-def _new_leg(call: Call, caller: Leg | None, destination: Destination, variables: dict[str, str]) -> Leg:
-    exchange = call.exchange
-    uuid = variables.pop("origination_uuid", "") or new_uuid()
-    leg = Leg(uuid, "outbound", destination.profile, created=exchange.wall())
-    leg.variables = variables
-    leg.gateway = destination.gateway
-    leg.destination = destination.number
-    leg.callee_id_number = destination.number
-    invite.name_caller(leg, caller)
-    leg.name = f"sofia/{destination.profile}/{destination.shown}"
-    variables["direction"] = "outbound"
-    variables["is_outbound"] = "true"
-    variables["uuid"] = uuid
-    variables["call_uuid"] = call.uuid
-    variables["channel_name"] = leg.name
-    variables["sip_profile_name"] = destination.profile
-    variables["sofia_profile_name"] = variables["recovery_profile_name"] = destination.profile
-    variables["sip_destination_url"] = str(destination.uri)
-    variables["sip_req_uri"] = str(destination.uri).partition(":")[2]
-    hops = 70
-    if caller is not None:
-        hops = int(caller.variables.get("max_forwards", "70") or 70) - 1
-        leg.username, leg.context, leg.dialplan = caller.username, caller.context, caller.dialplan
-        leg.network_addr = caller.network_addr
-        variables["originator"] = variables["originating_leg_uuid"] = caller.uuid
-        variables["signal_bond"] = caller.uuid
-    variables["max_forwards"] = str(hops)
-    settings = exchange.profile(destination.profile)
-    assert settings is not None, "a destination without a profile"
-    anchor.prepare(leg, settings)
-    return leg
