@@ -9,10 +9,10 @@ from collections.abc import Iterator
 
 import pytest
 
+from tests.support.conversation import talking
 from tests.support.failover import hundred_answered_twenty_ringing
 from tests.support.netns import Network
-from tests.support.node import DOMAIN, PASSWORD, Pair
-from tests.support.phone import Phone
+from tests.support.node import Pair
 
 pytestmark = [pytest.mark.real, pytest.mark.namespaces]
 SHARED = "10.99.0.100"
@@ -48,27 +48,13 @@ def test_a_hundred_answered_and_twenty_ringing_calls_survive_when_the_address_mo
 
 
 def test_audio_comes_back_from_the_moved_address(network: Network, pair: Pair) -> None:
-    client = network.hosts[2]
-
     async def scenario() -> None:
-        async with (
-            Phone("1000", PASSWORD, pair.sip, domain=DOMAIN, host=client.address, namespace=client) as alice,
-            Phone("1001", PASSWORD, pair.sip, domain=DOMAIN, host=client.address, namespace=client) as bob,
-        ):
-            await bob.register()
-            out = await alice.call("1001")
-            incoming = await bob.answer_next()
-            async with asyncio.timeout(5):
-                await out.answered.wait()
-            assert out.audio is not None
-            assert incoming.audio is not None
-            await asyncio.gather(out.audio.heard(50, 5), incoming.audio.heard(50, 5))
+        async with talking(pair.sip, network.hosts[2]) as call:
+            await call.heard(50, 5)
             killed = pair.active.kill()
-            await asyncio.gather(out.audio.heard(50, 10), incoming.audio.heard(50, 10))
-            gap = max(out.audio.longest_gap(killed - 0.5), incoming.audio.longest_gap(killed - 0.5))
+            await call.heard(50, 10)
+            gap = call.longest_gap(killed - 0.5)
             print(f"address moved: longest audio gap {gap * 1000:.0f} ms, all of it {time.monotonic() - killed:.1f} s")
-            assert (await incoming.hangup()).status == 200
-            async with asyncio.timeout(5):
-                await out.ended.wait()
+            await call.end(call.incoming)
 
     asyncio.run(scenario())

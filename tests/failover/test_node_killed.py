@@ -1,4 +1,4 @@
-"""The active node dies with calls in every state; the standby has them all."""
+"""The active node goes, with calls in every state; the standby has them all."""
 
 from __future__ import annotations
 
@@ -9,9 +9,9 @@ from collections.abc import Iterator
 
 import pytest
 
+from tests.support.conversation import phones, ringing, talking
 from tests.support.failover import hundred_answered_twenty_ringing
-from tests.support.node import DOMAIN, PASSWORD, Pair
-from tests.support.phone import Phone
+from tests.support.node import Pair
 
 pytestmark = [pytest.mark.real, pytest.mark.peers]
 
@@ -20,6 +20,13 @@ pytestmark = [pytest.mark.real, pytest.mark.peers]
 def pair() -> Iterator[Pair]:
     with Pair() as pair:
         yield pair
+
+
+async def fail_over(pair: Pair) -> None:
+    """Kill the active node and wait until the other one has taken over."""
+    heir = pair.standby
+    pair.active.kill()
+    await asyncio.to_thread(heir.wait_role, "active")
 
 
 @pytest.mark.timeout(300)
@@ -32,65 +39,37 @@ def test_a_hundred_answered_and_twenty_ringing_calls_survive_the_death_of_the_no
 
 def test_a_call_survives_two_failovers_in_a_row(pair: Pair) -> None:
     async def scenario() -> None:
-        async with (
-            Phone("1000", PASSWORD, pair.sip, domain=DOMAIN) as alice,
-            Phone("1001", PASSWORD, pair.sip, domain=DOMAIN) as bob,
-        ):
-            await bob.register()
-            out = await alice.call("1001")
-            incoming = await bob.answer_next()
-            async with asyncio.timeout(5):
-                await out.answered.wait()
+        async with talking(pair.sip) as call:
             cseqs = []
             for _ in range(2):
-                dead, heir = pair.active, pair.standby
-                dead.kill()
-                await asyncio.to_thread(heir.wait_role, "active")
-                assert (await out.reinvite()).status == 200
-                cseqs.append(max(m.cseq for _at, m in bob.seen if not m.is_response and m.method == "INVITE"))
+                dead = pair.active
+                await fail_over(pair)
+                assert (await call.out.reinvite()).status == 200
+                cseqs.append(max(m.cseq for _at, m in call.bob.seen if not m.is_response and m.method == "INVITE"))
                 dead.start()
                 await asyncio.to_thread(dead.wait_ready)
             assert cseqs[0] < cseqs[1]
-            assert (await incoming.hangup()).status == 200
-            async with asyncio.timeout(5):
-                await out.ended.wait()
-            assert not {481, 500} & set(alice.statuses() + bob.statuses())
+            await call.end(call.incoming)
 
     asyncio.run(scenario())
 
 
 def test_a_ringing_call_can_be_cancelled_after_the_failover(pair: Pair) -> None:
     async def scenario() -> None:
-        async with (
-            Phone("1000", PASSWORD, pair.sip, domain=DOMAIN) as alice,
-            Phone("1001", PASSWORD, pair.sip, domain=DOMAIN) as bob,
-        ):
-            await bob.register()
-            out = await alice.call("1001")
-            incoming = await bob.next_line()
+        async with ringing(pair.sip) as call:
+            await fail_over(pair)
+            assert (await call.out.cancel()).status == 487
             async with asyncio.timeout(5):
-                await out.ringing.wait()
-            heir = pair.standby
-            pair.active.kill()
-            await asyncio.to_thread(heir.wait_role, "active")
-            assert (await out.cancel()).status == 487
-            async with asyncio.timeout(5):
-                await incoming.ended.wait()
-            assert incoming.ended_by == "cancelled"
+                await call.incoming.ended.wait()
+            assert call.incoming.ended_by == "cancelled"
 
     asyncio.run(scenario())
 
 
 def test_registrations_are_reachable_on_the_standby_without_a_new_register(pair: Pair) -> None:
     async def scenario() -> None:
-        async with (
-            Phone("1000", PASSWORD, pair.sip, domain=DOMAIN) as alice,
-            Phone("1001", PASSWORD, pair.sip, domain=DOMAIN) as bob,
-        ):
-            await bob.register()
-            heir = pair.standby
-            pair.active.kill()
-            await asyncio.to_thread(heir.wait_role, "active")
+        async with phones(pair.sip) as (alice, bob):
+            await fail_over(pair)
             out = await alice.call("1001")
             await bob.answer_next()
             async with asyncio.timeout(10):
@@ -102,24 +81,27 @@ def test_registrations_are_reachable_on_the_standby_without_a_new_register(pair:
 
 def test_a_planned_switchover_keeps_the_call(pair: Pair) -> None:
     async def scenario() -> None:
-        async with (
-            Phone("1000", PASSWORD, pair.sip, domain=DOMAIN) as alice,
-            Phone("1001", PASSWORD, pair.sip, domain=DOMAIN) as bob,
-        ):
-            await bob.register()
-            out = await alice.call("1001")
-            incoming = await bob.answer_next()
-            async with asyncio.timeout(5):
-                await out.answered.wait()
+        async with talking(pair.sip) as call:
             old, heir = pair.active, pair.standby
             await asyncio.to_thread(old.control, "switchover")
             await asyncio.to_thread(heir.wait_role, "active")
             await asyncio.to_thread(old.wait_role, "standby")
-            assert out.audio is not None
-            await out.audio.heard(20, 5)
-            assert (await incoming.hangup()).status == 200
-            async with asyncio.timeout(5):
-                await out.ended.wait()
+            await call.heard(20, 5)
+            await call.end(call.incoming)
+
+    asyncio.run(scenario())
+
+
+def test_a_planned_switchover_keeps_a_call_that_rings(pair: Pair) -> None:
+    async def scenario() -> None:
+        async with ringing(pair.sip) as call:
+            old, heir = pair.active, pair.standby
+            await asyncio.to_thread(old.control, "switchover")
+            await asyncio.to_thread(heir.wait_role, "active")
+            call.incoming.answer()
+            async with asyncio.timeout(10):
+                await call.out.answered.wait()
+            await call.end(call.out)
 
     asyncio.run(scenario())
 
@@ -128,23 +110,13 @@ def test_a_stop_that_reaches_every_process_hands_the_call_over_in_order(pair: Pa
     """As systemd stops a service: SIGTERM to the whole group, not to the supervisor alone."""
 
     async def scenario() -> None:
-        async with (
-            Phone("1000", PASSWORD, pair.sip, domain=DOMAIN) as alice,
-            Phone("1001", PASSWORD, pair.sip, domain=DOMAIN) as bob,
-        ):
-            await bob.register()
-            out = await alice.call("1001")
-            incoming = await bob.answer_next()
-            async with asyncio.timeout(5):
-                await out.answered.wait()
+        async with talking(pair.sip) as call:
             old, heir = pair.active, pair.standby
             assert old.process is not None
             os.killpg(old.process.pid, signal.SIGTERM)
             assert await asyncio.to_thread(old.process.wait, 10) == 0
             await asyncio.to_thread(heir.wait_role, "active")
             assert "ERROR" not in old.output()
-            assert (await incoming.hangup()).status == 200
-            async with asyncio.timeout(5):
-                await out.ended.wait()
+            await call.end(call.incoming)
 
     asyncio.run(scenario())

@@ -9,43 +9,32 @@ import time
 
 import pytest
 
-from tests.support.node import DOMAIN, PASSWORD, Node, until
-from tests.support.phone import Phone
+from tests.support.conversation import ringing, talking
+from tests.support.node import Node, until
 
 pytestmark = pytest.mark.real
 
 
+def kill_worker(node: Node) -> float:
+    """SIGKILL the worker of the profile `internal`; returns the moment."""
+    os.kill(node.worker_pid("internal#0"), signal.SIGKILL)
+    return time.monotonic()
+
+
 def test_a_killed_worker_costs_no_audio_and_its_call_can_be_hung_up(solo: Node) -> None:
     async def scenario() -> None:
-        server = (solo.settings["sip_ip"], 5060)
-        async with (
-            Phone("1000", PASSWORD, server, domain=DOMAIN) as alice,
-            Phone("1001", PASSWORD, server, domain=DOMAIN) as bob,
-        ):
-            await alice.register()
-            await bob.register()
-            out = await alice.call("1001")
-            incoming = await bob.answer_next()
-            async with asyncio.timeout(5):
-                await out.answered.wait()
-            assert out.audio is not None
-            assert incoming.audio is not None
-            await asyncio.gather(out.audio.heard(50, 5), incoming.audio.heard(50, 5))
-            killed = time.monotonic()
-            os.kill(solo.worker_pid("internal#0"), signal.SIGKILL)
-            answer = await alice.register()
+        async with talking(solo.sip) as call:
+            await call.heard(50, 5)
+            killed = kill_worker(solo)
+            answer = await call.alice.register()
             answered = time.monotonic() - killed
-            await asyncio.gather(out.audio.heard(100, 5), incoming.audio.heard(100, 5))
-            gap = max(out.audio.longest_gap(killed), incoming.audio.longest_gap(killed))
+            await call.heard(100, 5)
+            gap = call.longest_gap(killed)
             print(f"worker killed: SIP answers after {answered * 1000:.0f} ms, longest audio gap {gap * 1000:.0f} ms")
             assert answer.status == 200
             assert gap < 0.1
-            assert out.audio.missing() == incoming.audio.missing() == 0
-            assert (await out.hangup()).status == 200
-            async with asyncio.timeout(5):
-                await incoming.ended.wait()
-            assert incoming.ended_by == "them"
-            assert not {481, 500} & set(alice.statuses() + bob.statuses())
+            assert [audio.missing() for audio in call.audios] == [0, 0]
+            await call.end(call.out)
 
     asyncio.run(scenario())
 
@@ -53,54 +42,29 @@ def test_a_killed_worker_costs_no_audio_and_its_call_can_be_hung_up(solo: Node) 
 @pytest.mark.parametrize("who", ["caller", "callee"])
 def test_a_call_that_rings_while_its_worker_dies_is_answered_by_the_next(solo: Node, who: str) -> None:
     async def scenario() -> None:
-        server = (solo.settings["sip_ip"], 5060)
-        async with (
-            Phone("1000", PASSWORD, server, domain=DOMAIN) as alice,
-            Phone("1001", PASSWORD, server, domain=DOMAIN) as bob,
-        ):
-            await bob.register()
-            out = await alice.call("1001")
-            incoming = await bob.next_line()
-            async with asyncio.timeout(5):
-                await out.ringing.wait()
-            os.kill(solo.worker_pid("internal#0"), signal.SIGKILL)
-            incoming.answer()
+        async with ringing(solo.sip) as call:
+            kill_worker(solo)
+            call.incoming.answer()
             async with asyncio.timeout(10):
-                await out.answered.wait()
-                await incoming.answered.wait()
-            assert out.audio is not None
-            await out.audio.heard(10, 5)
-            ends, other = (out, incoming) if who == "caller" else (incoming, out)
-            assert (await ends.hangup()).status == 200
-            async with asyncio.timeout(5):
-                await other.ended.wait()
-            assert other.ended_by == "them"
+                await call.out.answered.wait()
+                await call.incoming.answered.wait()
+            await call.heard(10, 5)
+            await call.end(call.out if who == "caller" else call.incoming)
 
     asyncio.run(scenario())
 
 
 def test_a_worker_killed_five_times_in_a_row_keeps_the_call(solo: Node) -> None:
     async def scenario() -> None:
-        server = (solo.settings["sip_ip"], 5060)
-        async with (
-            Phone("1000", PASSWORD, server, domain=DOMAIN) as alice,
-            Phone("1001", PASSWORD, server, domain=DOMAIN) as bob,
-        ):
-            await bob.register()
-            out = await alice.call("1001")
-            incoming = await bob.answer_next()
-            async with asyncio.timeout(5):
-                await out.answered.wait()
+        async with talking(solo.sip) as call:
             for _ in range(5):
                 victim = solo.worker_pid("internal#0")
-                os.kill(victim, signal.SIGKILL)
+                kill_worker(solo)
                 await asyncio.to_thread(
                     until, lambda v=victim: solo.worker_pid("internal#0") not in (0, v), 10, "a successor", solo
                 )
-                assert (await alice.register()).status == 200
-                assert (await out.reinvite()).status == 200
-            assert (await incoming.hangup()).status == 200
-            async with asyncio.timeout(5):
-                await out.ended.wait()
+                assert (await call.alice.register()).status == 200
+                assert (await call.out.reinvite()).status == 200
+            await call.end(call.incoming)
 
     asyncio.run(scenario())

@@ -53,7 +53,7 @@ class Stranger:
 
 @pytest.fixture
 def stranger(solo: Node) -> Stranger:
-    return Stranger((solo.settings["sip_ip"], 5060))
+    return Stranger(solo.sip)
 
 
 def test_garbage_and_truncated_datagrams_do_not_keep_a_phone_from_registering(solo: Node, stranger: Stranger) -> None:
@@ -148,7 +148,7 @@ def test_a_configuration_that_cannot_be_read_is_named_by_file_and_line(tmp_path:
 
 def test_a_missing_wav_file_is_logged_by_name_and_the_call_goes_on(solo: Node) -> None:
     async def answering() -> None:
-        server = (solo.settings["sip_ip"], 5060)
+        server = solo.sip
         async with Phone("1000", PASSWORD, server, domain=DOMAIN) as phone:
             await phone.register()
             calling = asyncio.create_task(
@@ -172,7 +172,7 @@ def test_a_store_that_takes_no_writes_does_not_keep_phones_from_registering(tmp_
     store = sqlite3.connect(tmp_path / "store.db", isolation_level=None)
 
     async def scenario() -> None:
-        server = (solo.settings["sip_ip"], 5060)
+        server = solo.sip
         async with Phone("1000", PASSWORD, server, domain=DOMAIN) as phone:
             await phone.register()
             store.execute("BEGIN IMMEDIATE")

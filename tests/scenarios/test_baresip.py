@@ -11,7 +11,7 @@ pytestmark = [pytest.mark.real, pytest.mark.peers]
 
 
 def test_two_baresips_register_call_and_hear_each_others_tone(solo: Node) -> None:
-    server = (solo.settings["sip_ip"], 5060)
+    server = solo.sip
     with (
         Baresip("1000", PASSWORD, DOMAIN, server, port=15600, tone=440) as caller,
         Baresip("1001", PASSWORD, DOMAIN, server, port=15900, tone=700) as callee,

@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytest
 
+from tests.support.conversation import talking
 from tests.support.node import DOMAIN, PASSWORD, Node, loopback_address, shared_settings, until
 from tests.support.phone import Phone
 
@@ -27,49 +28,30 @@ def patient(tmp_path: Path) -> Iterator[Node]:
         node.stop()
 
 
-def server_of(node: Node) -> tuple[str, int]:
-    return node.settings["sip_ip"], 5060
+async def crash(node: Node) -> None:
+    """The node dies and is started again, as by systemd."""
+    node.kill()
+    node.start()
+    await asyncio.to_thread(node.wait_role, "active")
 
 
 def test_sofia_recover_gives_the_calls_of_a_crashed_node_back(patient: Node) -> None:
     async def scenario() -> None:
-        async with (
-            Phone("1000", PASSWORD, server_of(patient), domain=DOMAIN) as alice,
-            Phone("1001", PASSWORD, server_of(patient), domain=DOMAIN) as bob,
-        ):
-            await bob.register()
-            out = await alice.call("1001")
-            incoming = await bob.answer_next()
-            async with asyncio.timeout(5):
-                await out.answered.wait()
-            patient.kill()
-            patient.start()
-            await asyncio.to_thread(patient.wait_role, "active")
+        async with talking(patient.sip) as call:
+            await crash(patient)
             assert await asyncio.to_thread(patient.api, "show channels count") == "\n0 total.\n"
             assert await asyncio.to_thread(patient.api, "sofia recover") == "Recovered 2 call(s)\n"
             assert await asyncio.to_thread(patient.api, "sofia recover") == "No calls to recover.\n"
             assert await asyncio.to_thread(patient.api, "show channels count") == "\n2 total.\n"
-            assert (await incoming.hangup()).status == 200
-            async with asyncio.timeout(5):
-                await out.ended.wait()
+            await call.end(call.incoming)
 
     asyncio.run(scenario())
 
 
 def test_sofia_recover_flush_forgets_the_calls_of_a_crashed_node(patient: Node) -> None:
     async def scenario() -> None:
-        async with (
-            Phone("1000", PASSWORD, server_of(patient), domain=DOMAIN) as alice,
-            Phone("1001", PASSWORD, server_of(patient), domain=DOMAIN) as bob,
-        ):
-            await bob.register()
-            out = await alice.call("1001")
-            await bob.answer_next()
-            async with asyncio.timeout(5):
-                await out.answered.wait()
-            patient.kill()
-            patient.start()
-            await asyncio.to_thread(patient.wait_role, "active")
+        async with talking(patient.sip):
+            await crash(patient)
             assert await asyncio.to_thread(patient.api, "sofia recover flush") == "Flushing recovery database.\n"
             assert await asyncio.to_thread(patient.api, "sofia recover") == "No calls to recover.\n"
 
@@ -78,7 +60,7 @@ def test_sofia_recover_flush_forgets_the_calls_of_a_crashed_node(patient: Node) 
 
 def test_a_call_is_originated_listed_and_killed(solo: Node) -> None:
     async def scenario() -> None:
-        async with Phone("1000", PASSWORD, server_of(solo), domain=DOMAIN) as alice:
+        async with Phone("1000", PASSWORD, solo.sip, domain=DOMAIN) as alice:
             await alice.register()
             calling = asyncio.create_task(asyncio.to_thread(solo.api, f"originate user/1000@{DOMAIN} &echo"))
             line = await alice.answer_next()
@@ -104,7 +86,7 @@ def test_a_profile_stops_and_starts_and_the_other_never_notices(solo: Node) -> N
     until(lambda: "external" not in solo.api("sofia status"), 10, "external to be gone", solo)
 
     async def scenario() -> None:
-        async with Phone("1000", PASSWORD, server_of(solo), domain=DOMAIN) as alice:
+        async with Phone("1000", PASSWORD, solo.sip, domain=DOMAIN) as alice:
             assert (await alice.register()).status == 200
 
     asyncio.run(scenario())

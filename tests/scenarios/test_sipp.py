@@ -17,7 +17,7 @@ USERS = [f"10{number:02d}" for number in range(20)]
 @pytest.mark.parametrize(("transport", "port"), [("u1", 15100), ("t1", 15200)])
 def test_five_hundred_registrations_with_digest_all_succeed(solo: Node, transport: str, port: int) -> None:
     rows = user_rows(USERS, PASSWORD, DOMAIN)
-    server = (solo.settings["sip_ip"], 5060)
+    server = solo.sip
     sipp = Sipp(
         "register", server=server, calls=500, port=port, media_port=port + 50, rate=200, rows=rows, transport=transport
     )
@@ -30,7 +30,7 @@ def test_five_hundred_registrations_with_digest_all_succeed(solo: Node, transpor
 
 
 def test_three_hundred_calls_at_fifty_a_second_all_succeed(solo: Node) -> None:
-    server = (solo.settings["sip_ip"], 5060)
+    server = solo.sip
 
     async def register() -> None:
         async with Phone("1011", PASSWORD, server, domain=DOMAIN) as phone:

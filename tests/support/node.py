@@ -57,6 +57,11 @@ class Node:
         self.console_port = int(self.settings.setdefault("event_socket_port", str(free_port())))
         self.process: subprocess.Popen[bytes] | None = None
 
+    @property
+    def sip(self) -> tuple[str, int]:
+        """Where it listens for SIP."""
+        return self.settings["sip_ip"], 5060
+
     def start(self) -> None:
         self.run_dir.mkdir(parents=True, exist_ok=True)
         words = [*(self.host.prefix if self.host else ()), sys.executable, "-m", "ha", "run", "--conf", str(self.conf)]
