@@ -49,6 +49,7 @@ class Verbs:
         self._writer = writer
         self._verbs: Mapping[str, Verb] = {
             "channels": lambda words, then: then(True, switchboard.channels()),
+            "channel_count": lambda words, then: then(True, switchboard.channel_count()),
             "calls": lambda words, then: then(True, switchboard.calls()),
             "exists": lambda words, then: then(True, switchboard.exists(words[0])),
             "dump": lambda words, then: then(True, switchboard.dump(words[0])),

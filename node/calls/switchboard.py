@@ -341,6 +341,10 @@ class Switchboard:
         """The rows of `show channels`, columns in their order."""
         return [rows.channel(call, leg) for call in self.exchange.calls.values() for leg in call.legs if leg.live]
 
+    def channel_count(self) -> int:
+        """How many rows `channels` would have, without making one."""
+        return sum(1 for call in self.exchange.calls.values() for leg in call.legs if leg.live)
+
     def calls(self) -> list[dict[str, str]]:
         """The rows of `show calls`, columns in their order."""
         return [row for call in self.exchange.calls.values() for row in rows.calls_of(call)]

@@ -97,6 +97,10 @@ class Worker:
             return None
         assert isinstance(frame, inquiry.Question)
         self.asked.append((frame.verb, frame.words))
+        if frame.verb == "channel_count" and isinstance(self.answers.get("channels"), list):
+            self.answers[frame.verb] = len(self.answers["channels"])
+        elif frame.verb == "channel_count" and "channels" in self.answers:
+            self.answers[frame.verb] = self.answers["channels"]
         if frame.verb not in self.answers:
             return inquiry.Reply(frame.number, False, f"no verb {frame.verb}")
         answer = self.answers[frame.verb]

@@ -253,7 +253,7 @@ def test_a_worker_that_hangs_is_left_out_after_two_seconds_and_named_in_the_log(
         began = time.monotonic()
         assert console.api("show channels count") == "\n1 total.\n"
         assert 1.9 < time.monotonic() - began < 4 * STRETCH
-        said = "worker external.0 did not answer `channels` within 2 s"
+        said = "worker external.0 did not answer `channel_count` within 2 s"
         until(lambda: said in console.log(), "the log to name it")
     finally:
         hung.close()
