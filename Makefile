@@ -13,7 +13,8 @@ setup: $(STAMP)
 
 $(PY):
 	@test -n "$(PYTHON)" || { echo "no Python >= 3.11 with venv found: install python3 and python3-venv"; exit 1; }
-	$(PYTHON) -m venv $(VENV)
+	@echo "setting up $(VENV) with $(PYTHON) ..."
+	@$(PYTHON) -m venv $(VENV)
 
 $(STAMP): pyproject.toml | $(PY)
 	$(PY) -m pip install -q --disable-pip-version-check -e '.[fast]'
