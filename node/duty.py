@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 
-from node.calls.switchboard import Reinvite, Switchboard
+from node.calls.switchboard import Reinvite, Result, Switchboard
 from node.config import Configuration
 from node.config.identity import Identity
 from node.directory import Directory
@@ -36,6 +36,8 @@ from store.writer import Writer
 
 log = logging.getLogger(__name__)
 
+RECOVERED_WITHIN = 45.0
+"Seconds that `sofia recover` waits for the answers to its re-INVITEs; the supervisor waits 55 for us."
 WAITING = 1000
 "Messages that may wait for the records of one slot that nobody serves."
 
@@ -124,6 +126,8 @@ class Duty:
         self._claims: set[Succession] = set()
         self._orphans: dict[str, list[Callable[[], None]]] = {}
         self._counted = [0, 0, 0]
+        "Calls, legs, failed legs of the claim we were promoted with."
+        self._told = [0, 0, 0]
         self._began = 0.0
         self._sweeping: asyncio.TimerHandle | None = None
         self._wire()
@@ -150,7 +154,7 @@ class Duty:
         self.endpoint.open(list(zip(promote.sockets, descriptors, strict=True)))
         self._own.say(Promoted(slot=promote.slot, epoch=promote.epoch))
         if recovering:
-            self._claim(promote.claims, promote.epoch, self._counted, self._on_revived)
+            self._claim(promote.claims, promote.epoch, self._counted, self._on_revived, self._on_settled)
         else:
             self._on_revived()
         self._own.location.load()
@@ -178,28 +182,70 @@ class Duty:
             self.endpoint.take(message, flow)
 
     def _on_revived(self) -> None:
-        calls, legs, failed = self._counted
-        seconds = self._loop.time() - self._began
         self._release()
         self.switchboard.sweep_media()
+        self._tell_revived()
+        if self._counted[0]:
+            self._tell_recovered(self._counted[0])
+
+    def _tell_revived(self) -> None:
+        calls, legs, failed = self._told = list(self._counted)
+        seconds = self._loop.time() - self._began
         self._own.say(Revived(slot=self.slot, calls=calls, legs=legs, failed=failed, seconds=seconds))
         if calls:
             log.info("%s: %d calls with %d legs revived in %.3f s, %d failed", self.slot, calls, legs, seconds, failed)
-            self._tell_recovered(calls)
 
-    def _claim(self, slots: list[str], epoch: int, counted: list[int], then: Callable[[], None]) -> None:
-        """Claim, revive batch by batch, and count calls, legs and failed legs."""
+    def _on_settled(self) -> None:
+        """The answers to the re-INVITEs are there. Nobody waited for them; if they change the counts, that is said."""
+        if self._counted != self._told:
+            self._tell_revived()
+
+    def _claim(
+        self,
+        slots: list[str],
+        epoch: int,
+        counted: list[int],
+        then: Callable[[], None],
+        settled: Callable[[], None] | None = None,
+    ) -> None:
+        """Claim, revive batch by batch, and count calls, legs and failed legs.
+
+        `then` is called when all are claimed and revived; `settled`, if given, when the last re-INVITE is answered too:
+        by then legs that did not survive theirs are counted as failed.
+        """
+        asking = 1
+
+        def answered() -> None:
+            nonlocal asking
+            asking -= 1
+            if not asking and settled is not None:
+                settled()
 
         def revive(records: list[CallRecord]) -> None:
+            nonlocal asking
+            asking += 1
             counted[0] += len(records)
-            for result in self.switchboard.revive(records, reinvite=self._reinvite, rate=self._rate):
-                counted[1 if result.ok else 2] += 1
-                if not result.ok:
-                    log.warning("leg %s of call %s is lost: %s", result.uuid, result.call, result.cause)
+            seen: dict[str, bool] = {}
+
+            def count(results: list[Result]) -> None:
+                for result in results:
+                    before = seen.get(result.uuid)
+                    if before is not None and before is not result.ok:
+                        counted[1 if before else 2] -= 1
+                    if before is not result.ok:
+                        counted[1 if result.ok else 2] += 1
+                    seen[result.uuid] = result.ok
+
+            def final(results: list[Result]) -> None:
+                count(results)
+                answered()
+
+            count(self.switchboard.revive(records, reinvite=self._reinvite, rate=self._rate, then=final))
 
         def ended() -> None:
             self._claims.discard(succession)
             then()
+            answered()
 
         def give_up(why: str) -> None:
             log.error("%s: %s", self.slot, why)
@@ -244,12 +290,24 @@ class Duty:
             self.set_epoch(epoch)
         self._hold()
 
+        told = False
+
         def revived() -> None:
             self._release()
             self._tell_recovered(counted[0])
-            done(True, counted[1])
 
-        self._claim(slots or [self.slot], epoch or self._owner.epoch, counted, revived)
+        def tell() -> None:
+            nonlocal told
+            if not told:
+                told = True
+                done(True, counted[1])
+
+        def settled() -> None:
+            patience.cancel()
+            tell()
+
+        patience = self._loop.call_later(RECOVERED_WITHIN, tell)
+        self._claim(slots or [self.slot], epoch or self._owner.epoch, counted, revived, settled)
 
     def set_epoch(self, epoch: int) -> None:
         self._owner.epoch = epoch
