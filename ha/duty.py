@@ -25,7 +25,7 @@ PATIENCE = 0.3
 "Seconds that a promotion waits for the store's word on a fence: SIP comes first."
 REOPEN = 5.0
 "Seconds until a profile that could not bind is tried again."
-POISONED, WINDOW = 3, 10.0
+POISONED, WINDOW = 6, 10.0
 "So many crashes of one slot within so many seconds: its records are not revived again."
 
 

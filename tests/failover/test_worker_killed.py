@@ -54,17 +54,38 @@ def test_a_call_that_rings_while_its_worker_dies_is_answered_by_the_next(solo: N
     asyncio.run(scenario())
 
 
+async def lose_workers(node: Node, times: int) -> None:
+    """Kill the worker again and again, each as soon as it serves."""
+    for _ in range(times):
+        victim = node.worker_pid("internal#0")
+        kill_worker(node)
+        await asyncio.to_thread(
+            until, lambda v=victim: node.worker_pid("internal#0") not in (0, v), 10, "a successor", node
+        )
+
+
 def test_a_worker_killed_five_times_in_a_row_keeps_the_call(solo: Node) -> None:
     async def scenario() -> None:
         async with talking(solo.sip) as call:
             for _ in range(5):
-                victim = solo.worker_pid("internal#0")
-                kill_worker(solo)
-                await asyncio.to_thread(
-                    until, lambda v=victim: solo.worker_pid("internal#0") not in (0, v), 10, "a successor", solo
-                )
+                await lose_workers(solo, 1)
                 assert (await call.alice.register()).status == 200
                 assert (await call.out.reinvite()).status == 200
+            await call.heard(20, 5)
+            await call.end(call.incoming)
+
+    asyncio.run(scenario())
+
+
+def test_a_slot_that_dies_again_and_again_comes_up_without_its_calls_until_it_is_told_to_recover(solo: Node) -> None:
+    """One of the records may be what kills it: the profile must serve all the same."""
+
+    async def scenario() -> None:
+        async with talking(solo.sip) as call:
+            await lose_workers(solo, 6)
+            assert "internal#0 crashed 6 times, its calls are not revived this time" in solo.output()
+            assert (await call.alice.register()).status == 200
+            assert await asyncio.to_thread(solo.api, "sofia recover") == "Recovered 2 call(s)\n"
             await call.end(call.incoming)
 
     asyncio.run(scenario())
