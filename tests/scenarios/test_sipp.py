@@ -29,17 +29,29 @@ def test_five_hundred_registrations_with_digest_all_succeed(solo: Node, transpor
     assert "20 total" in solo.api("show registrations count")
 
 
-def test_three_hundred_calls_at_fifty_a_second_all_succeed(solo: Node) -> None:
+@pytest.mark.parametrize(("transport", "calls", "port"), [("u1", 300, 15300), ("t1", 100, 15700)])
+def test_hundreds_of_calls_at_fifty_a_second_all_succeed(solo: Node, transport: str, calls: int, port: int) -> None:
+    """The callers over UDP or TCP, the callees over UDP."""
     server = solo.sip
 
     async def register() -> None:
         async with Phone("1011", PASSWORD, server, domain=DOMAIN) as phone:
-            await phone.register(contact="sip:1011@127.0.0.1:15300")
+            await phone.register(contact=f"sip:1011@127.0.0.1:{port}")
 
     asyncio.run(register())
     rows = user_rows(USERS[:10], PASSWORD, DOMAIN, "1011")
-    callee = Sipp("uas_is_hung_up", server=server, calls=300, port=15300, media_port=15350)
-    caller = Sipp("uac_hangs_up", server=server, calls=300, port=15400, media_port=15450, rate=50, pause=0.5, rows=rows)
+    callee = Sipp("uas_is_hung_up", server=server, calls=calls, port=port, media_port=port + 50)
+    caller = Sipp(
+        "uac_hangs_up",
+        server=server,
+        calls=calls,
+        port=port + 100,
+        media_port=port + 150,
+        rate=50,
+        pause=0.5,
+        rows=rows,
+        transport=transport,
+    )
     try:
         assert caller.wait(60) == 0, caller.errors()
         assert callee.wait(20) == 0, callee.errors()
