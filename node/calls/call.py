@@ -121,7 +121,7 @@ class Call:
         self.answered_by: Callable[[Leg, str], None] | None = None
         "Who wants to know that a 2xx of ours is acknowledged, and with which SDP (delayed offer)."
         self.unheard: Leg | None = None
-        "The caller who has not been told 100 yet."
+        "Who has sent an INVITE and has not been told 100 yet."
         settings = exchange.profile(profile)
         self.tracked = settings is None or settings.track_calls
         self._mail: deque[tuple[Callable[..., None], tuple[Any, ...]]] = deque()
@@ -209,7 +209,9 @@ class Call:
 
     def _say_trying(self, leg: Leg) -> None:
         """100 once the call is on record: a caller who stops repeating its INVITE is known to a successor."""
-        if leg.state == "trying" and leg.live and leg.transaction is not None and not leg.transaction.final:
+        if not leg.live or not leg.served or leg.transaction.final:
+            return
+        if leg.state == "trying" or leg.transaction.request.to_tag:
             self.exchange.endpoint.respond(leg.transaction, compose.response(leg.transaction.request, 100))
 
     # ---- requests of ours ------------------------------------------------------------------------------------------

@@ -372,7 +372,7 @@ class Modification:
         call.modification = self
         sdp = invite.sdp_of(self.request)
         if self.request.method == "INVITE":
-            call.exchange.endpoint.respond(self.transaction, compose.response(self.request, 100))
+            call.unheard = self.source  # 100 when it is on record: a successor must hear of it again if it is not
             hold_server(call, source, self.request, self.transaction)
         try:
             offer = anchor.offer_to(call.exchange, target, sdp) if sdp else ""

@@ -43,7 +43,10 @@ def _again(call: Call, leg: Leg, response: Response) -> None:
     assert leg.media is not None
     assert leg.flow is not None
     if response.to_tag == leg.dialog.remote_tag:
-        if not leg.awaits_ack and response.cseq.number == leg.invite_cseq:
+        if response.cseq.number != leg.invite_cseq:
+            # Of an INVITE before the last one, or of a predecessor's that did not get into the record: it must stop.
+            call.exchange.send(leg.dialog.ack(response.cseq.number), leg.flow)
+        elif not leg.awaits_ack:
             call.acknowledge(leg, leg.media.local_sdp if leg.delayed else "")
         return
     disown(call, leg, response)
