@@ -9,10 +9,10 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import itertools
+import multiprocessing
 import os
+import signal
 import socket
-import subprocess
-import sys
 import time
 from collections.abc import AsyncIterator, Callable, Iterator
 from pathlib import Path
@@ -25,6 +25,7 @@ from node.config import Configuration, load
 from node.directory import Directory
 from node.events import Event, EventStream
 from node.link import SocketName
+from node.media.__main__ import prepare
 from node.media.session import MediaClient
 from node.registrar.location import Location
 from node.sip import compose
@@ -120,6 +121,17 @@ USER = """<user id="{id}"><params><param name="password" value="s3cret"/></param
 <variable name="effective_caller_id_number" value="{id}"/></variables></user>"""
 
 
+_processes = multiprocessing.get_context("forkserver")
+# Hundreds of stages are set up here, and an interpreter takes longer to start than most of them last.
+_processes.set_forkserver_preload(["node.media.__main__", "tests.node.calls.rig"])
+
+
+def serve_media(path: Path) -> None:
+    """A media process of its own."""
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    prepare(path).run()
+
+
 def extension(number: str, *actions: tuple[str, str]) -> str:
     """A dialplan extension for one number."""
     lines = "".join(f'<action application="{name}" data="{data}"/>' for name, data in actions)
@@ -163,7 +175,8 @@ class Stage:
             )
         )
         self.configuration: Configuration = load(folder / "conf")
-        self.media = subprocess.Popen([sys.executable, "-m", "node.media", "--socket", str(folder / "media")])
+        self.media = _processes.Process(target=serve_media, args=(folder / "media",), daemon=True)
+        self.media.start()
         until = time.monotonic() + WITHIN
         while not (folder / "media").exists():
             assert time.monotonic() < until, "the media process does not come up"
@@ -193,7 +206,7 @@ class Stage:
 
     def close(self) -> None:
         self.media.terminate()
-        self.media.wait()
+        self.media.join()
         for _name, sock in self.sockets:
             sock.close()
 
