@@ -16,6 +16,7 @@ from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from node.calls import anchor, applications, causes, invite, modify, rows
+from node.calls.asked import Asked, Then
 from node.calls.exchange import MEMORY, Exchange
 from node.calls.leg import Leg
 from node.calls.modify import Modification
@@ -35,33 +36,6 @@ log = logging.getLogger(__name__)
 
 T1, T2 = 0.5, 4.0
 "RFC 3261 17.1.1.1; the 2xx is repeated by these whatever the profile's timers are."
-
-Then = Callable[[Leg, int, Response | None], None]
-
-
-def _unheard(_leg: Leg, _status: int, _response: Response | None) -> None:
-    """Nobody is there any more."""
-
-
-class Asked:
-    """The owner of a request of ours: who hears of its responses."""
-
-    __slots__ = ("call", "leg", "then")
-
-    def __init__(self, call: Call, leg: Leg, then: Then) -> None:
-        self.call: Call | None = call
-        self.leg = leg
-        self.then = then
-
-    def hear(self, status: int, response: Response | None) -> None:
-        """A response, or none."""
-        if self.call is not None:
-            self.call.post(self.then, self.leg, status, response)
-
-    def forget(self) -> None:
-        """Nobody wants to hear of it any more."""
-        self.call = None
-        self.then = _unheard
 
 
 class Call:

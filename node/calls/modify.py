@@ -20,7 +20,8 @@ from node.sip.message import Request, Response
 from store.records import PendingInvite
 
 if TYPE_CHECKING:
-    from node.calls.call import Call, Then
+    from node.calls.asked import Then
+    from node.calls.call import Call
     from node.sip.layer import ServerTransaction
 
 log = logging.getLogger(__name__)

@@ -16,7 +16,8 @@ from functools import partial
 from typing import Literal
 
 from node.calls import anchor, applications, bridge, modify, outcome, timer
-from node.calls.call import T1, Asked, Call
+from node.calls.asked import Asked
+from node.calls.call import T1, Call
 from node.calls.exchange import Exchange
 from node.calls.leg import Leg
 from node.calls.modify import Modification

@@ -16,7 +16,8 @@ from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 
 from node.calls import applications, causes, invite, modify, originate, outcome, rows, timer
-from node.calls.call import Asked, Call
+from node.calls.asked import Asked
+from node.calls.call import Call
 from node.calls.exchange import Exchange, new_uuid
 from node.calls.leg import Leg
 from node.calls.recover import Recovery, Reinvite, Result
