@@ -147,6 +147,8 @@ def main() -> int:
     parser = argparse.ArgumentParser(prog="python -m tests.demo", description=__doc__)
     parser.add_argument("--stay", action="store_true", help="leave the pair up until Ctrl-C")
     options = parser.parse_args()
+    # Whoever ends the demo ends its nodes too.
+    signal.signal(signal.SIGTERM, lambda _number, _frame: sys.exit(143))
     timeline, directory = Timeline(), Path(tempfile.mkdtemp(prefix="sofia-demo-"))
     pair = Pair(directory, address=ADDRESS)
     try:

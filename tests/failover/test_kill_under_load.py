@@ -47,9 +47,10 @@ async def one_round(pair: Pair, after: float) -> tuple[int, int, int]:
             swarm.hang_up(call, by_callee=call.number % 2 == 1)
         await swarm.until(lambda: all(call.hangup == 200 for call in seen), 15 * STRETCH)
         both = [c for c in seen if c.hangup == 200 and (c.caller.ended or (c.callee is not None and c.callee.ended))]
+        unhappy = sum(count for (_method, status), count in swarm.statuses.items() if status in (481, 500))
         await leave_nothing(swarm)
         await asyncio.to_thread(active.wait_ready)
-        return len(seen), len(seen) - len(both), swarm.statuses[481] + swarm.statuses[500]
+        return len(seen), len(seen) - len(both), unhappy
 
 
 async def leave_nothing(swarm: Swarm) -> None:

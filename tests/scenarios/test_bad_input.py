@@ -160,7 +160,7 @@ def test_a_missing_wav_file_is_logged_by_name_and_the_call_goes_on(solo: Node) -
                 await line.ended.wait()
 
     asyncio.run(answering())
-    assert "/nowhere/at/all.wav" in solo.output()
+    until(lambda: "/nowhere/at/all.wav" in solo.output(), 5, "the file to be named in the log", solo)
     assert solo.role == "active"
 
 

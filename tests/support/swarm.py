@@ -58,7 +58,8 @@ class Swarm:
         self.caller_user, self.callee_user = "1010", "1011"
         self.calls: dict[str, SwarmCall] = {}
         self.callees: dict[str, Side] = {}
-        self.statuses: collections.Counter[int] = collections.Counter()
+        self.statuses: collections.Counter[tuple[str, int]] = collections.Counter()
+        "Final responses by method and status."
         self.ringing: dict[str, tuple[Sip, Side, tuple[str, int]]] = {}
         self._out, self._in = _socket(), _socket()
         self._pending: dict[tuple[str, str], tuple[float, float, float, bytes, socket.socket]] = {}
@@ -69,8 +70,7 @@ class Swarm:
 
     async def __aenter__(self) -> Swarm:
         loop = asyncio.get_running_loop()
-        async with Phone(self.callee_user, self.password, self.server, domain=self.domain) as registrant:
-            await registrant.register(contact=f"sip:{self.callee_user}@127.0.0.1:{self._in.getsockname()[1]}")
+        await self._register(600)
         loop.add_reader(self._out.fileno(), self._read, self._out)
         loop.add_reader(self._in.fileno(), self._read, self._in)
         self._ticker = asyncio.create_task(self._tick())
@@ -78,10 +78,17 @@ class Swarm:
 
     async def __aexit__(self, *_exception: object) -> None:
         assert self._ticker is not None
+        # A contact that nobody listens at would be rung by every call to come.
+        await self._register(0)
         self._ticker.cancel()
         for sock in (self._out, self._in):
             asyncio.get_running_loop().remove_reader(sock.fileno())
             sock.close()
+
+    async def _register(self, expires: int) -> None:
+        async with Phone(self.callee_user, self.password, self.server, domain=self.domain) as registrant:
+            contact = f"sip:{self.callee_user}@127.0.0.1:{self._in.getsockname()[1]}"
+            await registrant.register(expires, contact=contact)
 
     # ---- what a test does -------------------------------------------------------------------------------------------
 
@@ -151,7 +158,7 @@ class Swarm:
         if message.status >= 200 or message.method == "INVITE":
             self._pending.pop(key, None)
         if message.status >= 200:
-            self.statuses[message.status] += 1
+            self.statuses[message.method, message.status] += 1
         if message.method == "BYE" and message.status >= 200:
             self._byes[message.call_id].hangup = message.status
         if message.method != "INVITE" or call is None:
