@@ -6,6 +6,7 @@ import asyncio
 import time
 from dataclasses import dataclass
 
+from store.backends import open_store
 from tests.support.netns import Host
 from tests.support.node import DOMAIN, PASSWORD, STRETCH, Node, until
 from tests.support.phone import Phone
@@ -24,14 +25,19 @@ class Plan:
     number: str
     talk: float = 0.0
     "Seconds the caller talks before it hangs up; 0 for as long as the takeover is given."
+    waits: bool = False
+    "It rings when the node dies."
 
 
 PLANS = (
     Plan("uac_hangs_up", "uas_is_hung_up", 50, "1011"),
     Plan("uac_is_hung_up", "uas_hangs_up", 50, "1012"),
-    Plan("uac_hangs_up", "uas_answers_late", 10, "1013", talk=1.0),
-    Plan("uac_cancels", "uas_is_cancelled", 10, "1014"),
+    Plan("uac_hangs_up", "uas_answers_late", 10, "1013", talk=1.0, waits=True),
+    Plan("uac_cancels", "uas_is_cancelled", 10, "1014", waits=True),
 )
+
+
+ANSWERED = sum(plan.calls for plan in PLANS if not plan.waits)
 
 
 @dataclass(frozen=True)
@@ -78,8 +84,8 @@ def hundred_answered_twenty_ringing(
         expected = sum(plan.calls for plan in PLANS)
         until(lambda: _live_calls(active) == expected, 20, f"{expected} calls on the active node", active)
         # A successor repeats an ACK that may not have gone out. A phone passes over the second one, sipp calls it a
-        # fault: so the last call is given the time to have its ACK on record. Kills at any moment are another test's.
-        time.sleep(2.0 * STRETCH)
+        # fault: so the last call's ACK has to be on record. Kills at any moment are another test's.
+        until(lambda: _answered_and_acknowledged(active) == ANSWERED, 20, "every ACK to be on record", active)
         killed = active.kill()
         standby.wait_role("active")
         takeover = time.monotonic() - killed
@@ -101,6 +107,17 @@ def hundred_answered_twenty_ringing(
 def _live_calls(node: Node) -> int:
     """Legs come in pairs: a call is a caller's channel and a callee's."""
     return int(node.api("show channels count").split()[0]) // 2
+
+
+def _answered_and_acknowledged(node: Node) -> int:
+    """Calls the store holds as answered on both sides, with the ACK to the callee gone out."""
+    store = open_store(node.settings["core_db_dsn"])()
+    store.open()
+    try:
+        calls = store.calls()
+    finally:
+        store.close()
+    return sum(all(leg.state == "answered" and not leg.awaits_ack for leg in call.legs) for call in calls)
 
 
 def _register(sip: tuple[str, int], user: str, contact: str, host: str, namespace: Host | None) -> None:
