@@ -11,7 +11,7 @@ from urllib.parse import unquote
 
 from node.calls.leg import Leg, mentions, truth
 from node.sip import compose
-from node.sip.errors import BadExtension, Malformed, SipError, UnsupportedMedia
+from node.sip.errors import BadExtension, Malformed, NotAcceptable, SipError, UnsupportedMedia
 from node.sip.fields import NameAddr, quote
 from node.sip.flow import Flow
 from node.sip.message import Request, Response
@@ -22,6 +22,8 @@ SDP = "application/sdp"
 
 _IMPORTED = ("x-", "p-", "on", "k-", "user-to-user", "accept-language", "diversion")
 _ANY_IMPORTED = re.compile(r"\n\s*(?:" + "|".join(_IMPORTED) + ")", re.IGNORECASE)
+_RANGE = re.compile(r"(?:application/(?:sdp|\*)|\*/\*)\s*(?:;|$)", re.IGNORECASE)
+"Of an Accept field, what a session description is among."
 _ANY_X = re.compile(r"\n\s*x-", re.IGNORECASE)
 _NOT_IMPORTED = frozenset(("organization", "p-asserted-identity", "p-preferred-identity"))
 
@@ -40,6 +42,9 @@ def judge(request: Request) -> None:
         raise MissingContact("an INVITE without Contact")
     if request.body and request.content_type not in (SDP, "multipart/mixed"):
         raise UnsupportedMedia(request.content_type or "a body without a type")
+    accepted = request.headers("Accept")
+    if accepted and not any(_RANGE.match(item) for item in accepted):
+        raise NotAcceptable("nothing that we answer with")  # RFC 4475 3.3.15
 
 
 def sdp_of(message: Request | Response) -> str:

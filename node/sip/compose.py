@@ -155,12 +155,19 @@ def response(
 def refuse(request: Request, error: SipError) -> Response:
     """The response that a SipError stands for; to a request that lacks what it must have, with what is there."""
     there = [(name, request.header(name)) for name in ("From", "To", "Call-ID", "CSeq")]
-    if all(value for _name, value in there):
+    if all(value for _name, value in there) and _tag_can_be_told(request):
         return response(request, error.status, error.reason or None, headers=error.headers)
     reason = error.reason or reason_of(error.status)
     head = f"SIP/2.0 {error.status} {reason}\r\n{request.vias()}"
     head += "".join(f"{name}: {value}\r\n" for name, value in there if value)
     return Response(error.status, reason, head + _rest(None, error.headers, b"", None), b"")
+
+
+def _tag_can_be_told(request: Request) -> bool:
+    try:
+        return request.to_tag is not None
+    except SipError:
+        return False
 
 
 def _rest(contact: str | None, headers: Headers, body: bytes, content_type: str | None) -> str:

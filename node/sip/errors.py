@@ -6,8 +6,9 @@ SipError                     400
  ├─ UnsupportedVersion       505
  ├─ UnsupportedScheme        416
  ├─ BadExtension             420   Require names what we do not know
- ├─ UnsupportedMedia         415
  ├─ MethodNotAllowed         405
+ ├─ NotAcceptable            406
+ ├─ UnsupportedMedia         415
  ├─ TooManyHops              483
  ├─ LoopDetected             482   also the merged request
  ├─ NoSuchTransaction        481   no dialog or transaction to match
@@ -82,8 +83,18 @@ class BadExtension(SipError):
         return [("Unsupported", ", ".join(self.tags))]
 
 
+class NotAcceptable(SipError):
+    """The peer takes no answer that we could give (RFC 3261 21.4.7)."""
+
+    status = 406
+
+
 class UnsupportedMedia(SipError):
     status = 415
+
+    @property
+    def headers(self) -> list[tuple[str, str]]:
+        return [("Accept", "application/sdp")]
 
 
 class MethodNotAllowed(SipError):

@@ -72,16 +72,17 @@ class Via(msgspec.Struct, frozen=True):
     host: str
     port: int | None = None
     params: Params = ()
+    protocol: str = "SIP/2.0"
 
     @classmethod
     def parse(cls, text: str) -> Via:
         """One Via. Raises Malformed."""
         front, semicolon, params = text.partition(";")
-        transport, host, port = _parse_sent(front)
-        return cls(transport, host, port, parse_params(semicolon + params))
+        transport, host, port, protocol = _parse_sent(front)
+        return cls(transport, host, port, parse_params(semicolon + params), protocol)
 
     def __str__(self) -> str:
-        return f"SIP/2.0/{self.transport} {self.sent_by}{format_params(self.params)}"
+        return f"{self.protocol}/{self.transport} {self.sent_by}{format_params(self.params)}"
 
     def param(self, name: str) -> str | None:
         """Value of a parameter: `""` if it stands there without one, None if it is not there."""
@@ -125,13 +126,16 @@ class CSeq(msgspec.Struct, frozen=True):
 
 
 @lru_cache(maxsize=4096)
-def _parse_sent(text: str) -> tuple[str, str, int | None]:
-    """Transport, host and port of a Via. From memory: every request of a peer has the same."""
+def _parse_sent(text: str) -> tuple[str, str, int | None, str]:
+    """Transport, host, port and protocol of a Via. From memory: every request of a peer has the same."""
     match = VIA.fullmatch(text.strip())
     if match is None:
         raise Malformed("Via", text)
-    transport, host, port = match.groups()
-    return transport.upper(), host, int(port) if port else None
+    version, transport, host, port = match.groups()
+    number = int(port) if port else None
+    if number is not None and not 0 < number < 65536:
+        raise Malformed("Via", text)
+    return transport.upper(), host, number, f"SIP/{version}"
 
 
 @lru_cache(maxsize=4096)

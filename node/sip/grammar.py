@@ -27,12 +27,13 @@ OTHER_URI = re.compile(r"(?P<scheme>[A-Za-z][A-Za-z0-9+.-]*):(?P<rest>[^;\s<>\"]
 
 # These three are matched against stripped text.
 NAME_ADDR = re.compile(rf'(?P<display>{QUOTED}{LWS}|[^<";]*)<(?P<uri>[^>]*)>(?:{LWS}(?P<params>;.*))?', re.DOTALL)
-ADDR_SPEC = re.compile(rf'(?P<uri>[^;<>,"\s]+)(?:{LWS}(?P<params>;.*))?', re.DOTALL)
+ADDR_SPEC = re.compile(rf'(?P<uri>[^;<>,?"\s]+)(?:{LWS}(?P<params>;.*))?', re.DOTALL)
+"A comma, a question mark or a semicolon of the URI itself would need the brackets (RFC 3261 20)."
 VIA = re.compile(
-    rf"[Ss][Ii][Pp]{LWS}/{LWS}2\.0{LWS}/{LWS}(?P<transport>{TOKEN})[ \t\r\n]+"
+    rf"[Ss][Ii][Pp]{LWS}/{LWS}(?P<version>{TOKEN}){LWS}/{LWS}(?P<transport>{TOKEN})[ \t\r\n]+"
     rf"(?P<host>{HOST})(?:{LWS}:{LWS}(?P<port>{PORT}))?"
 )
-"Without the parameters."
+"Without the parameters. Of any version: that of a message from the future is answered too, 505 (RFC 4475 3.1.2.16)."
 CSEQ = re.compile(rf"(?P<number>[0-9]{{1,10}})[ \t\r\n]+(?P<method>{TOKEN})")
 PARAMETER = re.compile(
     rf"{LWS};{LWS}(?P<name>[^\s=;\",]+)(?:{LWS}={LWS}(?P<value>{QUOTED}|[^;\s\"]*))?{LWS}", re.DOTALL
@@ -46,5 +47,7 @@ REQUEST_LINE = re.compile(rf"(?P<method>{TOKEN}) +(?P<uri>\S+) +SIP/(?P<version>
 STATUS_LINE = re.compile(r"SIP/(?P<version>[0-9.]+) +(?P<status>[1-6][0-9][0-9])(?: (?P<reason>.*))?", re.IGNORECASE)
 FOLD = re.compile(r"\r\n[ \t]+")
 BLANK_LINE = re.compile(rb"\r?\n\r?\n")
+NO_BODY = re.compile(rb"\n(?:content-length|l)[ \t]*:[ \t]*0+[ \t]*\r?\n\Z", re.IGNORECASE)
+"How a head ends that says itself that nothing is missing."
 LINE_END = re.compile(r"\r\n|\n|\r")
 METHOD = re.compile(TOKEN)

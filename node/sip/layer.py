@@ -23,7 +23,7 @@ from node.sip.tables import (
     REVIVED_INVITE_SERVER,
 )
 from node.sip.timers import Timers
-from node.sip.token import COOKIE, Names
+from node.sip.token import COOKIE, Names, owner
 from node.sip.transaction import ClientTransaction, Failure, Ground, ServerTransaction, TransactionUser
 
 __all__ = ["ClientTransaction", "Failure", "ServerTransaction", "State", "TransactionLayer", "TransactionUser"]
@@ -247,9 +247,11 @@ class TransactionLayer:
         invite.happen(Cause.CANCEL, request, now)
 
     def _receive_response(self, response: Response, flow: Flow, now: float) -> None:
-        transaction = self._clients.get((response.via.branch, response.cseq.method))
+        branch = response.via.branch
+        transaction = self._clients.get((branch, response.cseq.method))
         if transaction is None:
-            self._ground.user.on_stray_response(response, flow)
+            if owner(branch) is not None:  # else no answer to anything a node of ours has sent (RFC 3261 18.1.2)
+                self._ground.user.on_stray_response(response, flow)
             return
         status = response.status
         if status >= 300:
@@ -267,9 +269,9 @@ def _server_key(request: Request, method: str | None = None) -> Sequence[str]:
     if method is None:
         method = "INVITE" if request.method == "ACK" else request.method
     branch = via.branch
-    if branch.startswith(COOKIE):
+    if branch.startswith(COOKIE) and branch != COOKIE:
         return (branch, via.sent_by, method)
-    # RFC 2543: no branch that could be trusted to be unique. The To tag is left out: an ACK has one, its INVITE had none.
+    # RFC 2543, or nothing behind the cookie (RFC 4475 3.2.1): no branch that could be trusted to be unique. The To tag is left out: an ACK has one, its INVITE had none.
     return (branch, via.sent_by, method, request.uri, request.call_id, request.from_tag, str(request.cseq.number))
 
 

@@ -20,7 +20,7 @@ from node.sip.errors import (
     UnsupportedVersion,
 )
 from node.sip.fields import CSeq, NameAddr, Via, split_list
-from node.sip.grammar import BLANK_LINE, FOLD, LINE_END, METHOD, REQUEST_LINE, STATUS_LINE, TAG
+from node.sip.grammar import BLANK_LINE, FOLD, LINE_END, METHOD, NO_BODY, REQUEST_LINE, STATUS_LINE, TAG
 from node.sip.names import KEYS, LISTS, SINGLE, key_of
 from node.sip.uri import Uri
 
@@ -252,7 +252,7 @@ class Request(Message):
         if not noted and sent_by == host:
             return
         params.append(("received", host))
-        self._via = Via(via.transport, via.host, via.port, tuple(params))
+        self._via = Via(via.transport, via.host, via.port, tuple(params), via.protocol)
         assert self._index is not None, "via was read from it"
         text = str(self._via)
         if "," in self._index["via"]:
@@ -332,10 +332,12 @@ def parse(data: bytes, limits: Limits = Limits()) -> Request | Response:
 
 
 def _untidy(data: bytes) -> tuple[str, bytes, Malformed | None]:
-    """Without a CRLF CRLF: lines ended by LF alone are taken, as other stacks take them."""
+    """Without a CRLF CRLF: lines ended by LF alone are taken, as other stacks take them; so is a head that lacks
+    its empty line, if its last field says that there is no body."""
     match = BLANK_LINE.search(data)
     if match is None:
-        error = Malformed("message", "no empty line after the header fields")
+        whole = NO_BODY.search(data) is not None
+        error = None if whole else Malformed("message", "no empty line after the header fields")
         return data.decode("utf-8", "surrogateescape").rstrip("\r\n"), b"", error
     return data[: match.start()].decode("utf-8", "surrogateescape"), data[match.end() :], None
 
@@ -445,6 +447,7 @@ METHODS = frozenset(
     }
 )
 _LINE_ENDS = (b"\r", b"\n")
+_OURS = ("sip", "sips")
 _ANSWERABLE = frozenset({"via", "from", "to", "call-id", "cseq"})
 
 
@@ -469,6 +472,9 @@ def check(request: Request, extensions: frozenset[str] | None = None) -> None:
     cseq = request.cseq
     if cseq.method != request.method:
         raise Malformed("CSeq", f"{cseq.method} in {request.method}")
+    if request._index is not None and "," in request._index["via"]:
+        for via in split_list(request._index["via"]):
+            Via.parse(via)  # those below the top one are copied into every answer
     if request._more is not None:
         for key, name in SINGLE.items():
             if key in request._more:
@@ -477,6 +483,8 @@ def check(request: Request, extensions: frozenset[str] | None = None) -> None:
         _ = request.from_tag
         return
     _ = request.to, request.from_
+    if request.method == "REGISTER" and request.to.uri.scheme not in _OURS:
+        raise Malformed("To", str(request.to.uri))  # RFC 3261 10.2
     if request.target.scheme not in ("sip", "sips", "tel"):
         raise UnsupportedScheme(request.uri)
     if request.max_forwards == 0 and request.method not in ("REGISTER", "OPTIONS", "ACK", "CANCEL"):

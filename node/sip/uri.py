@@ -70,8 +70,8 @@ class Uri(msgspec.Struct, frozen=True):
 
     @property
     def address(self) -> str:
-        """The host without the brackets of an IPv6 reference."""
-        return self.host[1:-1] if self.host[:1] == "[" else self.host
+        """The host without the brackets of an IPv6 reference, `:::` taken for `::` (RFC 5118 4.10)."""
+        return self.host[1:-1].replace(":::", "::") if self.host[:1] == "[" else self.host
 
     @property
     def host_port(self) -> str:
