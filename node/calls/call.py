@@ -15,7 +15,7 @@ from collections.abc import Callable
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
-from node.calls import anchor, applications, causes, invite, modify, rows
+from node.calls import anchor, applications, causes, invite, refresh, rows
 from node.calls.asked import Asked, Then
 from node.calls.exchange import MEMORY, Exchange
 from node.calls.leg import Leg
@@ -549,7 +549,7 @@ class Call:
 
     def refresh_session(self, leg: Leg) -> None:
         """The session timer says that it is our turn."""
-        modify.refresh_session(self, leg)
+        refresh.refresh_session(self, leg)
 
     def on_ended_elsewhere(self, leg: Leg) -> None:
         """A predecessor had refused this caller already."""

@@ -1,4 +1,4 @@
-"""What happens inside an established dialog: offers passed on to the other leg and answers back, and everything smaller.
+"""Offers inside an established dialog: passed on to the other leg, and answers back.
 
 An offer (re-INVITE, UPDATE) of one leg is made to the other one; its answer is the first one's answer. One such exchange
 at a time: whoever comes second gets 491 (RFC 3261 14.2, RFC 3311 5.2). A leg nobody is behind is answered by us.
@@ -14,190 +14,20 @@ from typing import TYPE_CHECKING
 from node.calls import anchor, bridge, invite, timer
 from node.calls.bridge import OfferStep, OfferView
 from node.calls.leg import Leg
+from node.calls.reply import answer, contact_user, own_user
 from node.sip import compose
-from node.sip.errors import OutOfOrder, SipError
+from node.sip.errors import SipError
 from node.sip.message import Request, Response
 from store.records import PendingInvite
 
 if TYPE_CHECKING:
-    from node.calls.asked import Then
     from node.calls.call import Call
     from node.sip.layer import ServerTransaction
 
 log = logging.getLogger(__name__)
 
-RELAYED = ("INFO", "MESSAGE", "NOTIFY")
-"Passed on to the other leg with their bodies, and answered with its answer."
-PASSED_ON = ("info-package", "recv-info", "event", "subscription-state", "content-disposition", "call-info")
-"Their header fields that go along."
 
-
-def on_request(call: Call, leg: Leg, request: Request, transaction: ServerTransaction) -> None:
-    """A request in the leg's dialog, ACK excepted."""
-    assert leg.dialog is not None
-    try:
-        leg.dialog.accepts(request)
-    except OutOfOrder as error:
-        answer(call, leg, request, transaction, error.status, headers=tuple(error.headers))
-        return
-    match request.method:
-        case "BYE":
-            call.on_bye(leg, request, transaction)
-        case "INVITE" | "UPDATE":
-            _on_offer(call, leg, request, transaction)
-        case "OPTIONS":
-            answer(call, leg, request, transaction, 200, headers=(("Accept", invite.SDP),))
-        case "PRACK":
-            answer(call, leg, request, transaction, 481)
-        case method if method in RELAYED:
-            _pass_on(call, leg, request, transaction)
-        case _:
-            answer(call, leg, request, transaction, 405)
-
-
-def answer(
-    call: Call,
-    leg: Leg,
-    request: Request,
-    transaction: ServerTransaction,
-    status: int,
-    *,
-    headers: tuple[tuple[str, str], ...] = (),
-    contact: bool = False,
-) -> None:
-    """Answer a request in a dialog."""
-    extra = [*call.exchange.headers(leg.profile), *headers]
-    own = call.exchange.contact(leg, _contact_user(leg, request)) if contact else None
-    response = compose.response(request, status, headers=extra, contact=own)
-    call.exchange.endpoint.respond(transaction, response)
-
-
-def _contact_user(leg: Leg, request: Request) -> str:
-    return request.target.user or leg.destination
-
-
-# ---- our own re-INVITE -----------------------------------------------------------------------------------------------------
-
-
-def reinvite(call: Call, leg: Leg, sdp: str, then: Then) -> None:
-    """Offer a leg something by ourselves; `then` hears of the final response, which is acknowledged already."""
-    assert leg.dialog is not None
-    assert leg.flow is not None
-    request = leg.dialog.request(
-        "INVITE",
-        contact=call.exchange.contact(leg, own_user(leg)),
-        headers=[*call.exchange.headers(leg.profile), *timer.asking(leg), ("Content-Disposition", "session")],
-        body=sdp.encode("utf-8", "surrogateescape"),
-        content_type=invite.SDP,
-    )
-    leg.invite_cseq = request.cseq.number
-    leg.delayed = False
-    leg.transaction = call.ask(leg, request, partial(on_reinvited, call, then))
-    encoded = leg.transaction.request.encode()
-    leg.pending = PendingInvite(role="client", request=encoded, flow=leg.flow.to_record())
-    call.save()
-
-
-def on_reinvited(call: Call, then: Then | None, leg: Leg, status: int, response: Response | None) -> None:
-    """A response to a re-INVITE of our own."""
-    if status < 200:
-        if leg.pending is not None and response is not None:
-            leg.pending.response = response.encode()
-        return
-    if not leg.live:
-        return
-    if response is not None and status < 300:
-        assert leg.dialog is not None
-        call.acknowledge(leg)
-        if leg.pending is None:
-            return  # it came again
-        leg.pending = None
-        leg.dialog.refresh(response)
-        timer.agreed(call, leg, response)
-        if sdp := invite.sdp_of(response):
-            try:
-                _take(call, leg, sdp)
-            except SipError as error:
-                log.info("call %s: answer of %s not understood: %s", call.uuid, leg.name, error)
-    else:
-        call.settle(leg)
-    call.save()
-    if then is not None:
-        then(leg, status, response)
-
-
-def refresh_session(call: Call, leg: Leg) -> None:
-    """The session timer's beat is ours: say again what we said last (RFC 4028 7.4)."""
-    leg.refresh = None
-    if not leg.confirmed or leg.dialog is None or leg.media is None:
-        return
-    timer.start(call, leg)
-    if call.modification is not None or leg.pending is not None or leg.awaits_ack:
-        return  # an offer is under way and refreshes by itself
-    then = partial(_on_session_refreshed, call)
-    if "UPDATE" not in leg.variables.get("sip_allow", ""):
-        reinvite(call, leg, leg.media.local_sdp, then)
-        return
-    headers = [*call.exchange.headers(leg.profile), *timer.asking(leg)]
-    contact = call.exchange.contact(leg, own_user(leg))
-    call.ask(leg, leg.dialog.request("UPDATE", contact=contact, headers=headers), then)
-
-
-def _on_session_refreshed(call: Call, leg: Leg, status: int, response: Response | None) -> None:
-    if status < 200 or not leg.live:
-        return
-    if response is not None and status < 300:
-        timer.agreed(call, leg, response)
-    elif status in (408, 481):
-        call.lost(leg, "RECOVERY_ON_TIMER_EXPIRE")
-
-
-# ---- small requests, passed on ---------------------------------------------------------------------------------------------
-
-
-def _pass_on(call: Call, leg: Leg, request: Request, transaction: ServerTransaction) -> None:
-    partner = call.partner(leg)
-    if request.method == "INFO":
-        call.tell("RECV_INFO", leg)
-    if partner is None or partner.dialog is None or not partner.confirmed or partner.flow is None:
-        answer(call, leg, request, transaction, 200)
-        return
-    extra = [(name, value) for name, value in request.items() if name.lower() in PASSED_ON or _is_foreign(name)]
-    relayed = partner.dialog.request(
-        request.method,
-        headers=[*call.exchange.headers(partner.profile), *extra],
-        body=request.body,
-        content_type=request.header("Content-Type") if request.body else None,
-    )
-    call.ask(partner, relayed, partial(_on_passed_on, call, leg, request, transaction))
-
-
-def _is_foreign(name: str) -> bool:
-    name = name.lower()
-    return name.startswith("x-") and not name.startswith("x-fs-")
-
-
-def _on_passed_on(
-    call: Call,
-    leg: Leg,
-    request: Request,
-    transaction: ServerTransaction,
-    partner: Leg,
-    status: int,
-    response: Response | None,
-) -> None:
-    if status < 200 or not leg.live:
-        return
-    # 481 of the other leg is said of its dialog, not of this one.
-    answer(call, leg, request, transaction, 500 if status == 481 else 504 if response is None else status)
-    if status == 481:
-        call.lost(partner, "NORMAL_TEMPORARY_FAILURE")
-
-
-# ---- offers ------------------------------------------------------------------------------------------------------------------
-
-
-def _on_offer(call: Call, leg: Leg, request: Request, transaction: ServerTransaction) -> None:
+def on_offer(call: Call, leg: Leg, request: Request, transaction: ServerTransaction) -> None:
     assert leg.dialog is not None
     if request.method == "UPDATE" and not request.body:
         _on_refresh(call, leg, request, transaction)
@@ -271,7 +101,7 @@ def _answer_alone(call: Call, leg: Leg, request: Request, transaction: ServerTra
     try:
         ours = anchor.again(leg, sdp) if sdp else leg.media.local_sdp
         if sdp:
-            _take(call, leg, sdp)
+            take(call, leg, sdp)
         else:
             call.answered_by = partial(_on_late_answer, call)
     except SipError as error:
@@ -284,7 +114,7 @@ def _answer_alone(call: Call, leg: Leg, request: Request, transaction: ServerTra
 def _on_late_answer(call: Call, leg: Leg, sdp: str) -> None:
     if sdp:
         try:
-            _take(call, leg, sdp)
+            take(call, leg, sdp)
         except SipError as error:
             log.info("call %s: answer of %s not understood: %s", call.uuid, leg.name, error)
 
@@ -311,7 +141,7 @@ def finish_offer(
     response = compose.response(
         request,
         200,
-        contact=call.exchange.contact(leg, _contact_user(leg, request)),
+        contact=call.exchange.contact(leg, contact_user(leg, request)),
         headers=headers,
         body=sdp.encode("utf-8", "surrogateescape"),
         content_type=invite.SDP if sdp else None,
@@ -334,7 +164,7 @@ def _offer_stored(
     call.tell("sofia::reinvite", leg)
 
 
-def _take(call: Call, leg: Leg, sdp: str) -> None:
+def take(call: Call, leg: Leg, sdp: str) -> None:
     """A leg's new description counts; say so if it changed whether it holds."""
     held = leg.held
     anchor.hear(call.exchange, leg, sdp)
@@ -466,13 +296,13 @@ class Modification:
         offered = invite.sdp_of(self.request)
         try:
             if offered:
-                _take(call, leg, sdp)
+                take(call, leg, sdp)
                 ours = anchor.answer_to(source, sdp, offered)
-                _take(call, source, offered)
+                take(call, source, offered)
                 acknowledge: Callable[[], None] | None = partial(self._acknowledge, leg)
             else:
                 # The other way round: its 200 holds the offer, our peer's ACK will hold the answer.
-                _take(call, leg, sdp)
+                take(call, leg, sdp)
                 ours = anchor.offer_to(call.exchange, source, sdp)
                 acknowledge = None
                 self._ack_pending = True
@@ -500,7 +330,7 @@ class Modification:
         if not target.live:
             return
         try:
-            _take(call, source, sdp)
+            take(call, source, sdp)
             answer_ = anchor.answer_to(target, sdp)
         except (SipError, ValueError) as error:
             log.info("call %s: answer of %s not understood: %s", call.uuid, source.name, error)
@@ -561,8 +391,3 @@ def _on_cancelled(call: Call, leg: Leg, status: int, response: Response | None) 
         call.acknowledge(leg)
     call.settle(leg)
     call.save()
-
-
-def own_user(leg: Leg) -> str:
-    """The user part of our Contact towards a leg."""
-    return leg.destination if leg.direction == "inbound" else leg.variables.get("sip_contact_user", "")

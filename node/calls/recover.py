@@ -15,7 +15,7 @@ from dataclasses import dataclass
 from functools import partial
 from typing import Literal
 
-from node.calls import anchor, applications, bridge, modify, outcome, timer
+from node.calls import anchor, applications, bridge, outcome, refresh, timer
 from node.calls.asked import Asked
 from node.calls.call import T1, Call
 from node.calls.exchange import Exchange
@@ -160,7 +160,7 @@ class Recovery:
             return
         leg.transaction = endpoint.revive_client(request, flow, proceeding=bool(pending.response))
         if leg.confirmed:
-            then = partial(modify.on_reinvited, call, None)
+            then = partial(refresh.on_reinvited, call, None)
         else:
             then = partial(outcome.late_response, call)
         leg.asked = leg.transaction.owner = Asked(call, leg, then)
@@ -285,7 +285,7 @@ class Recovery:
             self._again(call, leg, attempt)
             return
         self._fire("sofia::recovery_send", call, leg, "")
-        modify.reinvite(call, leg, anchor.moved(leg), partial(self._on_reinvited, call, attempt))
+        refresh.reinvite(call, leg, anchor.moved(leg), partial(self._on_reinvited, call, attempt))
 
     def _again(self, call: Call, leg: Leg, attempt: int) -> None:
         """An INVITE is under way already: a little later, as after a 491 (RFC 3261 14.1)."""

@@ -15,7 +15,7 @@ import time
 from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 
-from node.calls import applications, causes, invite, modify, originate, outcome, rows, timer
+from node.calls import applications, causes, invite, originate, outcome, requests, rows, timer
 from node.calls.asked import Asked
 from node.calls.call import Call
 from node.calls.exchange import Exchange, new_uuid
@@ -186,7 +186,7 @@ class Switchboard:
             if transaction is None:
                 found.call.post(found.call.on_ack, found.leg, request)
             else:
-                found.call.post(modify.on_request, found.call, found.leg, request, transaction)
+                found.call.post(requests.on_request, found.call, found.leg, request, transaction)
         elif transaction is not None:
             self._on_unknown(request, transaction)
 

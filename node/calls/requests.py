@@ -1,0 +1,58 @@
+"""A request inside a dialog: judged by its CSeq, then handed to who serves its method."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import TYPE_CHECKING
+
+from node.calls import invite, modify, relay
+from node.calls.leg import Leg
+from node.calls.reply import answer
+from node.sip.errors import OutOfOrder
+from node.sip.message import Request
+
+if TYPE_CHECKING:
+    from node.calls.call import Call
+    from node.sip.layer import ServerTransaction
+
+    Service = Callable[[Call, Leg, Request, ServerTransaction], None]
+
+
+def on_request(call: Call, leg: Leg, request: Request, transaction: ServerTransaction) -> None:
+    """A request in the leg's dialog, ACK excepted."""
+    assert leg.dialog is not None
+    try:
+        leg.dialog.accepts(request)
+    except OutOfOrder as error:
+        answer(call, leg, request, transaction, error.status, headers=tuple(error.headers))
+        return
+    SERVICES.get(request.method, _not_allowed)(call, leg, request, transaction)
+
+
+def _bye(call: Call, leg: Leg, request: Request, transaction: ServerTransaction) -> None:
+    call.on_bye(leg, request, transaction)
+
+
+def _options(call: Call, leg: Leg, request: Request, transaction: ServerTransaction) -> None:
+    answer(call, leg, request, transaction, 200, headers=(("Accept", invite.SDP),))
+
+
+def _prack(call: Call, leg: Leg, request: Request, transaction: ServerTransaction) -> None:
+    answer(call, leg, request, transaction, 481)
+
+
+def _not_allowed(call: Call, leg: Leg, request: Request, transaction: ServerTransaction) -> None:
+    answer(call, leg, request, transaction, 405)
+
+
+SERVICES: dict[str, Service] = {
+    "BYE": _bye,
+    "INVITE": modify.on_offer,
+    "UPDATE": modify.on_offer,
+    "OPTIONS": _options,
+    "PRACK": _prack,
+    "INFO": relay.pass_on,
+    "MESSAGE": relay.pass_on,
+    "NOTIFY": relay.pass_on,
+}
+"By method: what serves a request inside a dialog, and answers it."
