@@ -16,6 +16,7 @@ from ha.fleet import Fleet, Member
 from ha.lease import LeaseKeeper, RaiseFence, Reply
 from ha.loop import Loop
 from ha.sockets import CannotBind, KeptSocket, KeptSockets
+from ha.switches import Switches
 from node.config.profile import ProfileSettings
 from node.link import Lease, Message, Promote, Promoted, Revived, SocketName, Sockets
 
@@ -78,6 +79,7 @@ class Duty:
         self.until = 0.0
         self.on_running: Callable[[Post], None] = lambda post: None
         "Told when a profile's sockets are open."
+        self.switches = Switches()
         self._loop, self._fleet, self._sockets, self._keeper = loop, fleet, sockets, keeper
         self._epoch = 0
         self._recover = True
@@ -151,6 +153,7 @@ class Duty:
     def stop(self, name: str, reason: str) -> None:
         """Send a profile's workers home; its calls must have been ended before."""
         post = self.posts.pop(name)
+        self.switches.forget(name)
         for slot in post.slots:
             if slot.member is not None:
                 self._fleet.dismiss(slot.member, reason, 0.5)
@@ -208,6 +211,7 @@ class Duty:
             sockets=names,
             recover=slot.recover,
             lease_until=self.until,
+            orders=self.switches.orders(),
         )
         member.slot = slot.name
         slot.member, slot.served = member, False

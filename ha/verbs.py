@@ -85,7 +85,10 @@ class Verbs:
                 self.recover(ask.words, say)
             case "watchdog":
                 self._watchdog(ask.words, say)
+            case "switches":
+                say(json.dumps(self._node.duty.switches.orders()))
             case "instruct" if ask.words:
+                self._node.duty.switches.note(ask.words[0], ask.words[1:])
                 serving = self._node.fleet.serving()
                 self._node.instruct(serving, ask.words[0], ask.words[1:], lambda _done: say("+OK\n"))
             case _:

@@ -137,6 +137,8 @@ class Duty:
         reception.endpoint, reception.switchboard, reception.registrar = endpoint, self.switchboard, self.registrar
         reception.elsewhere = self._elsewhere
         self._own.screen.sockets = endpoint.addresses
+        self._own.screen.digest.bindings = location.known
+        endpoint.trace.configure(self._own.configuration.profiles, self._own.configuration.sofia)
         endpoint.adopt = self._adopt
         endpoint.on_notice = lambda topic, body, _sender: location.on_notice(topic, body)
         endpoint.on_connection_closed = self.registrar.on_connection_closed
@@ -317,6 +319,7 @@ class Duty:
         self.reception.configure(configuration)
         self.registrar.configure(configuration)
         self.endpoint.configure(configuration.profiles)
+        self.endpoint.trace.configure(configuration.profiles, configuration.sofia)
         self.verbs.configuration = configuration
         self.switchboard.exchange.configure(configuration, directory)
 

@@ -44,6 +44,8 @@ class Promote(msgspec.Struct, tag=True, kw_only=True):
     sockets: list[SocketName]
     recover: bool = True
     lease_until: float = 0.0
+    orders: list[tuple[str, list[str]]] = []
+    "What operators have switched: verbs and words, carried out before anything is read."
 
 
 class Demote(msgspec.Struct, tag=True, kw_only=True):
@@ -141,7 +143,7 @@ class Done(msgspec.Struct, tag=True, kw_only=True):
 
 
 class Ask(msgspec.Struct, tag=True, kw_only=True):
-    """The console asks the supervisor: `profile start|stop|restart|rescan X`, `recover`, `watchdog`, `node status`."""
+    """The console asks the supervisor: `profile start|stop|restart|rescan X`, `recover`, `watchdog`, `switches`, `node`."""
 
     number: int
     verb: str

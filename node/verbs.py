@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import logging
 from collections.abc import Callable, Mapping
 from functools import partial
 from typing import Any
 
 import msgspec
 
+from node import debug
 from node.calls.switchboard import Switchboard
 from node.config import Configuration
 from node.profiles.reception import Own, Reception
@@ -67,6 +67,9 @@ class Verbs:
             "flush_inbound_reg": self._flush_inbound_reg,
             "flush": self._flush,
             "siptrace": self._siptrace,
+            "capture": self._capture,
+            "tracelevel": self._tracelevel,
+            "debug": self._debug,
             "standby": self._standby,
             "loglevel": self._loglevel,
             "drain": self._drain,
@@ -81,8 +84,8 @@ class Verbs:
             return
         try:
             found(words, then)
-        except (IndexError, TypeError):
-            then(False, f"{verb}: a word is missing")
+        except (IndexError, TypeError, ValueError):
+            then(False, f"{verb}: a word is missing or wrong")
 
     def stats(self) -> dict[str, Any]:
         """Counters since this worker began to serve."""
@@ -187,7 +190,12 @@ class Verbs:
 
     def _siptrace(self, words: list[str], then: Then) -> None:
         for name in words[1:] or list(self.configuration.profiles):
-            self._endpoint.trace(name, on=_is_true(words[0]))
+            self._endpoint.trace.siptrace(name, on=_is_true(words[0]))
+        then(True, 0)
+
+    def _capture(self, words: list[str], then: Then) -> None:
+        for name in words[1:] or list(self.configuration.profiles):
+            self._endpoint.trace.capture(name, on=_is_true(words[0]))
         then(True, 0)
 
     def _standby(self, words: list[str], then: Then) -> None:
@@ -196,9 +204,16 @@ class Verbs:
         then(True, 0)
 
     def _loglevel(self, words: list[str], then: Then) -> None:
-        """`all 9` of `sofia loglevel`: everything from 7 on is debugging."""
-        debugging = words[-1].isdigit() and int(words[-1]) >= 7
-        logging.getLogger("node").setLevel(logging.DEBUG if debugging else logging.NOTSET)
+        debug.set_level(words[0], int(words[1]))
+        then(True, 0)
+
+    def _tracelevel(self, words: list[str], then: Then) -> None:
+        debug.set_tracelevel(words[0])
+        then(True, 0)
+
+    def _debug(self, words: list[str], then: Then) -> None:
+        """`sofia global debug`: presence and sla, `on` or `off` each."""
+        debug.presence.level, debug.sla.level = (9 if _is_true(word) else 0 for word in words[:2])
         then(True, 0)
 
 

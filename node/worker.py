@@ -16,6 +16,7 @@ from collections.abc import Callable, Sequence
 from functools import partial
 from pathlib import Path
 
+from node import debug
 from node import log as node_log
 from node.config import Configuration, ConfigurationError, load
 from node.config.identity import Identity
@@ -60,6 +61,14 @@ LET_GO_WITHIN = 0.05
 def main(link: Link, identity: Identity, configuration: Configuration, run_dir: Path) -> None:
     """The entry point of the child."""
     node_log.setup(run_dir, node_log.level_of(configuration.switch.loglevel), "worker")
+    general = configuration.sofia
+    debug.begin(
+        general.log_level,
+        general.tracelevel,
+        presence_on=general.debug_presence > 0,
+        sla_on=general.debug_sla > 0,
+        environment=os.environ,
+    )
     loop = new_loop()
     worker = Worker(loop, link, identity, configuration, run_dir)
     worker.start()
@@ -235,6 +244,8 @@ class Worker:
         try:
             self._journal.settle(Journal(self._run_dir / "journal" / token_of(promote.slot)))
             self._duty = Duty(self._own, promote)
+            for verb, words in promote.orders:
+                self._duty.verbs.respond(verb, words, lambda _ok, _value: None)
             self._hear_lease(promote.lease_until, promote.epoch)
             self._duty.begin(promote, descriptors)
         except Exception as error:

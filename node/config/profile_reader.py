@@ -8,25 +8,49 @@ from types import MappingProxyType
 from typing import Any
 
 from node.config import host
+from node.config.capture import CaptureServer
 from node.config.complaints import Complaints, Place
 from node.config.document import Element
 from node.config.gateway import GatewaySettings
 from node.config.profile import DomainTag, ProfileSettings
 from node.config.profile_params import INERT, PARAMETERS, transports
 from node.config.sections import GlobalSettings, SwitchSettings
-from node.config.values import Parameter, Values, boolean, choice, is_true, read_params, string, whole
+from node.config.streams import StreamLimits
+from node.config.values import Notice, Parameter, Values, boolean, choice, is_true, read_params, string, whole
+from node.debug import TRACE_LEVELS, tracelevel_of
 
 GATEWAY_NAME = re.compile(r"[\w.\-]+")
 PROFILE_CHILDREN = frozenset(("settings", "gateways", "aliases", "domains"))
 
+
+def _tracelevel(text: str) -> str:
+    level = tracelevel_of(text)
+    if not level:
+        raise ValueError(f"must be one of {', '.join(name.lower() for name in TRACE_LEVELS)}, not {text!r}")
+    return level
+
+
+def _capture_server(text: str) -> str:
+    if text:
+        CaptureServer.parse(text)
+    return text
+
+
+def _trace_secrets(text: str) -> bool:
+    if boolean(text):
+        raise Notice(True, "is on: traces, dumps and captures show passwords' proofs and keys to who reads them")
+    return False
+
+
 GLOBAL_PARAMETERS = {
     "log-level": Parameter("log_level", whole(0, 9)),
-    "tracelevel": Parameter("tracelevel", string),
+    "tracelevel": Parameter("tracelevel", _tracelevel),
     "debug-presence": Parameter("debug_presence", whole()),
     "debug-sla": Parameter("debug_sla", whole()),
     "auto-restart": Parameter("auto_restart", boolean),
     "abort-on-empty-external-ip": Parameter("abort_on_empty_external_ip", boolean),
-    "capture-server": Parameter("capture_server", string),
+    "capture-server": Parameter("capture_server", _capture_server),
+    "trace-secrets": Parameter("trace_secrets", _trace_secrets),
     "max-reg-threads": Parameter("max_reg_threads", whole()),
     "reg-deny-binding-fetch-and-no-lookup": Parameter("reg_deny_binding_fetch_and_no_lookup", boolean),
     "rewrite-multicasted-fs-path": Parameter("rewrite_multicasted_fs_path", string),
@@ -87,11 +111,18 @@ def read_globals(section: Element | None, complaints: Complaints) -> GlobalSetti
 class ProfileReader:
     """Reads all profiles; knows what they share: names that must differ, addresses that must differ."""
 
-    def __init__(self, complaints: Complaints, switch: SwitchSettings, codec_prefs: tuple[str, ...] | None) -> None:
-        """`codec_prefs`: what profiles without prefs of their own get."""
+    def __init__(
+        self,
+        complaints: Complaints,
+        switch: SwitchSettings,
+        codec_prefs: tuple[str, ...] | None,
+        certs_dir: str = "",
+    ) -> None:
+        """What profiles without prefs of their own get, and those without a `tls-cert-dir`."""
         self._complaints = complaints
         self._switch = switch
         self._codec_prefs = codec_prefs
+        self._certs_dir = certs_dir
         self._gateways: dict[str, Place] = {}
         self.profiles: dict[str, ProfileSettings] = {}
         self.places: dict[str, Place] = {}
@@ -145,7 +176,7 @@ class ProfileReader:
         fields.setdefault("sip_ip", host.local_ip_v4())
         rtp_ips = fields.setdefault("rtp_ips", (host.local_ip_v4(),)) or (host.local_ip_v4(),)
         fields["rtp_ip"] = rtp_ips[0]
-        fields["transports"] = transports(fields.get("bind_params", ""))
+        self._transports(values, place)
         both = fields.pop("codec_prefs", None) or self._codec_prefs
         if both:
             fields.setdefault("inbound_codec_prefs", both)
@@ -161,8 +192,18 @@ class ProfileReader:
         at = values.place("rtp-end-port", values.place("rtp-start-port", place))
         if fields["rtp_end_port"] - fields["rtp_start_port"] < 2:
             self._complaints.error(at, "rtp-end-port must be above rtp-start-port")
+
+    def _transports(self, values: Values, place: Place) -> None:
+        """What is listened on, where the certificates lie, and what connections may take."""
+        fields = values.fields
         if fields.get("tls_only") and not fields.get("tls"):
             self._complaints.error(values.place("tls-only", place), "tls-only without tls leaves nothing to listen on")
+        plain = () if fields.get("tls_only") else transports(fields.get("bind_params", ""))
+        wanted = {"tls": fields.get("tls"), "ws": fields.get("ws_binding"), "wss": fields.get("wss_binding")}
+        fields["transports"] = (*plain, *(name for name, there in wanted.items() if there and name not in plain))
+        fields["tls_cert_dir"] = fields.get("tls_cert_dir") or self._certs_dir
+        names = [name for name in fields if name.startswith("stream_")]
+        fields["streams"] = StreamLimits(**{name.removeprefix("stream_"): fields.pop(name) for name in names})
 
     def _domains(self, element: Element) -> tuple[DomainTag, ...]:
         tags = []

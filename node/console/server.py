@@ -8,12 +8,14 @@ from __future__ import annotations
 import asyncio
 import json
 import logging
+import os
 import socket
 import time
 from collections.abc import Iterable, Sequence
 from dataclasses import replace
 from pathlib import Path
 
+from node import debug
 from node import log as node_log
 from node.config import Configuration, ConfigurationError, Identity, load
 from node.config.acl import check
@@ -30,7 +32,7 @@ from node.console.supervisor import Supervisor
 from node.console.tail import Tail
 from node.console.version import FULL
 from node.console.view import counters
-from node.console.workers import Peer, Workers
+from node.console.workers import Workers
 from node.directory import Directory
 from node.events import Event
 from node.link import Link
@@ -48,14 +50,10 @@ CLIENTS = 256
 
 def main(link: Link, identity: Identity, configuration: Configuration, run_dir: Path) -> None:
     """The entry point of the child."""
-    node_log.setup(run_dir, node_log_level(configuration.switch.loglevel), "console")
+    node_log.setup(run_dir, node_log.level_of(configuration.switch.loglevel), "console")
+    general = configuration.sofia
+    debug.begin(general.log_level, general.tracelevel, presence_on=False, sla_on=False, environment=os.environ)
     asyncio.run(_serve(link, identity, configuration, run_dir))
-
-
-def node_log_level(name: str) -> str:
-    """FreeSWITCH's names of levels as Python's."""
-    known = {"debug": "DEBUG", "warning": "WARNING", "err": "ERROR", "error": "ERROR"}
-    return known.get(name.lower(), "CRITICAL" if name.lower() in ("crit", "alert", "console") else "INFO")
 
 
 async def _serve(link: Link, identity: Identity, configuration: Configuration, run_dir: Path) -> None:
@@ -77,6 +75,7 @@ class Console:
         self.configuration = configuration
         self.directory = Directory(configuration.directory)
         self.switches = Switches()
+        self.switches.begin(configuration.sofia, os.environ)
         self.gauge = Gauge()
         self.origin = Origin(
             identity.core_uuid,
@@ -87,7 +86,7 @@ class Console:
         )
         self._supervisor = supervisor
         self._run_dir = run_dir
-        self._workers = Workers(run_dir / "workers", on_event=self.fire, on_born=self._tell_switches)
+        self._workers = Workers(run_dir / "workers", on_event=self.fire)
         self._records = Records(configuration, run_dir)
         self._registry = registry()
         self._clients: set[Client] = set()
@@ -105,6 +104,7 @@ class Console:
         self._tasks = [
             asyncio.create_task(work()) for work in (self._workers.watch, self._beat, self._sample, self._follow_log)
         ]
+        self._tasks.append(asyncio.create_task(self._remember()))
         self._supervisor.ready()
 
     async def close(self) -> None:
@@ -269,10 +269,18 @@ class Console:
     def commands(self) -> Iterable[Command]:
         return self._registry
 
-    def _tell_switches(self, peer: Peer) -> None:
-        """A worker that has just been born hears what operators have turned on."""
-        for verb, words in self.switches.orders():
-            peer.tell(verb, words)
+    async def _remember(self) -> None:
+        """A console that is born anew learns from the supervisor what operators have turned on and off."""
+        try:
+            orders = json.loads(await self._supervisor.ask("switches"))
+            for verb, words in orders:
+                self.switches.replay(verb, words)
+                if verb == "loglevel":
+                    debug.set_level(words[0], int(words[1]))
+                elif verb == "tracelevel":
+                    debug.set_tracelevel(words[0])
+        except (Silent, ValueError) as error:
+            log.debug("nothing is known of earlier switches: %s", error)
 
     # ---- what time brings
 

@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Protocol
 
 from node.config import Configuration
 from node.config.identity import Identity
+from node.config.sections import GlobalSettings
 from node.console.format import Origin
 from node.console.gauge import Gauge
+from node.debug import levels_at_start
 from node.directory import Directory
 from node.events import Event
 from store.records import Registration
@@ -22,32 +24,35 @@ COMPONENTS = (
 
 @dataclass(slots=True)
 class Switches:
-    """What operators turn on and off and the console remembers: it tells them again to workers that are born later."""
+    """What operators turn on and off, as far as a command shows it. The supervisor remembers it for new workers."""
 
-    log_levels: dict[str, int] = field(default_factory=lambda: dict.fromkeys(COMPONENTS, 0))
+    log_levels: dict[str, int] = field(default_factory=lambda: dict.fromkeys(COMPONENTS[1:], 0))
     tracelevel: str = "CONSOLE"
-    siptrace: dict[str, bool] = field(default_factory=dict)
-    "By profile."
-    capture: dict[str, bool] = field(default_factory=dict)
-    standby: bool = False
     debug_presence: bool = False
     debug_sla: bool = False
+    standby: bool = False
 
-    def orders(self) -> Iterator[tuple[str, list[str]]]:
-        """Verbs and words that bring a worker with everything off to this state."""
-        for component, level in self.log_levels.items():
-            if level:
-                yield "loglevel", [component, str(level)]
-        if self.tracelevel != "CONSOLE":
-            yield "tracelevel", [self.tracelevel]
-        for verb, state in (("siptrace", self.siptrace), ("capture", self.capture)):
-            for profile, on in state.items():
-                if on:
-                    yield verb, ["on", profile]
-        if self.standby:
-            yield "standby", ["on"]
-        if self.debug_presence or self.debug_sla:
-            yield "debug", ["on" if flag else "off" for flag in (self.debug_presence, self.debug_sla)]
+    def begin(self, general: GlobalSettings, environment: Mapping[str, str]) -> None:
+        """As the workers begin: by the global settings of sofia.conf and the environment."""
+        self.log_levels.update(levels_at_start(general.log_level, environment))
+        self.tracelevel = general.tracelevel
+        self.debug_presence, self.debug_sla = general.debug_presence > 0, general.debug_sla > 0
+
+    def replay(self, verb: str, words: Sequence[str]) -> None:
+        """What was ordered of the workers before this process was born."""
+        match verb, list(words):
+            case "loglevel", [component, level]:
+                self.set_level(component, int(level))
+            case "tracelevel", [level]:
+                self.tracelevel = level
+            case "debug", [presence, sla]:
+                self.debug_presence, self.debug_sla = presence == "on", sla == "on"
+            case "standby", [word]:
+                self.standby = word == "on"
+
+    def set_level(self, component: str, level: int) -> None:
+        names = COMPONENTS[1:] if component == "all" else (component,)
+        self.log_levels.update(dict.fromkeys(names, level))
 
 
 @dataclass(frozen=True, slots=True)

@@ -10,7 +10,7 @@ from pathlib import Path
 BEHIND = 256 * 1024
 "Bytes read at one time; when more have come, the older ones are passed over."
 LINE = re.compile(r"\S+ \S+ \[(?P<level>[A-Z]+)\] (?P<process>\S+) (?P<logger>\S+): ")
-LEVELS = {"DEBUG": 7, "INFO": 6, "WARNING": 4, "ERROR": 3, "CRITICAL": 2}
+LEVELS = {"DEBUG": 7, "INFO": 6, "NOTICE": 5, "WARNING": 4, "ERROR": 3, "CRITICAL": 2, "ALERT": 1, "CONSOLE": 0}
 
 
 @dataclass(frozen=True, slots=True)

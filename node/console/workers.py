@@ -56,11 +56,6 @@ class Peer:
             raise Refused(f"worker {self.token} refused `{verb}`: {reply.value}")
         return reply.value
 
-    def tell(self, verb: str, words: Sequence[str]) -> None:
-        """Ask and do not wait for the answer."""
-        self._number += 1
-        self.send(inquiry.Question(self._number, verb, list(words)))
-
     def answered(self, reply: inquiry.Reply) -> None:
         future = self._open.get(reply.number)
         if future is not None and not future.done():
@@ -82,11 +77,9 @@ class Workers:
         folder: Path,
         *,
         on_event: Callable[[Event], None],
-        on_born: Callable[[Peer], None] = lambda peer: None,
     ) -> None:
         self._folder = folder
         self._on_event = on_event
-        self._on_born = on_born
         self._peers: dict[str, Peer] = {}
         self._readers: set[asyncio.Task[None]] = set()
         self._wanted: list[str] = []
@@ -125,7 +118,6 @@ class Workers:
             old.lost()
         peer = self._peers[token] = Peer(token, inode, writer)
         peer.send(inquiry.Subscribe(self._wanted))
-        self._on_born(peer)
         task = asyncio.create_task(self._read(peer, reader))
         self._readers.add(task)
         task.add_done_callback(self._readers.discard)

@@ -21,24 +21,27 @@ from typing import Protocol
 from node.config.profile import ProfileSettings, bracketed
 from node.link import SocketName
 from node.sip import compose
-from node.sip.errors import Malformed, SipError, Unresolvable
+from node.sip.errors import Malformed, SipError
 from node.sip.flow import Address, Flow, endpoint_text
 from node.sip.layer import ClientTransaction, ServerTransaction, TransactionLayer, TransactionUser
 from node.sip.message import Request, Response, check, parse
+from node.sip.targets import Target
 from node.sip.timers import Timers
 from node.sip.token import token as token_of
 from node.sip.transaction import reply_flow
 from node.sip.uri import Uri
+from node.transport.attempt import Attempt
+from node.transport.attempt import Then as Answered
 from node.transport.handoff import Arrived, Bus, Through
 from node.transport.ownership import owner_of
-from node.transport.resolver import Resolver, Target
+from node.transport.resolver import Resolver
+from node.transport.routes import Located, Routes
 from node.transport.suspects import Suspects
 from node.transport.tcp import Streams
-from node.transport.trace import traced
+from node.transport.trace import Trace
 from node.transport.udp import PASSING, Datagrams
 
 log = logging.getLogger(__name__)
-trace_log = logging.getLogger("node.siptrace")
 
 Message = Request | Response
 
@@ -81,7 +84,9 @@ class Endpoint:
         self.on_connection_closed: Callable[[Flow], None] | None = None
         self._settings = settings
         self._loop = loop
-        self._resolver = resolver or Resolver(loop)
+        self.routes = Routes(
+            resolver or Resolver(loop), settings, now=loop.time, way=self._flow, families=self._families
+        )
         own = settings[profile]
         self._limit = own.max_recv_requests_per_second
         self._window = (0.0, 0)
@@ -98,7 +103,7 @@ class Endpoint:
         self._by_profile: dict[str, Datagrams] = {}
         self._local: dict[str, Address] = {}
         self._named: dict[str, str] = {}
-        self._traced = {name for name, each in settings.items() if each.sip_trace}
+        self.trace = Trace(loop, settings, os.environ)
         self._alarm: asyncio.TimerHandle | None = None
         self._alarm_at = 0.0
         self._batch = False
@@ -151,25 +156,18 @@ class Endpoint:
         """Call back once after `delay` seconds of loop time."""
         return self._loop.call_later(delay, callback)
 
-    def locate(self, uri: Uri, profile: str, then: Callable[[list[Flow] | SipError], None]) -> None:
+    def locate(self, uri: Uri, profile: str, then: Located) -> None:
         """Where a request to `uri` goes (RFC 3263), best first. Called back at once for a numeric host."""
-        settings = self._settings.get(profile)
-        local = self.local(profile)
-        if settings is None:
-            then(Unresolvable(f"no profile {profile}"))
-            return
+        self.routes.locate(uri, profile, then)
 
-        def found(targets: list[Target] | SipError) -> None:
-            if isinstance(targets, SipError):
-                then(targets)
-                return
-            flows = [
-                self._flow(profile, local, each) for each in targets if each.transport.lower() in settings.transports
-            ]
-            then(flows or Unresolvable(f"profile {profile} has no transport for {uri}"))
+    def request_to(self, uri: Uri, profile: str, write: Callable[[Flow], Request], then: Answered) -> Attempt:
+        """Send a request outside of dialogs, not an INVITE, to the first target of `uri` that answers.
 
-        naptr, srv = not settings.disable_naptr, not settings.disable_srv
-        self._resolver.locate(uri, found, naptr=naptr, srv=srv, ipv6=":" in local[0])
+        `write` makes it for the way it goes; `then` gets the final response, or None.
+        """
+        attempt = Attempt(self, profile, write, then)
+        self.routes.locate(uri, profile, attempt.on_located)
+        return attempt
 
     def contact(self, profile: str, transport: str, user: str = "mod_sofia") -> str:
         """Our Contact on a profile: `<sip:mod_sofia@192.0.2.1:5060;transport=tcp>`."""
@@ -226,6 +224,7 @@ class Endpoint:
     def configure(self, settings: Mapping[str, ProfileSettings]) -> None:
         """Go by another configuration; sockets stay as they are."""
         self._settings = settings
+        self.routes.configure(settings)
         self._named.clear()
         if self.profile in settings:
             self._limit = settings[self.profile].max_recv_requests_per_second
@@ -247,13 +246,10 @@ class Endpoint:
             self._alarm = None
         self.streams.close()
         self.bus.close()
-        self._resolver.close()
+        self.routes.resolver.close()
+        self.trace.close()
         for datagrams in (*self._receiving, *self._sending.values()):
             datagrams.close()
-
-    def trace(self, profile: str, *, on: bool) -> None:
-        """Log each message of a profile, or stop it."""
-        (self._traced.add if on else self._traced.discard)(profile)
 
     @property
     def unsent(self) -> int:
@@ -279,8 +275,9 @@ class Endpoint:
         if time.monotonic() >= self.until:
             return  # our time is over, and whoever stopped us for a while let us wake up only now
         self.received += 1
-        if self._traced and flow.profile in self._traced and len(data) > 4:
-            trace_log.info("%s", traced("recv", data, flow, time.time()))
+        watched = self.trace.profiles
+        if watched and flow.profile in watched and len(data) > 4:
+            self.trace.seen("recv", data, flow)
         if data[:8] != b"SIP/2.0 ":
             if len(data) <= 4:
                 return  # a keepalive (RFC 5626 3.5.1, or what NAT boxes are fed with)
@@ -378,8 +375,9 @@ class Endpoint:
 
     def _transmit(self, data: bytes, flow: Flow) -> None:
         self.sent += 1
-        if self._traced and flow.profile in self._traced:
-            trace_log.info("%s", traced("send", data, flow, time.time()))
+        watched = self.trace.profiles
+        if watched and flow.profile in watched:
+            self.trace.seen("send", data, flow)
         if flow.transport != "UDP":
             self._send_by_stream(data, flow)
             return
@@ -402,11 +400,24 @@ class Endpoint:
             return
         self.streams.send(data, flow)
 
-    def _flow(self, profile: str, local: Address, target: Target) -> Flow:
+    def _flow(self, profile: str, target: Target) -> Flow | None:
+        local = self._towards(profile, ipv6=":" in target.address[0])
+        if local is None:
+            return None
         connection = ""
         if target.transport != "UDP":
             connection = self.streams.connection_to(profile, target.transport, target.address)
         return Flow(profile, target.transport, local, target.address, connection)
+
+    def _towards(self, profile: str, *, ipv6: bool) -> Address | None:
+        """Our address of that family on a profile."""
+        local = self.local(profile)
+        if (":" in local[0]) == ipv6:
+            return local
+        return next((each for name, each in self._sending if name == profile and (":" in each[0]) == ipv6), None)
+
+    def _families(self, profile: str) -> tuple[bool, bool]:
+        return self._towards(profile, ipv6=False) is not None, self._towards(profile, ipv6=True) is not None
 
     def _sent_by(self, flow: Flow) -> str:
         named = self._named.get(flow.profile)

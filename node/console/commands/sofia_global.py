@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from node import debug
 from node.console.commands.sofia_profile import profile
 from node.console.commands.sofia_recover import recover
 from node.console.commands.sofia_status import status
@@ -34,7 +35,6 @@ USAGE = (
     "sofia help\n" + DASHES
 )
 GLOBAL_USAGE = "-ERR Usage: siptrace <on|off>|capture <on|off>|watchdog <on|off>|debug <sla|presence|none"
-TRACE_LEVELS = ("CONSOLE", "ALERT", "CRIT", "ERR", "WARNING", "NOTICE", "INFO", "DEBUG")
 
 
 async def sofia(site: Site, rest: str) -> str:
@@ -64,9 +64,6 @@ async def _switch(site: Site, what: str, *, on: bool) -> str:
     else:
         if what == "standby":
             site.switches.standby = on
-        else:
-            state = site.switches.siptrace if what == "siptrace" else site.switches.capture
-            state.update(dict.fromkeys(site.configuration.profiles, on))
         await site.instruct(what, [word])
     return f"+OK Global {what} {word}"
 
@@ -94,10 +91,11 @@ async def _debug(site: Site, what: str) -> str:
 
 async def loglevel(site: Site, rest: str) -> str:
     match words(rest):
-        case [component, level, *_] if component.lower() in COMPONENTS and level.isdigit() and int(level) <= 9:
-            names = COMPONENTS if component.lower() == "all" else (component.lower(),)
-            site.switches.log_levels.update(dict.fromkeys(names, int(level)))
-            await site.instruct("loglevel", [component.lower(), level])
+        case [component, text, *_] if component.lower() in COMPONENTS and text.isdecimal() and int(text) <= 9:
+            name, level = component.lower(), int(text)
+            site.switches.set_level(name, level)
+            debug.set_level(name, level)  # nth_client and nth_server speak in this process
+            await site.instruct("loglevel", [name, str(level)])
             return f"Sofia log level for component [{component}] has been set to [{level}]"
         case [component] if component.lower() in COMPONENTS[1:]:
             return f"Sofia-sip loglevel for [{component}] is [{site.switches.log_levels[component.lower()]}]"
@@ -107,17 +105,12 @@ async def loglevel(site: Site, rest: str) -> str:
 async def tracelevel(site: Site, rest: str) -> str:
     match words(rest):
         case [word, *_]:
-            level = _level(word)
+            level = debug.tracelevel_of(word)
             if level:
                 site.switches.tracelevel = level
+                debug.set_tracelevel(level)
                 await site.instruct("tracelevel", [level])
     return f"+OK tracelevel is {site.switches.tracelevel}"
-
-
-def _level(word: str) -> str:
-    if word.isdigit():
-        return TRACE_LEVELS[int(word)] if int(word) < len(TRACE_LEVELS) else ""
-    return word.upper() if word.upper() in (*TRACE_LEVELS, "DISABLE") else ""
 
 
 VERBS: dict[str, Runner] = {
@@ -138,7 +131,7 @@ COMPLETION = (
     "xmlstatus profile <profile> reg|user|pres",
     "status|xmlstatus gateway <gateway>",
     "loglevel " + "|".join(COMPONENTS) + " 0|1|2|3|4|5|6|7|8|9",
-    "tracelevel " + "|".join(level.lower() for level in TRACE_LEVELS),
+    "tracelevel " + "|".join(level.lower() for level in debug.TRACE_LEVELS),
     "global siptrace|standby|capture|watchdog on|off",
     "global debug presence|sla|none",
     "profile <profile>",

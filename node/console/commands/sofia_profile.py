@@ -140,7 +140,6 @@ async def _siptrace(site: Site, found: ProfileSettings, more: Sequence[str]) -> 
     if not more:
         return "Usage: sofia profile <name> siptrace <on/off>\n"
     on = is_true(more[0])
-    site.switches.siptrace[found.name] = on
     await site.instruct("siptrace", ["on" if on else "off", found.name])
     return f"{'Enabled' if on else 'Disabled'} sip debugging on {found.name}"
 
@@ -149,7 +148,6 @@ async def _capture(site: Site, found: ProfileSettings, more: Sequence[str]) -> s
     if not more:
         return "Usage: sofia profile <name> capture <on/off>\n"
     on = is_true(more[0])
-    site.switches.capture[found.name] = on
     await site.instruct("capture", ["on" if on else "off", found.name])
     return f"{'Enabled' if on else 'Disabled'} sip capturing on {found.name}"
 

@@ -17,7 +17,9 @@ FLUSHED = "Flushing recovery database.\n"
 
 
 async def recover(site: Site, rest: str) -> str:
-    site.switches.standby = False
+    if site.switches.standby:
+        site.switches.standby = False
+        await site.instruct("standby", ["off"])
     if [word.lower() for word in words(rest)][:1] == ["flush"]:
         return await _order(site, ["flush"]) or FLUSHED
     answer = await _order(site, [])

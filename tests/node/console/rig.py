@@ -115,7 +115,7 @@ SILENT = object()
 class Console:
     """The process under test, seen from its supervisor."""
 
-    def __init__(self, folder: Path, *, acl: str = "") -> None:
+    def __init__(self, folder: Path, *, acl: str = "", answers: dict[str, Any] | None = None) -> None:
         self.port = free_port()
         self.run_dir = folder / "run"
         for name in ("workers", "log", "db"):
@@ -135,7 +135,7 @@ class Console:
             "recover": "0",
             "watchdog": "+OK",
             "instruct": "+OK",
-        }
+        } | (answers or {})
         self._ready = threading.Event()
         self._link, self.pid = self._start()
         self._thread = threading.Thread(target=self._supervise, daemon=True)

@@ -272,17 +272,21 @@ def test_a_replaced_worker_is_asked_at_once(console: Console, worker: Worker):
             heir.close()
 
 
-def test_a_new_worker_hears_what_operators_have_turned_on(console: Console):
-    console.api("sofia profile internal siptrace on")
-    console.api("sofia loglevel nta 9")
-    late = Worker(console.run_dir / "workers", "internal.0", {"siptrace": 0, "loglevel": 0, "profile": IDLE})
+def test_a_console_that_is_born_anew_knows_what_operators_have_turned_on(tmp_path: Path):
+    orders = [
+        ["loglevel", ["all", "3"]],
+        ["loglevel", ["nta", "9"]],
+        ["tracelevel", ["INFO"]],
+        ["debug", ["on", "off"]],
+    ]
+    console = Console(tmp_path, answers={"switches": json.dumps(orders)})
     try:
-        until(
-            lambda: ("siptrace", ["on", "internal"]) in late.asked and ("loglevel", ["nta", "9"]) in late.asked,
-            "the late worker to hear of it",
-        )
+        until(lambda: console.api("sofia loglevel nta") == "Sofia-sip loglevel for [nta] is [9]", "the console to know")
+        assert console.api("sofia loglevel nua") == "Sofia-sip loglevel for [nua] is [3]"
+        assert console.api("sofia tracelevel") == "+OK tracelevel is INFO"
+        assert console.api("sofia global debug") == "+OK Debugging summary: presence: on sla: off\n"
     finally:
-        late.close()
+        console.end()
 
 
 def test_a_worker_that_talks_nonsense_is_cut_off(console: Console):

@@ -1,0 +1,64 @@
+"""Takes the secrets out of a message before anybody but its receiver sees it: for traces, dumps and captures.
+
+Masked are: what proves a password (`response` and `cnonce` of digest credentials, `rspauth`), credentials of other
+schemes and cookies as a whole, passwords in SIP URIs, and keys in SDP (RFC 4568 inline keys, RFC 4567, the `k=` line of
+RFC 4566, ICE passwords). Lengths change, so a masked message is for reading only.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable
+
+MASK = b"***"
+
+# The limits of length keep a hostile message from costing more than a glance.
+# A field goes on in the next line if that begins with a blank (RFC 3261 7.3.1).
+_VALUE = rb"(?:[^\r\n]|\r?\n[ \t])*"
+_FIELDS = re.compile(
+    rb"(?im)^((?:Proxy-)?Authorization|(?:Proxy-)?Authentication-Info|(?:Set-)?Cookie2?)([ \t]*:)(" + _VALUE + rb")"
+)
+_PROOF = re.compile(rb'(?i)\b(response|cnonce|rspauth)(\s*=\s*)("(?:[^"\\]|\\.)*"?|[^\s,;"]+)')
+_PASSWORD = re.compile(rb'(?i)\b(sips?:[^\s@<>":]{0,256}+:)[^\s@<>";]{0,256}+(?=@)')
+_ESCAPED_PASSWORD = re.compile(
+    rb"(?i)\b(sips?%3A(?:(?!%40|%3A)[^\s;<>@\"]){0,256}%3A)(?:(?!%40)[^\s;<>@\"]){0,256}(?=%40)"
+)
+_ESCAPED_PROOF = re.compile(rb"(?i)(?<![A-Za-z])((?:response|cnonce)%3D(?:%22)?)(?:(?!%22|%2C)[^&>\s\"])*")
+_SDP = re.compile(rb"(?im)^(?:a=(?:crypto|key-mgmt|ice-pwd):|k=)[^\r\n]*")
+_INLINE = re.compile(rb"(?i)(inline:)[^\s|;]*")
+_SDP_WHOLE = re.compile(rb"(?i)^(a=key-mgmt:\S*|a=ice-pwd:|k=[^:\r\n]*:?)[^\r\n]*")
+
+Found = re.Match[bytes]
+
+
+def masked(data: bytes) -> bytes:
+    """The message with `***` in place of each secret."""
+    for pattern, replace in _RULES:
+        data = pattern.sub(replace, data)
+    return data
+
+
+def _field(found: Found) -> bytes:
+    name, colon, value = found.groups()
+    kind, words = name.lower(), value.split(None, 1)
+    if kind.endswith(b"-info") or (words and words[0].lower() == b"digest"):
+        return name + colon + _PROOF.sub(rb'\1\2"***"', value)
+    if kind.endswith(b"authorization") and len(words) > 1:
+        return name + colon + b" " + words[0] + b" " + MASK
+    return name + colon + b" " + MASK
+
+
+def _key(found: Found) -> bytes:
+    line = found[0]
+    if line[:9].lower() == b"a=crypto:":
+        return _INLINE.sub(rb"\1***", line)
+    return _SDP_WHOLE.sub(rb"\1***", line)
+
+
+_RULES: tuple[tuple[re.Pattern[bytes], bytes | Callable[[Found], bytes]], ...] = (
+    (_FIELDS, _field),
+    (_PASSWORD, rb"\1***"),
+    (_ESCAPED_PASSWORD, rb"\1***"),
+    (_ESCAPED_PROOF, rb"\1***"),
+    (_SDP, _key),
+)
