@@ -56,9 +56,17 @@ class User:
         """H(user:realm:password) in hex; wins over the password."""
         return self.params.get("a1-hash", "")
 
+    def a1_hash_for(self, algorithm: str) -> str:
+        """The one kept for a digest algorithm, in lower case: `a1-hash-sha256`, `a1-hash-sha512-256`, or `a1-hash` if it is as long."""
+        family = algorithm.lower().removesuffix("-sess").replace("sha-", "sha")
+        named = self.params.get(f"a1-hash-{family}", "")
+        if not named and len(self.a1_hash) == (32 if family == "md5" else 64):
+            named = self.a1_hash
+        return named.lower()
+
     @property
     def has_secret(self) -> bool:
-        return bool(self.password or self.a1_hash)
+        return bool(self.password or self.a1_hash) or any(name.lower().startswith("a1-hash-") for name in self.params)
 
     @property
     def dial_string(self) -> str:

@@ -81,6 +81,9 @@ class Registration(Record, kw_only=True, omit_defaults=True):
     reg_id: int = 0
     cseq: int = 0
     metadata: str = ""
+    nonce: str = ""
+    "The nonce of the digest it was registered by, and the count of its last use: a successor takes only greater ones."
+    nonce_count: int = 0
 
     @property
     def key(self) -> str:

@@ -118,7 +118,8 @@ class DirectoryReader:
         if password and password in WELL_KNOWN_PASSWORDS and not self._well_known:
             self._well_known = True
             self._complaints.warning(place, f"user {name!r} (the first of them) has a password that everybody knows")
-        if not password and not lower.get("a1-hash") and not inherited & {"password", "a1-hash"}:
+        hashed = any(value and param.startswith("a1-hash") for param, value in lower.items())
+        if not password and not hashed and not inherited & {"password", "a1-hash"}:
             self._complaints.warning(
                 place, f"user {name!r} has no password: FreeSWITCH would let anybody in by that name"
             )

@@ -160,7 +160,17 @@ class ProfileSettings:
     nonce_ttl: int = 60
     max_auth_validity: int = 0
     auth_algorithms: tuple[str, ...] = ("MD5",)
-    "Param `rfc8760-auth-algorithms`, as RFC 8760 writes the names, in the order they are offered."
+    "Params `rfc8760-auth-algorithms` (strongest first) and, ours, `auth-algorithms` (as written): in the order they are offered."
+    auth_qop: str = "auth"
+    "Ours: the qop of challenges. With `auth-int` alone no other is taken."
+    auth_check_uri: bool = False
+    "Ours: refuse credentials whose uri is not the Request-URI. mod_sofia, and so the default, does not look."
+    replayed_nonce_count: Literal["challenge", "forbid"] = "challenge"
+    "Ours: what becomes of credentials whose nonce count was used before."
+    flow_timer: int = 0
+    "Ours: seconds within which a phone with a flow (RFC 5626) shall send keepalives; 0: as it likes."
+    service_route: tuple[str, ...] = ()
+    "Ours: the Service-Route (RFC 3608) that registering phones are told, each as name-addr."
     inbound_reg_force_matching_username: bool = False
     user_agent_filter: str = ""
     ndlb_broken_auth_hash: bool = False

@@ -99,6 +99,30 @@ def dtmf_duration(text: str) -> int:
 
 
 def nonce_ttl(text: str) -> int:
+def algorithms_as_written(text: str) -> tuple[str, ...]:
+    """Ours: in the operator's order, and with the `-sess` forms."""
+    found: dict[str, None] = {}
+    for part in text.split(","):
+        name, dash, session = part.strip().lower().partition("-sess")
+        known = ALGORITHMS.get(name)
+        if known is None or session:
+            raise ValueError(
+                f"does not know {part.strip()!r}: it takes MD5, SHA-256, SHA-512-256, each also with -sess"
+            )
+        found[known + dash] = None
+    return tuple(found)
+
+
+def service_route(text: str) -> str:
+    """A URI, or a name-addr, of a proxy that routes loosely."""
+    uri = text.strip().removeprefix("<").removesuffix(">")
+    if not uri.lower().startswith(("sip:", "sips:")) or any(mark in uri for mark in ' <>"\r\n'):
+        raise ValueError(f"must be a SIP URI, not {text!r}")
+    if "lr" not in (param.partition("=")[0].lower() for param in uri.split(";")[1:]):
+        raise ValueError(f"must be the URI of a loose router (;lr), not {text!r}")
+    return f"<{uri}>"
+
+
     return max(60, int(whole()(text) or 0))
 
 
@@ -143,10 +167,12 @@ def _plain(number: Reader, first_only: Reader) -> dict[Reader, str]:
         boolean: """tls tls-only tls-verify-date tcp-unreg-on-socket-close tcp-always-nat tls-always-nat
             reuse-connections disable-srv disable-naptr disable-srv503 enable-compact-headers disable-register
             presence-probe-on-register ndlb-expires-in-register-response ndlb-received-in-nat-reg-contact
-            enable-rfc-5626 auth-calls auth-calls-acl-only auth-all-packets auth-messages auth-subscriptions
+            enable-rfc-5626 auth-calls auth-check-uri auth-calls-acl-only auth-all-packets auth-messages auth-subscriptions
             auth-require-user accept-blind-reg accept-blind-auth enforce-blind-auth-result blind-auth-reply-403
             inbound-reg-force-matching-username ndlb-broken-auth-hash log-auth-failures log-auth-challenges use-port-for-acl-check
             aggressive-nat-detection all-reg-options-ping unregister-on-options-fail disable-rtp-auto-adjust
+        "auth-algorithms": Parameter("auth_algorithms", algorithms_as_written),
+        "service-route": Parameter("service_route", service_route, gathers=True),
             inbound-late-negotiation inbound-bypass-media inbound-proxy-media disable-transcoding disable-hold
             proxy-hold rtp-rewrite-timestamps suppress-cng t38-passthru liberal-dtmf enable-timer update-refresher
             manage-shared-appearance presence-privacy forward-unsolicited-mwi-notify mwi-use-reg-callid enable-chat
@@ -163,7 +189,7 @@ def _plain(number: Reader, first_only: Reader) -> dict[Reader, str]:
         number: """ext-sip-port bind-attempt-interval tls-verify-depth tls-timeout tcp-keepalive tcp-pingpong
             tcp-ping2pong max-registrations-per-extension registration-thread-frequency sip-force-expires
             sip-force-expires-min sip-force-expires-max sip-expires-max-deviation sip-expires-late-margin
-            max-auth-validity ping-mean-interval ping-thread-frequency sip-user-ping-max sip-user-ping-min
+            max-auth-validity flow-timer ping-mean-interval ping-thread-frequency sip-user-ping-max sip-user-ping-min
             rtp-timeout-sec rtp-hold-timeout-sec rtp-digit-delay session-timeout max-proceeding
             max-recv-requests-per-second force-subscription-expires force-publish-expires
             sip-subscription-max-deviation watchdog-step-timeout watchdog-event-timeout debug""",
@@ -224,3 +250,5 @@ INERT = frozenset(
     proxy-notify-events rfc-7989 rfc-7989-force-old rfc-7989-filter max-video-media video-mute-exit-canvas""".split()  # noqa: SIM905
 )
 "Accepted without a word: inert in FreeSWITCH too, or about what this node leaves to the endpoints."
+        choice("auth", "auth-int", "auth,auth-int", "auth-int,auth"): "auth-qop",
+        choice("challenge", "forbid"): "replayed-nonce-count",

@@ -2,91 +2,167 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections import deque
+from collections.abc import Callable, Iterable
+from typing import Literal
 
 from node.config.profile import ProfileSettings
 from node.directory import User
-from node.sip.auth import Credentials, Nonces, ha1
+from node.sip import replay
+from node.sip.auth import Credentials, Nonces, ha1, new_maker
+from store.records import Registration
 
 REMEMBERED = 200_000
+IN_FLIGHT = 32
+"Seconds for which a nonce of another worker is taken: as long as the answer to its challenge may be under way (64*T1)."
+LONGEST = 86_400
+"Seconds for which a nonce lives on at most, however long a registration is asked for."
+CHECKED = 2
+"Nonces looked at for each one that is used, whether they are over: so many that the forgetting keeps up."
+
+Standing = Literal["good", "stale", "replayed"]
+Bindings = Callable[[], Iterable[Registration]]
 
 
 class NonceBook:
-    """The nonces of one profile: good ones are told by their own hash, and their counts must grow.
+    """The nonces of one profile: good ones are told by their own hash, and no count of one is taken twice.
 
     After a success mod_sofia lets a nonce live for the whole registration, so that a phone refreshes without a new
-    challenge. That is remembered here; who does not remember (a successor, another worker) challenges again.
+    challenge. That is remembered here, and the registration's record has nonce and count too: a successor goes on from
+    there. Of other uses a successor knows nothing. It takes the nonce of another worker only with the count 1 and while
+    the answer to the challenge may be under way; every other good phone is challenged once more, and a request captured
+    before the failover is worth nothing 32 seconds after its challenge.
     """
 
     def __init__(self, settings: ProfileSettings, clock: Callable[[], float], secret: bytes) -> None:
         self._clock = clock
-        self._secret = secret
+        self._maker = new_maker()
+        self._nonces = Nonces(secret, maker=self._maker)
         self.configure(settings)
-        self._used: dict[str, tuple[float, int]] = {}
-        self._swept = 0.0
+        self._used: dict[str, tuple[float, replay.Window, str]] = {}
+        "By nonce: until when it lives, which counts were used, and the cnonce that began a `-sess` session."
+        self._order: deque[str] = deque()
+        "The same nonces, those to be looked at next in front."
+        self._floor = 0.0
+        "Nonces made before are taken only if they are remembered: others were, and had to be forgotten."
 
     def configure(self, settings: ProfileSettings) -> None:
         self._ttl = settings.nonce_ttl
         self._most = settings.max_auth_validity
-        self._nonces = Nonces(self._secret, self._ttl)
 
     def set_secret(self, secret: bytes) -> None:
-        self._secret = secret
-        self._nonces = Nonces(secret, self._ttl)
+        self._nonces = Nonces(secret, maker=self._maker)
+
+    def __len__(self) -> int:
+        return len(self._used)
 
     def make(self) -> str:
         return self._nonces.make(self._clock())
 
-    def accepts(self, credentials: Credentials) -> bool:
-        """May these credentials be looked at? If not, they are stale: challenge again."""
-        now = self._clock()
-        until, last = self._used.get(credentials.nonce, (0.0, 0))
-        if until <= now and self._nonces.check(credentials.nonce, now) != "good":
-            return False
-        if self._most and last >= self._most:
-            return False
-        # Without a count (RFC 2069) there is no replay protection.
-        return not credentials.nc or count_of(credentials) > last
+    def genuine(self, credentials: Credentials) -> bool:
+        """For a challenge of ours, not of somebody else on the way."""
+        return self._nonces.genuine(credentials.nonce)
 
-    def used(self, credentials: Credentials, expires: int) -> int:
-        """They were right: the nonce lives on as long as the registration. Returns how often it has been used."""
+    def judge(self, credentials: Credentials, bindings: Bindings = tuple) -> Standing:
+        """May these credentials be looked at? If they are stale: challenge again.
+
+        `bindings`: the registrations that may know the nonce; asked only if this worker does not.
+        """
+        now = self._clock()
+        nonce = credentials.nonce
         count = count_of(credentials)
-        now = self._clock()
-        if count:
-            self._used[credentials.nonce] = now + self._ttl + expires, count
-            if now - self._swept > self._ttl:
-                self._sweep(now)
-        return count
+        key = nonce if count else _uncounted(credentials)
+        known = self._used.get(key)
+        if known is None:
+            return "good" if self._unheard(nonce, count, now, bindings) else "stale"
+        until, window, _ = known
+        if until <= now:
+            return "stale"
+        if not replay.fresh(window, count or 1):
+            # A count that another worker remembers may be the same request again, which our answer never reached.
+            return "replayed" if self._nonces.own(nonce) else "stale"
+        return "stale" if self._most and window[0] >= self._most else "good"
 
-    def _sweep(self, now: float) -> None:
-        self._swept = now
-        if len(self._used) > REMEMBERED:
-            self._used.clear()
-            return
-        self._used = {nonce: each for nonce, each in self._used.items() if each[0] > now}
+    def session(self, credentials: Credentials) -> str:
+        """The cnonce that began the session of this nonce; empty: it begins now."""
+        known = self._used.get(credentials.nonce)
+        return known[2] if known is not None else ""
+
+    def use(self, credentials: Credentials, expires: int) -> None:
+        """They were right: this count is used up, and the nonce lives on as long as the registration."""
+        count = count_of(credentials)
+        key = credentials.nonce if count else _uncounted(credentials)
+        _, window, session = self._used.get(key) or (0.0, replay.UNUSED, "")
+        if key not in self._used:
+            self._order.append(key)
+            if not count:
+                expires = 0
+        until = self._clock() + self._ttl + min(expires, LONGEST)
+        if not session and credentials.algorithm[-5:].lower() == "-sess":
+            session = credentials.cnonce
+        self._used[key] = until, replay.used(window, count or 1), session
+        self._forget_some()
+
+    def _unheard(self, nonce: str, count: int, now: float, bindings: Bindings) -> bool:
+        """Whether a nonce that was never used here, as far as we remember, may be used."""
+        nonces = self._nonces
+        age_is_good = nonces.check(nonce, now, self._ttl)
+        if age_is_good == "unknown":
+            return False
+        if nonces.own(nonce):
+            return age_is_good == "good" and nonces.made(nonce) >= self._floor
+        for each in bindings():
+            if each.nonce == nonce:
+                return each.nonce_count < count
+        return count <= 1 and now - nonces.made(nonce) <= IN_FLIGHT
+
+    def _forget_some(self) -> None:
+        now = self._clock()
+        order, used = self._order, self._used
+        for _ in range(min(CHECKED, len(order))):
+            key = order.popleft()
+            if used[key][0] <= now:
+                del used[key]
+            elif len(used) > REMEMBERED:
+                del used[key]
+                self._floor = now
+            else:
+                order.append(key)
 
 
 class Hashes:
     """H(user:realm:password) of who has been here, so that a refresh costs one hash less."""
 
     def __init__(self) -> None:
-        self._known: dict[tuple[str, str, str, str], str] = {}
+        self._known: dict[tuple[int, str, str, str], tuple[User, str]] = {}
 
     def of(self, user: User, credentials: Credentials, algorithm: str) -> str:
-        if user.a1_hash:
-            return user.a1_hash.lower()
-        key = credentials.username, credentials.realm, algorithm, user.password
+        """Empty: the directory has nothing of this user that the algorithm could do with."""
+        key = id(user), credentials.username, credentials.realm, algorithm
         found = self._known.get(key)
-        if found is None:
+        if found is None or found[0] is not user:
             if len(self._known) >= REMEMBERED:
                 self._known.clear()
-            found = self._known[key] = ha1(credentials.username, credentials.realm, user.password, algorithm)
-        return found
+            found = self._known[key] = user, _hashed(user, credentials, algorithm)
+        return found[1]
+
+
+def _hashed(user: User, credentials: Credentials, algorithm: str) -> str:
+    """As the directory keeps it; else from the password."""
+    kept = user.a1_hash_for(algorithm)
+    if kept or not user.password:
+        return kept
+    return ha1(credentials.username, credentials.realm, user.password, algorithm)
 
 
 def count_of(credentials: Credentials) -> int:
     """`nc` in hexadecimal; 0 for none, or nonsense."""
     try:
-        return int(credentials.nc, 16) if credentials.nc else 0
+        return int(credentials.nc, 16) if credentials.nc.isalnum() else 0
     except ValueError:
         return 0
+
+
+def _uncounted(credentials: Credentials) -> str:
+    """What a request without a count (RFC 2069) is remembered by: its response, good once for each nonce."""
+    return f"{credentials.nonce}:{credentials.response.lower()}"

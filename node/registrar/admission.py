@@ -23,6 +23,9 @@ class Admission(msgspec.Struct, frozen=True, kw_only=True):
     "It proved to know the secret."
     renewed: bool = False
     "By a digest with a nonce count: `RENEWED` in mod_sofia's events."
+    nonce: str = ""
+    "Of the credentials, with its count, where there was one."
+    nonce_count: int = 0
     aor: tuple[str, str] | None = None
     "User and host of the access list's token: the address of record, whatever To says."
     nat: str = ""

@@ -244,6 +244,8 @@ class Registrar:
             reg_id=int(reg_id) if reg_id.isdigit() else 0,
             cseq=request.cseq.number,
             metadata=rules.metadata,
+            nonce=admission.nonce,
+            nonce_count=admission.nonce_count,
         )
 
     def _next(self, record: Registration) -> Registration:

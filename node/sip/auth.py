@@ -23,35 +23,53 @@ SKEW = 60
 
 
 class Nonces:
-    """Nonces that need no memory: time, salt, and a keyed hash over both. Valid on every node that has the secret."""
+    """Nonces that need no memory: time, maker, number, and a keyed hash over them. Valid wherever the secret is."""
 
-    __slots__ = ("_count", "_keyed", "_ttl")
+    __slots__ = ("_count", "_keyed", "_maker", "_ttl")
 
-    def __init__(self, secret: bytes, ttl: float = 60.0) -> None:
-        """`secret`: 32 bytes that both nodes share."""
+    def __init__(self, secret: bytes, ttl: float = 60.0, maker: str = "") -> None:
+        """`secret`: 32 bytes that both nodes share. `maker`: 6 hexadecimal digits that tell who made it; empty: random."""
         # A keyed hash that is copied for each nonce: the key block is hashed once.
         self._keyed = hashlib.blake2s(key=secret, digest_size=16, person=b"nonce")
         self._ttl = ttl
-        # What follows the time only has to differ: the hash is what nobody can guess.
-        self._count = count(int.from_bytes(os.urandom(4), "big"))
+        self._maker = maker or new_maker()
+        # It only has to differ: the hash is what nobody can guess.
+        self._count = count(int.from_bytes(os.urandom(3), "big"))
 
     def make(self, now: float) -> str:
         """`now` in seconds since 1970: both nodes must mean the same time."""
-        stem = f"{int(now):08x}{next(self._count) & 0xFFFFFFFF:08x}"
+        stem = f"{int(now):08x}{self._maker}{next(self._count) & 0xFFFFFF:06x}"
         return stem + self._mark(stem)
 
     def check(self, nonce: str, now: float, ttl: float | None = None) -> Judgement:
-        """Good, stale (ours, but too old: challenge again with `stale=true`), or not made by us."""
-        stem = nonce[:16]
-        if len(nonce) != 48 or not nonce.isascii() or not compare_digest(self._mark(stem), nonce[16:]):
+        """Good, stale (ours, but too old: challenge again with `stale=true`), or made by nobody who has the secret."""
+        if not self.genuine(nonce):
             return "unknown"
-        age = now - int(stem[:8], 16)
+        age = now - int(nonce[:8], 16)
         return "good" if -SKEW <= age <= (self._ttl if ttl is None else ttl) else "stale"
+
+    def genuine(self, nonce: str) -> bool:
+        """Made with this secret, whenever and by whomever."""
+        return len(nonce) == 52 and nonce.isascii() and compare_digest(self._mark(nonce[:20]), nonce[20:])
+
+    def own(self, nonce: str) -> bool:
+        """Made here, if it is genuine: so we would know had it been used."""
+        return nonce[8:14] == self._maker
+
+    @staticmethod
+    def made(nonce: str) -> int:
+        """When a genuine nonce was made: seconds since 1970."""
+        return int(nonce[:8], 16)
 
     def _mark(self, stem: str) -> str:
         keyed = self._keyed.copy()
         keyed.update(stem.encode())
         return keyed.hexdigest()
+
+
+def new_maker() -> str:
+    """Who makes nonces, as they say it: unlike any other process of both nodes."""
+    return os.urandom(3).hex()
 
 
 def challenge(realm: str, nonce: str, *, algorithm: str = "MD5", stale: bool = False, qop: str = "auth") -> str:
@@ -128,16 +146,18 @@ def verify(
     password: str | None = None,
     ha1: str | None = None,
     body: bytes = b"",
+    session: str = "",
 ) -> bool:
     """Is the response right? By the password or by its HA1 (which saves one hash).
 
-    Judges neither the nonce nor realm and uri. An algorithm or qop that we do not have is not right.
+    Judges neither the nonce nor realm and uri. An algorithm or qop that we do not have is not right. `session`: the
+    cnonce that began the session, for the `-sess` algorithms; empty: this one.
     """
     try:
         if ha1 is None:
             assert password is not None, "password or ha1 is needed"
             ha1 = _ha1(credentials.username, credentials.realm, password, credentials.algorithm)
-        expected = _response(credentials, method, ha1, body)
+        expected = _response(credentials, method, ha1, body, session)
     except Malformed:
         return False
     return compare_digest(expected.encode(), credentials.response.lower().encode("utf-8", "surrogateescape"))
@@ -183,12 +203,37 @@ def answer(
     return str(replace(unsigned, response=_response(unsigned, method, ha1, body)))
 
 
+def strength(challenge_text: str) -> int:
+    """How strong the algorithm of a challenge is, 1 or more; 0 if it is none that we can answer."""
+    try:
+        found = _params(challenge_text)
+    except Malformed:
+        return 0
+    name = found.get("algorithm", "MD5").lower()
+    offered = [item.strip().lower() for item in found.get("qop", "").split(",") if item.strip()]
+    if name not in _ALGORITHMS or not found.get("nonce") or "realm" not in found:
+        return 0
+    if offered and "auth" not in offered and "auth-int" not in offered:
+        return 0
+    return _STRENGTH[name.removesuffix("-sess")]
+
+
 def strongest(challenges: Iterable[str]) -> str | None:
-    """The challenge to answer of several (RFC 8760 2.4: the first one that we can); None if there is none."""
-    for text in challenges:
-        if text[:7].lower() == "digest " and _params(text).get("algorithm", "MD5").lower() in _ALGORITHMS:
-            return text
-    return None
+    """The challenge to answer of several for one realm; None if there is none that we can.
+
+    RFC 8760 2.4 takes the first one that the client knows, unless its policy is another. Ours is the strongest: who
+    can put a weaker one on top has won nothing.
+    """
+    best = max(challenges, key=strength, default=None)  # the first of equals
+    return best if best is not None and strength(best) else None
+
+
+def terms(challenge_text: str) -> tuple[str, str, bool]:
+    """Realm, nonce and stale of a challenge. Raises Malformed."""
+    found = _params(challenge_text)
+    if "realm" not in found or "nonce" not in found:
+        raise Malformed("challenge", challenge_text)
+    return found["realm"], found["nonce"], found.get("stale", "").lower() == "true"
 
 
 # ---- inside --------------------------------------------------------------------------------------------------------
@@ -210,6 +255,7 @@ _ALGORITHMS: dict[str, Callable[[str], str]] = {"md5": _md5, "sha-256": _sha256}
 if "sha512_256" in hashlib.algorithms_available:
     _ALGORITHMS["sha-512-256"] = _sha512_256
 _ALGORITHMS |= {f"{name}-sess": function for name, function in _ALGORITHMS.items()}
+_STRENGTH = {"md5": 1, "sha-256": 2, "sha-512-256": 3}
 
 
 def _hash(algorithm: str) -> Callable[[str], str]:
@@ -219,12 +265,12 @@ def _hash(algorithm: str) -> Callable[[str], str]:
     return function
 
 
-def _response(credentials: Credentials, method: str, ha1: str, body: bytes) -> str:
+def _response(credentials: Credentials, method: str, ha1: str, body: bytes, session: str = "") -> str:
     """`request-digest` of RFC 7616 3.4.1, or of RFC 2069 without qop."""
     digest = _hash(credentials.algorithm)
     nonce, cnonce, qop = credentials.nonce, credentials.cnonce, credentials.qop
     if credentials.algorithm.lower().endswith("-sess"):
-        ha1 = digest(f"{ha1}:{nonce}:{cnonce}")
+        ha1 = digest(f"{ha1}:{nonce}:{session or cnonce}")
     a2 = f"{method}:{credentials.uri}"
     if qop:
         lowered = qop.lower()

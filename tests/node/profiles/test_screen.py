@@ -12,6 +12,8 @@ from node.directory import Directory
 from node.events import Event, EventStream
 from node.profiles.screen import Screen
 from node.registrar.admission import Admission, Refusal
+from node.sip import auth
+from node.sip.errors import SipError
 from node.sip.flow import Flow
 from node.sip.message import Request, parse
 from tests.node.rig import CONF, PASSWORD
@@ -205,7 +207,7 @@ def test_the_events_of_an_attempt_are_mod_sofias(loaded: Configuration) -> None:
     seen: list[Event] = []
     events.listen(seen.append)
     gate = screen(loaded)
-    gate._events = events
+    gate.digest._events = events
     first = gate.register(request("REGISTER", Expires="300"), FLOW)
     assert isinstance(first, Refusal)
     given = digest(first.headers[0][1], "1000", PASSWORD, "REGISTER", URI)
@@ -229,3 +231,126 @@ def test_the_events_of_an_attempt_are_mod_sofias(loaded: Configuration) -> None:
     assert [name for name, _value in seen[1].headers] == [*names, "username", "realm", "user-agent", "auth-result"]
     assert dict(seen[1].headers)["auth-result"] == "RENEWED"
     assert dict(seen[0].headers)["contact"] == '"" <sip:1000@203.0.113.9:5062>'
+
+
+def answered(
+    value: str, method: str = "INVITE", *, uri: str = URI, nc: int = 1, body: bytes = b"", **other: str
+) -> str:
+    """Our own client's answer, for what the phone of the tests does not know."""
+    return auth.answer(
+        value, username="1000", password=other.get("password", PASSWORD), method=method, uri=uri, nc=nc, body=body
+    )
+
+
+def test_a_captured_request_is_not_taken_again(loaded: Configuration) -> None:
+    for what, status in (("challenge", 407), ("forbid", 403)):
+        gate = screen(loaded, replayed_nonce_count=what)
+        given = credentials(gate.invite(request(), FLOW))
+        assert admitted(gate.invite(request(Proxy_Authorization=given), FLOW)).digest
+        elsewhere = FLOW._replace(remote=("198.51.100.66", 5060))
+        assert refused(gate.invite(request(Proxy_Authorization=given), elsewhere)) == status
+
+
+def test_a_replay_with_another_count_is_no_longer_right(loaded: Configuration) -> None:
+    gate = screen(loaded)
+    given = credentials(gate.invite(request(), FLOW))
+    admitted(gate.invite(request(Proxy_Authorization=given), FLOW))
+    counted = given.replace("nc=00000001", "nc=00000002")
+    assert refused(gate.invite(request(Proxy_Authorization=counted), FLOW)) == 403
+
+
+def test_a_replay_on_the_other_node_is_challenged(loaded: Configuration) -> None:
+    clock = Clock()
+    one, other = screen(loaded, clock), screen(loaded, clock)
+    given = credentials(one.invite(request(), FLOW))
+    admitted(one.invite(request(Proxy_Authorization=given), FLOW))
+    clock.now += 33
+    assert refused(other.invite(request(Proxy_Authorization=given), FLOW)) == 407
+
+
+def test_a_body_is_protected_by_auth_int(loaded: Configuration) -> None:
+    gate = screen(loaded, auth_qop="auth-int")
+    first = gate.invite(request(), FLOW)
+    assert isinstance(first, Refusal)
+    challenge = first.headers[0][1]
+    assert 'qop="auth-int"' in challenge
+    good = request(Proxy_Authorization=answered(challenge, body=b"v=0"))
+    good.body = b"v=0"
+    assert admitted(gate.invite(good, FLOW)).digest
+    forged = request(Proxy_Authorization=answered(challenge, body=b"v=0", nc=2))
+    forged.body = b"v=1"
+    assert refused(gate.invite(forged, FLOW)) == 403
+    weaker = answered(challenge.replace("auth-int", "auth"), nc=3)
+    assert refused(gate.invite(request(Proxy_Authorization=weaker), FLOW)) == 407
+
+
+def test_auth_int_is_taken_where_it_was_not_asked_for(loaded: Configuration) -> None:
+    gate = screen(loaded)
+    first = gate.invite(request(), FLOW)
+    assert isinstance(first, Refusal)
+    given = answered(first.headers[0][1].replace('qop="auth"', 'qop="auth-int"'), body=b"")
+    assert admitted(gate.invite(request(Proxy_Authorization=given), FLOW)).digest
+
+
+@pytest.mark.parametrize("algorithm", ["MD5-sess", "SHA-256", "SHA-256-sess", "SHA-512-256", "SHA-512-256-sess"])
+def test_each_algorithm_that_is_offered_is_taken(loaded: Configuration, algorithm: str) -> None:
+    gate = screen(loaded, auth_algorithms=(algorithm, "MD5"))
+    first = gate.invite(request(), FLOW)
+    assert isinstance(first, Refusal)
+    assert [value.split("algorithm=")[1].split(",")[0] for _name, value in first.headers] == [algorithm, "MD5"]
+    for nc in (1, 2):
+        given = answered(first.headers[0][1], nc=nc)
+        assert admitted(gate.invite(request(Proxy_Authorization=given), FLOW)).digest
+    assert (
+        refused(gate.invite(request(Proxy_Authorization=answered(first.headers[0][1], nc=3, password="x")), FLOW))
+        == 403
+    )
+
+
+def test_an_algorithm_that_was_not_offered_is_403(loaded: Configuration) -> None:
+    gate = screen(loaded, auth_algorithms=("SHA-256",))
+    first = gate.invite(request(), FLOW)
+    assert isinstance(first, Refusal)
+    weaker = answered(first.headers[0][1].replace("SHA-256", "MD5"))
+    assert refused(gate.invite(request(Proxy_Authorization=weaker), FLOW)) == 403
+
+
+def test_the_uri_is_looked_at_where_that_is_asked_for(loaded: Configuration) -> None:
+    for strict in (False, True):
+        gate = screen(loaded, auth_check_uri=strict)
+        first = gate.invite(request(), FLOW)
+        assert isinstance(first, Refusal)
+        same = answered(first.headers[0][1], uri="sip:%31001@PBX.test")
+        assert admitted(gate.invite(request(Proxy_Authorization=same), FLOW)).digest
+        other = request(Proxy_Authorization=answered(first.headers[0][1], uri="sip:1@elsewhere", nc=2))
+        if not strict:
+            assert admitted(gate.invite(other, FLOW)).digest
+            continue
+        with pytest.raises(SipError) as caught:
+            gate.invite(other, FLOW)
+        assert caught.value.status == 400
+
+
+def test_credentials_for_a_proxy_on_the_way_are_passed_over(loaded: Configuration) -> None:
+    gate = screen(loaded)
+    given = credentials(gate.invite(request(), FLOW))
+    foreign = answered('Digest realm="proxy", nonce="theirs", qop="auth"')
+    both = request(Proxy_Authorization=f"{foreign}\r\nProxy-Authorization: {given}")
+    assert admitted(gate.invite(both, FLOW)).digest
+
+
+def test_a_registration_is_admitted_with_its_nonce(loaded: Configuration) -> None:
+    gate = screen(loaded)
+    first = gate.register(request("REGISTER"), FLOW)
+    assert isinstance(first, Refusal)
+    given = answered(first.headers[0][1], "REGISTER")
+    admission = admitted(gate.register(request("REGISTER", Authorization=given), FLOW))
+    assert (admission.nonce, admission.nonce_count) == (auth.terms(first.headers[0][1])[1], 1)
+
+
+def test_a_realm_is_the_host_of_to_or_from_or_what_is_written(loaded: Configuration) -> None:
+    for setting, realm in (("auto_to", "pbx.test"), ("auto_from", "from.test"), ("office", "office")):
+        gate = screen(loaded, challenge_realm=setting)
+        first = gate.invite(request(From="<sip:1000@from.test>;tag=f"), FLOW)
+        assert isinstance(first, Refusal)
+        assert first.headers[0][1].startswith(f'Digest realm="{realm}", ')

@@ -99,15 +99,55 @@ def test_a_challenge_in_the_order_of_mod_sofia():
     )
 
 
-def test_the_first_challenge_that_we_can_answer_is_taken():
+def test_the_strongest_challenge_that_we_can_answer_is_taken():
     unknown, sha, md5 = (
         'Digest realm="x", nonce="1", algorithm=X',
         'Digest realm="x", nonce="2", algorithm=SHA-256',
         'Digest realm="x", nonce="3"',
     )
-    assert strongest([unknown, sha, md5]) == sha
+    assert strongest([unknown, sha, md5]) == strongest([md5, sha]) == sha
     assert strongest(["Basic x", md5]) == md5
-    assert strongest([unknown]) is None
+    assert strongest([unknown, 'Digest realm="x", nonce="4", qop="other"']) is None
+    assert strongest([]) is None
+
+
+RFC8760 = (
+    'Digest realm="http-auth@example.org", qop="auth, auth-int", algorithm={algorithm}, '
+    'nonce="7ypf/xlj9XXwfDPEoM4URrv/xwf94BcCAzFZH4GiTo0v", opaque="FQhe/qaU925kfnzjCev0ciny7QMkPqMAFRtzCUYo5tdS"'
+)
+
+
+@pytest.mark.parametrize(
+    ("algorithm", "response"),
+    [
+        ("MD5", "8ca523f5e9506fed4657c9700eebdbec"),
+        ("SHA-256", "753927fa0e85d155564e2e272a28d1802ca10daf4496794697cf8db5856cb6c1"),
+    ],
+)
+def test_our_answers_are_those_of_the_rfc(algorithm, response):
+    given = answer(
+        RFC8760.format(algorithm=algorithm),
+        username="Mufasa",
+        password="Circle of Life",
+        method="GET",
+        uri="/dir/index.html",
+        cnonce="f2/wE4q74E6zIJEtWaHKaf5wv/H5QzzpXusqGemxURZJ",
+    )
+    assert Credentials.parse(given).response == response
+    assert 'qop=auth, nc=00000001, cnonce="f2/wE4q74E6zIJEtWaHKaf5wv/H5QzzpXusqGemxURZJ"' in given
+
+
+def test_a_session_goes_on_with_the_cnonce_that_began_it():
+    asked = 'Digest realm="r", nonce="n", algorithm=SHA-256-sess, qop="auth"'
+    key = ha1("alice", "r", "secret", "SHA-256")
+    later = Credentials.parse(answer(asked, username="alice", password="secret", method="BYE", uri="sip:b", cnonce="2"))
+    session = hashlib.sha256(f"{key}:n:1".encode()).hexdigest()
+    a2 = hashlib.sha256(b"BYE:sip:b").hexdigest()
+    response = hashlib.sha256(f"{session}:n:00000001:2:auth:{a2}".encode()).hexdigest()
+    with_session = Credentials.parse(str(later).replace(later.response, response))
+    assert verify(later, "BYE", ha1=key)
+    assert not verify(with_session, "BYE", ha1=key)
+    assert verify(with_session, "BYE", ha1=key, session="1")
 
 
 # ---- nonces --------------------------------------------------------------------------------------------------------
@@ -138,8 +178,8 @@ def test_a_nonce_that_is_not_ours_is_unknown():
         nonce + "0",
         changed,
         nonce[:-1] + ("0" if nonce[-1] != "0" else "1"),
-        "é" * 48,
-        "\udcff" * 48,
+        "é" * 52,
+        "\udcff" * 52,
     ):
         assert nonces.check(other, NOW) == "unknown"
 
