@@ -17,6 +17,9 @@ Params = tuple[tuple[str, str | None], ...]
 _DECISIVE = ("user", "ttl", "method", "maddr", "transport")
 "Parameters that must be on both sides or on none for two URIs to be the same (RFC 3261 19.1.4)."
 
+_ESCAPED_UNRESERVED = re.compile(r"%(3[0-9]|4[1-9A-Fa-f]|5[0-9Aa]|6[1-9A-Fa-f]|7[0-9Aa]|2[1A789DEade]|5[Ff]|7[Ee])")
+"Letters, digits and marks, which mean the same escaped or not (RFC 3261 19.1.4)."
+
 
 class Uri(msgspec.Struct, frozen=True):
     """A URI in its parts, escapes kept. `host` of an IPv6 reference keeps its brackets; of tel or urn, `user` holds the rest."""
@@ -117,11 +120,13 @@ def _parse_other(text: str) -> Uri:
 
 
 def parse_uri_params(text: str) -> Params:
-    """`;a=1;lr` as they stand in a URI: no quoting, no white space, empty ones dropped."""
+    """`;a=1;lr` as they stand in a URI: no quoting, no white space, empty ones dropped, `%6Cr` read as `lr`."""
     found: list[tuple[str, str | None]] = []
     for part in text.split(";"):
         if part:
             name, equals, value = part.partition("=")
+            if "%" in name:
+                name = _ESCAPED_UNRESERVED.sub(lambda match: chr(int(match[1], 16)), name)
             found.append((name, value if equals else None))
     return tuple(found)
 
