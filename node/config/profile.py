@@ -128,6 +128,16 @@ class ProfileSettings:
     disable_register: bool = False
     multiple_registrations: Literal["", "contact", "call-id"] = ""
     max_registrations_per_extension: int = 0
+    next_target_timeout: int = 4000
+    "Ours. Milliseconds that one of several targets may be silent before the next is tried."
+    dead_target_time: int = 30
+    "Ours. Seconds for which a target that failed is tried last; 0: not at all."
+    udp_mtu: int = 1300
+    "Ours. Requests of more bytes go by TCP where the peer takes it (RFC 3261 18.1.1); 0: never."
+    sip_dscp: int = 0
+    "Ours. DSCP of all SIP sockets, 0 to 63."
+    rtp_dscp: int = 46
+    "Ours. DSCP of the media sockets: EF (RFC 4594)."
     force_register_domain: str = ""
     force_register_db_domain: str = ""
     force_subscription_domain: str = ""

@@ -5,6 +5,9 @@ Names are matched in any case. Most fields are called as their param; the few ex
 
 from __future__ import annotations
 
+from dataclasses import fields
+
+from node.config.dscp import dscp
 from node.config.profile import Binding, InboundAcl
 from node.config.values import (
     Parameter,
@@ -193,7 +196,14 @@ def _plain(number: Reader, first_only: Reader) -> dict[Reader, str]:
             rtp-timeout-sec rtp-hold-timeout-sec rtp-digit-delay session-timeout max-proceeding
             max-recv-requests-per-second force-subscription-expires force-publish-expires
             sip-subscription-max-deviation watchdog-step-timeout watchdog-event-timeout debug""",
-        whole(1): "bind-attempts",
+        whole(1): "bind-attempts auth-failure-penalty",
+        whole(1000): "max-transactions",
+        whole(1400, 65535): "max-message-size",
+        whole(16, 65535): "max-header-fields max-header-length max-uri-length max-uri-params",
+        whole(500, 32000): "next-target-timeout",
+        whole(0, 300): "dead-target-time",
+        whole(0, 65535): "udp-mtu",
+        dscp: "sip-dscp rtp-dscp",
         whole(0, 127): "cng-pt",
         whole(90): "minimum-session-expires",
         whole(20): "auto-jitterbuffer-msec",

@@ -19,6 +19,7 @@ from node.sip.flow import Flow
 from node.sip.layer import ClientTransaction, Failure, ServerTransaction
 from node.sip.message import Request, Response
 from node.transport.capabilities import ACCEPT, KNOWN, METHODS, UNDERSTOOD, standing
+from node.transport.attempt import Attempt
 from node.transport.endpoint import Endpoint
 from store.errors import StoreError
 from store.interface import Store
@@ -264,20 +265,27 @@ class Reception:
 
     def on_response(self, response: Response, transaction: ClientTransaction) -> None:
         owner = transaction.owner
-        if not isinstance(owner, Own):
+        if isinstance(owner, Attempt):
+            owner.hear(response)
+        elif not isinstance(owner, Own):
             self.switchboard.on_response(response, transaction)
         elif response.status >= 200:
             owner.then(response)
 
     def on_failure(self, transaction: ClientTransaction, cause: Failure) -> None:
         owner = transaction.owner
-        if isinstance(owner, Own):
+        if isinstance(owner, Attempt):
+            owner.hear(None)
+        elif isinstance(owner, Own):
             owner.then(None)
         else:
             self.switchboard.on_failure(transaction, cause)
 
     def on_unacknowledged(self, transaction: ServerTransaction) -> None:
         self.switchboard.on_unacknowledged(transaction)
+        routes = self.endpoint.routes
+        if response.status == 503 or routes.outages:
+            routes.heard(response, transaction)
 
     def on_ended_elsewhere(self, transaction: ServerTransaction) -> None:
         self.switchboard.on_ended_elsewhere(transaction)
@@ -285,5 +293,6 @@ class Reception:
     def on_stray_response(self, response: Response, flow: Flow) -> None:
         if self.claiming and len(self.kept) < LOOKUPS * 8:
             self.kept.append((response, flow))
+        self.endpoint.routes.unreached(transaction, cause)
         else:
             self.switchboard.on_stray_response(response, flow)

@@ -1,252 +1,163 @@
-"""Where a URI is reached (RFC 3263): NAPTR, SRV, addresses, remembered for as long as the answers are good."""
+"""Where a URI is reached (RFC 3263): numbers at once, names by the hosts file and the DNS, without stopping the loop."""
 
 from __future__ import annotations
 
 import asyncio
-import ipaddress
 import logging
 import random
-from collections.abc import Callable, Iterable
-from dataclasses import dataclass
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Literal, NamedTuple
+from typing import Any
 
-import dns.asyncresolver
-import dns.exception
-import dns.rdatatype
-import dns.resolver
-
+from node.debug import sresolv
 from node.sip.errors import SipError, Unresolvable
 from node.sip.flow import Address
+from node.sip.targets import Question, Target, Wish, at_address, host_of, numeric, plan, wished_transport
 from node.sip.uri import Uri
+from node.transport.hosts import Hosts
+from node.transport.questions import SILENT, Answer, Questions
+from store.records import Transport
+
+__all__ = ["Hosts", "Reach", "Resolver", "Target"]
 
 log = logging.getLogger(__name__)
 
-LIFETIME = 3.0
-"Seconds a whole question may take, all servers and repeats included."
-LONGEST = 300.0
-SHORTEST = 5.0
-"Bounds of how long an answer is remembered, in seconds; a failure is remembered for the shortest time."
-REMEMBERED = 10_000
-WAITING = 1000
-"Questions that may be under way at once."
-
-Transport = Literal["UDP", "TCP", "TLS"]
-_SERVICES: dict[str, Transport] = {"SIP+D2U": "UDP", "SIP+D2T": "TCP", "SIPS+D2T": "TLS"}
-_TRANSPORTS: dict[str, Transport] = {"UDP": "UDP", "TCP": "TCP", "TLS": "TLS"}
-_NAMES: dict[Transport, str] = {"UDP": "_sip._udp", "TCP": "_sip._tcp", "TLS": "_sips._tcp"}
-
-
-class Target(NamedTuple):
-    """One place to try."""
-
-    transport: Transport
-    address: Address
-
+WITHIN = 6.0
+"Seconds all the questions about one URI may take together."
 
 Then = Callable[[list[Target] | SipError], None]
 
 
 @dataclass(frozen=True, slots=True)
-class Wish:
-    """What is asked: the parts of the URI that matter, and what the profile allows."""
+class Reach:
+    """What a profile can do: its transports, the best first, and the kinds of address it has sockets for."""
 
-    host: str
-    port: int | None
-    transport: Transport | None
-    secure: bool
-    naptr: bool
-    srv: bool
-    ipv6: bool
+    transports: tuple[Transport, ...] = ("UDP", "TCP")
+    ipv4: bool = True
+    ipv6: bool = False
+    naptr: bool = True
+    srv: bool = True
+
+
+@dataclass(slots=True)
+class _Search:
+    """One URI being looked up; what was answered is kept for it, however short it is good."""
+
+    wish: Wish
+    then: Then
+    until: float
+    answers: dict[Question, Sequence[Any]] = field(default_factory=dict)
+    left: int = 0
+    failure: str = ""
+    hopeless: bool = False
+    "Nobody answers: further questions would only take longer."
 
 
 class Resolver:
-    """Answers at once what is numeric or remembered; asks the DNS otherwise, without stopping the loop."""
+    """Answers at once what is numeric or remembered; asks otherwise. Its memory is not kept over a failover."""
 
-    def __init__(self, loop: asyncio.AbstractEventLoop, *, hosts: Path = Path("/etc/hosts")) -> None:
+    def __init__(
+        self,
+        loop: asyncio.AbstractEventLoop,
+        *,
+        servers: Sequence[Address] = (),
+        hosts: Path = Path("/etc/hosts"),
+        chance: random.Random | None = None,
+    ) -> None:
+        self.questions = Questions(loop, servers=servers)
         self._loop = loop
         self._hosts = Hosts(hosts)
-        self._remembered: dict[Wish, tuple[float, list[Target] | SipError]] = {}
-        self._waiting: dict[Wish, list[Then]] = {}
-        self._tasks: set[asyncio.Task[None]] = set()
-        self._dns: dns.asyncresolver.Resolver | None = None
+        self._chance = chance or random.Random()
 
-    def locate(self, uri: Uri, then: Then, *, naptr: bool = True, srv: bool = True, ipv6: bool = False) -> None:
+    def locate(self, uri: Uri, then: Then, reach: Reach) -> None:
         """Call `then` with the places to try, best first, or with the refusal to answer with."""
-        transport = _transport(uri)
-        numeric = _numeric(uri.address)
-        if numeric is not None:
-            chosen: Transport = transport or ("TLS" if uri.scheme == "sips" else "UDP")
-            then([Target(chosen, (numeric, uri.port or _default_port(chosen)))])
+        host = host_of(uri)
+        address = numeric(host)
+        try:
+            if address is not None:
+                then([at_address(uri, address)])
+                return
+            if host[-8:].lower() == ".invalid":
+                # Browsers name themselves so (RFC 7118); nobody has such a name (RFC 6761).
+                raise Unresolvable(f"{host} is no name")
+            wish = _wish(uri, host.lower().rstrip("."), reach)
+        except SipError as error:
+            then(error)
             return
-        wish = Wish(uri.address.lower(), uri.port, transport, uri.scheme == "sips", naptr, srv, ipv6)
-        known = self._remembered.get(wish)
-        if known is not None and known[0] > self._loop.time():
-            then(known[1])
-            return
-        self._ask(wish, then)
+        self._go_on(_Search(wish, then, self._loop.time() + WITHIN))
+
+    def configure(self, servers: Sequence[Address]) -> None:
+        """Ask these name servers from now on; none: those of resolv.conf."""
+        self.questions.configure(servers)
 
     def close(self) -> None:
-        for task in self._tasks:
-            task.cancel()
+        self.questions.close()
 
-    def _ask(self, wish: Wish, then: Then) -> None:
-        waiting = self._waiting.get(wish)
-        if waiting is not None:
-            waiting.append(then)
-            return
-        if len(self._waiting) >= WAITING:
-            then(Unresolvable(f"too many names are being looked up, not {wish.host}"))
-            return
-        self._waiting[wish] = [then]
-        task = self._loop.create_task(self._resolve(wish))
-        self._tasks.add(task)
-        task.add_done_callback(self._tasks.discard)
+    def _go_on(self, search: _Search) -> None:
+        """Plan with what is known; ask what is missing, all at once; come again."""
 
-    async def _resolve(self, wish: Wish) -> None:
-        found: list[Target] | SipError
-        seconds = SHORTEST
-        try:
-            async with asyncio.timeout(LIFETIME):
-                found, seconds = await self._search(wish)
-            if not found:
-                found = Unresolvable(f"{wish.host} has no address")
-        except (dns.exception.DNSException, OSError, TimeoutError) as error:
-            found = Unresolvable(f"{wish.host}: {error}")
-        except Exception as error:
-            log.exception("looking up %s broke", wish.host)
-            found = Unresolvable(f"{wish.host}: {error}")
-        if len(self._remembered) >= REMEMBERED:
-            self._remembered.clear()
-        self._remembered[wish] = (self._loop.time() + min(max(seconds, SHORTEST), LONGEST), found)
-        for then in self._waiting.pop(wish, []):
-            try:
-                then(found)
-            except Exception:
-                log.exception("going on after looking up %s broke", wish.host)
+        def known(question: Question) -> Sequence[Any] | None:
+            found = search.answers.get(question)
+            return found if found is not None else self._known(question, search)
 
-    async def _search(self, wish: Wish) -> tuple[list[Target], float]:
-        """RFC 3263 4.1 and 4.2: a port means addresses only; a transport means SRV; neither means NAPTR first."""
-        if wish.port is not None or not wish.srv:
-            transport = wish.transport or ("TLS" if wish.secure else "UDP")
-            addresses, seconds = await self._addresses(wish.host, ipv6=wish.ipv6)
-            port = wish.port or _default_port(transport)
-            return [Target(transport, (address, port)) for address in addresses], seconds
-        for service, transport in await self._services(wish):
-            targets, seconds = await self._servers(service, transport, ipv6=wish.ipv6)
-            if targets:
-                return targets, seconds
-        transport = wish.transport or ("TLS" if wish.secure else "UDP")
-        addresses, seconds = await self._addresses(wish.host, ipv6=wish.ipv6)
-        return [Target(transport, (address, _default_port(transport))) for address in addresses], seconds
+        targets, missing = plan(search.wish, known, self._chance)
+        if not missing or search.hopeless:
+            self._tell(search, targets)
+        elif self._loop.time() > search.until:
+            search.failure = search.failure or "it takes too long"
+            self._tell(search, [])
+        else:
+            search.left = len(missing)
+            for question in missing:
+                self._ask(search, question)
 
-    async def _services(self, wish: Wish) -> list[tuple[str, Transport]]:
-        """Names to ask for SRV, in the order of preference."""
-        if self._hosts.find(wish.host):
-            return []
-        if wish.transport is not None:
-            return [(f"{_NAMES[wish.transport]}.{wish.host}", wish.transport)]
-        if wish.naptr:
-            answer = await self._query(wish.host, "NAPTR")
-            rows = sorted(answer or (), key=lambda row: (row.order, row.preference))
-            named = [
-                (row.replacement.to_text(omit_final_dot=True), _SERVICES[row.service.decode().upper()])
-                for row in rows
-                if row.flags.lower() == b"s" and row.service.decode().upper() in _SERVICES
-            ]
-            named = [each for each in named if not wish.secure or each[1] == "TLS"]
-            if named:
-                return named
-        kinds: Iterable[Transport] = ("TLS",) if wish.secure else ("UDP", "TCP")
-        return [(f"{_NAMES[kind]}.{wish.host}", kind) for kind in kinds]
+    def _ask(self, search: _Search, question: Question) -> None:
+        def answered(answer: Answer) -> None:
+            self._note(search, question, answer)
+            search.left -= 1
+            if not search.left:
+                self._go_on(search)
 
-    async def _servers(self, name: str, transport: Transport, *, ipv6: bool) -> tuple[list[Target], float]:
-        answer = await self._query(name, "SRV")
+        self.questions.ask(question, answered)
+
+    def _known(self, question: Question, search: _Search) -> Sequence[Any] | None:
+        if question.kind in ("A", "AAAA"):
+            local = self._hosts.find(question.name)
+            if local:
+                return [each for each in local if (":" in each) == (question.kind == "AAAA")]
+        elif self._hosts.find(search.wish.host):
+            return ()
+        answer = self.questions.known(question)
         if answer is None:
-            return [], SHORTEST
-        seconds = float(answer.rrset.ttl)
-        targets = []
-        for row in by_weight(list(answer)):
-            host = row.target.to_text(omit_final_dot=True)
-            addresses, its = await self._addresses(host, ipv6=ipv6)
-            seconds = min(seconds, its)
-            targets += [Target(transport, (address, row.port)) for address in addresses]
-        return targets, seconds
-
-    async def _addresses(self, host: str, *, ipv6: bool) -> tuple[list[str], float]:
-        local = self._hosts.find(host)
-        if local:
-            return [each for each in local if (":" in each) == ipv6], LONGEST
-        answer = await self._query(host, "AAAA" if ipv6 else "A")
-        if answer is None:
-            return [], SHORTEST
-        return [row.address for row in answer], float(answer.rrset.ttl)
-
-    async def _query(self, name: str, kind: str) -> Any:
-        if self._dns is None:
-            self._dns = dns.asyncresolver.Resolver()
-            self._dns.lifetime = LIFETIME
-        try:
-            return await self._dns.resolve(name, kind, search=False)
-        except (dns.resolver.NoAnswer, dns.resolver.NXDOMAIN):
             return None
+        self._note(search, question, answer)
+        return answer.records
+
+    def _note(self, search: _Search, question: Question, answer: Answer) -> None:
+        search.answers[question] = answer.records
+        search.failure = search.failure or answer.failure
+        # Who is silent about services is dead; but one family may fail where the other is well.
+        if answer.failure == SILENT and question.kind in ("NAPTR", "SRV"):
+            search.hopeless = True
+
+    def _tell(self, search: _Search, targets: list[Target]) -> None:
+        if not targets:
+            log.info("nothing to send to at %s: %s", search.wish.host, search.failure or "it has no address")
+        elif sresolv.level >= 5:
+            sresolv.say("%s is reached at %s", search.wish.host, ", ".join(map(str, targets)))
+        search.then(targets or Unresolvable(f"{search.wish.host}: {search.failure or 'it has no address'}"))
 
 
-class Hosts:
-    """The names in /etc/hosts, read again when the file changes."""
-
-    def __init__(self, path: Path) -> None:
-        self._path = path
-        self._read_at = -1.0
-        self._names: dict[str, list[str]] = {}
-
-    def find(self, name: str) -> list[str]:
-        try:
-            changed = self._path.stat().st_mtime
-        except OSError:
-            return self._names.get(name.lower(), [])
-        if changed != self._read_at:
-            self._read_at = changed
-            self._names = self._read()
-        return self._names.get(name.lower(), [])
-
-    def _read(self) -> dict[str, list[str]]:
-        names: dict[str, list[str]] = {}
-        for line in self._path.read_text(encoding="utf-8", errors="replace").splitlines():
-            words = line.partition("#")[0].split()
-            for name in words[1:]:
-                names.setdefault(name.lower(), []).append(words[0])
-        return names
-
-
-def by_weight(rows: list[Any]) -> list[Any]:
-    """SRV records in the order to try them (RFC 2782): by priority, and at random by weight among equals."""
-    ordered = []
-    rest = sorted(rows, key=lambda row: (row.priority, row.weight))
-    while rest:
-        best = [row for row in rest if row.priority == rest[0].priority]
-        chosen = random.choices(best, [row.weight + 0.01 for row in best])[0]
-        ordered.append(chosen)
-        rest.remove(chosen)
-    return ordered
-
-
-def _transport(uri: Uri) -> Transport | None:
-    named = uri.transport
-    if uri.scheme == "sips":
-        return "TLS" if named else None
-    return _TRANSPORTS.get(named)
-
-
-def _default_port(transport: Transport) -> int:
-    return 5061 if transport == "TLS" else 5060
-
-
-def _numeric(host: str) -> str | None:
-    # Most hosts start with a digit or hold a colon: names are told apart without an exception.
-    if not host or not (host[0].isdigit() or ":" in host):
-        return None
-    try:
-        return str(ipaddress.ip_address(host))
-    except ValueError:
-        return None
+def _wish(uri: Uri, host: str, reach: Reach) -> Wish:
+    families: list[Any] = [kind for kind, has in (("AAAA", reach.ipv6), ("A", reach.ipv4)) if has]
+    return Wish(
+        host,
+        uri.port,
+        wished_transport(uri),
+        uri.scheme == "sips",
+        reach.transports,
+        tuple(families),
+        naptr=reach.naptr,
+        srv=reach.srv,
+    )
