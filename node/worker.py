@@ -220,6 +220,8 @@ class Worker:
     def _on_message(self, message: Said, descriptors: list[int]) -> None:
         match message:
             case Beat(number):
+                if debug.default.level >= 9:
+                    debug.default.say("beat %d", number)
                 self._say(Beaten(number))
                 return
             case Lease(until, epoch):
@@ -259,6 +261,9 @@ class Worker:
         self._loop.call_later(1.0, gc.freeze)
 
     def _instruct(self, instruct: Instruct) -> None:
+        if debug.default.level >= 5:
+            debug.default.say("told to %s %s", instruct.verb, " ".join(instruct.words))
+
         def done(ok: bool, value: object, /) -> None:
             count = value if isinstance(value, int) else 0
             self._say(Done(number=instruct.number, text="" if ok else str(value), count=int(count)))

@@ -21,6 +21,7 @@ from node.console.session import (
 )
 from node.console.subscription import Written
 from node.console.tail import Line
+from node.debug import nth_server
 from node.events import Event
 
 log = logging.getLogger(__name__)
@@ -72,6 +73,8 @@ class Client(asyncio.Protocol):
         self._transport = transport
         peer = transport.get_extra_info("peername") or ("", 0)
         self._peer = str(peer[0])
+        if nth_server.level >= 5:
+            nth_server.say("connection from %s", self._peer)
         if not self._host.admits(self._peer):
             log.warning("event socket: %s is not allowed by the access list", self._peer)
             self._end(protocol.rude_rejection())
@@ -96,6 +99,8 @@ class Client(asyncio.Protocol):
     def connection_lost(self, exc: Exception | None) -> None:
         self._transport = None
         self._session.closed = True
+        if nth_server.level >= 5:
+            nth_server.say("connection of %s is closed", self._peer)
         if self._alarm is not None:
             self._alarm.cancel()
         if self._running is not None:

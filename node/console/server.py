@@ -36,6 +36,7 @@ from node.console.workers import Workers
 from node.directory import Directory
 from node.events import Event
 from node.link import Link
+from node.sip.mask import shown
 from store.records import Registration
 
 log = logging.getLogger(__name__)
@@ -189,6 +190,10 @@ class Console:
             command, _, argument = line.partition(" ")
             headers = [("API-Command", command), ("API-Command-Argument", argument)]
             self.fire(Event(name="API", headers=headers, function="switch_api_execute"))
+        if debug.nth_server.level >= 7:
+            debug.nth_server.say("runs %s", line.partition(" ")[0])
+        if debug.nth_server.level >= 9:
+            debug.nth_server.say("runs %s", shown(line))
         try:
             return await self._registry.run(self._site, line)
         except Silent as error:
@@ -211,10 +216,12 @@ class Console:
         return time.time()
 
     async def ask(self, verb: str, words: Sequence[str] = (), *, within: float = 5.0) -> str:
+        if debug.nth_client.level >= 5:
+            debug.nth_client.say("asks the supervisor: %s %s", verb, " ".join(words))
         return await self._supervisor.ask(verb, words, within=within)
 
     async def instruct(self, verb: str, words: Sequence[str] = ()) -> None:
-        answer = await self._supervisor.ask("instruct", [verb, *words])
+        answer = await self.ask("instruct", [verb, *words])
         if answer.startswith("-ERR"):
             log.warning("the supervisor refused %s %s: %s", verb, " ".join(words), answer.strip())
 

@@ -10,6 +10,7 @@ from typing import Any
 
 from node import inquiry
 from node.console.site import Refused, Silent
+from node.debug import nth_client
 from node.events import Event
 from node.sip.token import slot
 
@@ -43,6 +44,8 @@ class Peer:
             raise Silent(f"worker {self.token} does not answer")
         self._number += 1
         number = self._number
+        if nth_client.level >= 7:
+            nth_client.say("asks worker %s: %s %s", self.token, verb, " ".join(words))
         future = self._open[number] = asyncio.get_running_loop().create_future()
         self.send(inquiry.Question(number, verb, list(words)))
         try:
@@ -52,6 +55,8 @@ class Peer:
             raise Silent(f"worker {self.token} did not answer `{verb}` within {within:g} s") from error
         finally:
             self._open.pop(number, None)
+        if nth_client.level >= 9:
+            nth_client.say("worker %s answers %s", self.token, "well" if reply.ok else reply.value)
         if not reply.ok:
             raise Refused(f"worker {self.token} refused `{verb}`: {reply.value}")
         return reply.value

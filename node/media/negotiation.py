@@ -16,11 +16,13 @@ from functools import lru_cache
 from msgspec import Struct
 from msgspec.structs import replace
 
+from node.debug import soa
 from node.media import sdp
 from node.media.codecs import Codec, Preference, accessories_for, codecs_of, selected
 from node.media.control import CodecName
 from node.media.errors import NotAcceptable
 from node.media.sdp import Description, Direction, Line, Media, Origin
+from node.sip.mask import masked, readable
 
 USER = "FreeSWITCH"
 "In `o=` and `s=`."
@@ -126,7 +128,7 @@ def relay_offer(
     keep = selected(codecs_of(audio), codecs, greedy=greedy)
     section = _anchored(description, audio, port, keep)
     media = [section if at == index else other.rejected() for at, other in enumerate(description.media)]
-    return _ours(address, session_id, version, media)
+    return _told("offer", remote_sdp, _ours(address, session_id, version, media))
 
 
 def relay_answer(remote_sdp: str, *, offer: str, address: str, port: int, session_id: int, version: int) -> str:
@@ -143,7 +145,7 @@ def relay_answer(remote_sdp: str, *, offer: str, address: str, port: int, sessio
         section = _aimed(section, _clamp(_effective(asked, audio), _effective(answered, theirs)))
         section = replace(section, protocol=audio.protocol)
     media = [section if at == index else other.rejected() for at, other in enumerate(asked.media)]
-    return _ours(address, session_id, version, media)
+    return _told("answer", remote_sdp, _ours(address, session_id, version, media))
 
 
 def agreed(offer: str, answer: str) -> str:
@@ -178,7 +180,7 @@ def answer_for_playback(
     section = Media("audio", port, audio.protocol, *_described(keep, direction))
     media = [section if at == index else other.rejected() for at, other in enumerate(description.media)]
     return Answer(
-        _ours(address, session_id, version, media),
+        _told("answer of our own", offer, _ours(address, session_id, version, media)),
         "PCMU" if codec.is_called("PCMU") else "PCMA",
         codec.payload_type,
         keep[1].payload_type if len(keep) > 1 else None,
@@ -199,7 +201,8 @@ def offer_for_playback(
     names = [name for name in dict.fromkeys(Preference.parse(text).name for text in codecs) if name in known]
     keep = [known[name] for name in names or PLAYABLE]
     keep.append(Codec(telephone_event, "telephone-event", fmtp="0-15"))
-    return _ours(address, session_id, version, [Media("audio", port, "RTP/AVP", *_described(keep, "sendrecv"))])
+    ours = _ours(address, session_id, version, [Media("audio", port, "RTP/AVP", *_described(keep, "sendrecv"))])
+    return _told("offer of our own", "", ours)
 
 
 def answer_locally(offer: str, *, local_sdp: str, address: str, port: int, session_id: int, version: int) -> str:
@@ -225,7 +228,7 @@ def answer_locally(offer: str, *, local_sdp: str, address: str, port: int, sessi
         formats, described = _described(keep, _MIRROR[_effective(asked, audio)], ptime="")
         section = Media("audio", port, audio.protocol, formats, tuple(described) + tuple(lines))
     media = [section if at == index else other.rejected() for at, other in enumerate(asked.media)]
-    return _ours(address, session_id, version, media)
+    return _told("answer of our own", offer, _ours(address, session_id, version, media))
 
 
 def moved(local_sdp: str, *, address: str, port: int, session_id: int, version: int) -> str:
@@ -258,6 +261,16 @@ def following(description: str, previous: str) -> str:
         return description
     same = _with_origin(new, last)
     return str(same if same == old else _with_origin(new, replace(last, version=last.version + 1, host=origin.host)))
+
+
+def _told(what: str, theirs: str, ours: str) -> str:
+    """Our description, spoken of if somebody wants to hear of it."""
+    if soa.level >= 5:
+        lines = [line for line in ours.split("\r\n") if line[:2] in ("m=", "c=")]
+        soa.say("%s: %s", what, ", ".join(lines))
+    if soa.level >= 9:
+        soa.say("made from:\n%s\nours:\n%s", *(readable(masked(text.encode())) for text in (theirs, ours)))
+    return ours
 
 
 def is_unspecified(host: str) -> bool:

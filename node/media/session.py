@@ -19,6 +19,7 @@ from typing import Protocol
 
 import msgspec
 
+from node.debug import soa
 from node.media import control
 from node.media.control import CodecName, Counters, Order, Report
 from node.media.errors import MediaError, MediaStopped
@@ -220,6 +221,8 @@ class MediaClient:
     # ---- sending ---------------------------------------------------------------------------------------------------
 
     def _post(self, order: Order) -> None:
+        if soa.level >= 7:
+            soa.say("media: %s", order)
         if not self._in_step:
             return  # it is in our books, from which the media process will be told everything
         self._orders.append(order)

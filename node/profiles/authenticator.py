@@ -16,6 +16,7 @@ import msgspec
 from msgspec.structs import replace
 
 from node.config.profile import ProfileSettings
+from node.debug import iptsec
 from node.directory import Directory, User
 from node.events import EventStream
 from node.profiles import nat
@@ -29,6 +30,7 @@ from node.sip import auth
 from node.sip.auth import Credentials
 from node.sip.errors import SipError
 from node.sip.flow import Flow
+from node.sip.mask import shown
 from node.sip.message import Request
 from node.sip.uri import Uri, same
 from store.records import Registration
@@ -96,6 +98,11 @@ class Authenticator:
         for book in self._nonces.values():
             book.set_secret(secret)
 
+    def issued(self, profile: str, nonce: str) -> bool:
+        """Is it a nonce of this profile, whatever it is worth now? For who must tell quickly."""
+        book = self._nonces.get(profile)
+        return book is not None and book.issued(nonce)
+
     def judge(self, request: Request, flow: Flow, settings: ProfileSettings, field: str) -> Passed | Refusal:
         """Challenge, refuse, or let pass by the credentials in `field`; with the events and the lines for fail2ban."""
         verdict: Verdict | Passed | None = None
@@ -104,6 +111,8 @@ class Authenticator:
             credentials = self._credentials(request, settings, field)
             verdict = "stale" if credentials is None else self._judge(request, flow, settings, credentials)
             self._tell_attempt(request, flow, settings, credentials, verdict)
+        if iptsec.level >= 5:
+            _tell(request, flow, credentials, verdict)
         if isinstance(verdict, Passed):
             return verdict
         user, host = aor_of(request, settings)
@@ -317,3 +326,13 @@ def _means(uri: str, request: Request) -> bool:
         return same(Uri.parse(uri), request.target)
     except SipError:
         return False
+
+
+def _tell(request: Request, flow: Flow, credentials: Credentials | None, verdict: Verdict | Passed | None) -> None:
+    """For `sofia loglevel iptsec`: who came with what, and what was thought of it."""
+    who = credentials.username if credentials is not None else "nobody"
+    judged = "good" if isinstance(verdict, Passed) else verdict or "challenged"
+    iptsec.say("%s from %s by %s: %s", request.method, flow, shown(who), judged)
+    if iptsec.level >= 7 and credentials is not None:
+        words = credentials.realm, credentials.algorithm, credentials.qop, credentials.nonce, credentials.nc
+        iptsec.say("realm %s, algorithm %s, qop %s, nonce %s, count %s", *(shown(str(word)) for word in words))

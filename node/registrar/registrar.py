@@ -12,6 +12,7 @@ from functools import partial
 
 from node.config import Configuration
 from node.config.profile import ProfileSettings
+from node.debug import nua
 from node.events import EventStream
 from node.registrar import announcement
 from node.registrar.admission import Admission
@@ -23,6 +24,7 @@ from node.sip import compose
 from node.sip.errors import OutOfOrder, SipError
 from node.sip.flow import Flow
 from node.sip.layer import ServerTransaction
+from node.sip.mask import shown
 from node.sip.message import Request
 from node.transport.capabilities import standing
 from node.transport.endpoint import Endpoint
@@ -295,6 +297,8 @@ class Registrar:
     ) -> None:
         if status >= 300:
             self.refused += 1
+        if nua.level >= 5:
+            nua.say("%s of %s from %s: %d %s", request.method, shown(str(request.to.uri)), flow, status, reason or "")
         answer = compose.response(request, status, reason, headers=[*headers, *self._standing[flow.profile]])
         self._endpoint.respond(transaction, answer)
 
@@ -336,6 +340,8 @@ class Registrar:
                 announcement.disconnected(self._events, record)
 
     def _expired(self, answer: list[Registration] | StoreError) -> None:
+        if nua.level >= 9:
+            nua.say("past due: %s", answer if isinstance(answer, StoreError) else len(answer))
         if isinstance(answer, StoreError):
             log.warning("registrations past due could not be removed: %s", answer)
             return

@@ -10,10 +10,12 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Sequence
 
+from node.debug import nta
 from node.sip import compose
 from node.sip.errors import SipError
 from node.sip.flow import Flow
 from node.sip.machine import Cause, State
+from node.sip.mask import shown
 from node.sip.message import Request, Response, parse
 from node.sip.tables import (
     INVITE_CLIENT,
@@ -53,6 +55,8 @@ class TransactionLayer:
 
     def receive(self, message: Request | Response, flow: Flow, now: float) -> None:
         """A parsed message came in; a request should have passed `message.check`. Raises Malformed if it did not."""
+        if nta.level >= 5:
+            nta.say("received %s from %s", brief(message), flow)
         if isinstance(message, Request):
             self._receive_request(message, flow, now)
         else:
@@ -70,6 +74,8 @@ class TransactionLayer:
 
         Server transactions stay: their response may find another connection (RFC 3261 18.2.2).
         """
+        if nta.level >= 3:
+            nta.say("nothing gets through to %s", flow)
         for transaction in [client for client in self._clients.values() if client.flow == flow]:
             transaction.happen(Cause.BROKEN, None, now)
 
@@ -96,6 +102,15 @@ class TransactionLayer:
     def servers(self) -> int:
         """How many server transactions there are."""
         return len(self._servers)
+
+    def knows(self, branch: str, sent_by: str, method: str) -> bool:
+        """Is there a server transaction that a request with this top Via would be a retransmission of?"""
+        return (branch, sent_by, method) in self._servers
+
+    def proceeding(self) -> int:
+        """How many INVITEs wait for their final response. Counts them."""
+        waiting = (State.TRYING, State.PROCEEDING)
+        return sum(each.method == "INVITE" and each.state in waiting for each in self._servers.values())
 
     @property
     def alarms(self) -> int:
@@ -127,6 +142,8 @@ class TransactionLayer:
             if status != 100 and transaction.method != "INVITE":
                 return
             cause = Cause.PROVISIONAL
+        if nta.level >= 5:
+            nta.say("sends %s to %s", brief(response), transaction.reply_flow)
         transaction.happen(cause, response, now)
 
     def respond_statelessly(self, transaction: ServerTransaction, response: Response) -> None:
@@ -136,6 +153,8 @@ class TransactionLayer:
         comes to the user without a transaction, and is to be ignored.
         """
         assert transaction.state is State.TRYING, "something was answered already"
+        if nta.level >= 5:
+            nta.say("sends %s to %s, and forgets it", brief(response), transaction.reply_flow)
         self._ground.out.append((response.encode(), transaction.reply_flow))
         transaction.forget()
 
@@ -199,6 +218,8 @@ class TransactionLayer:
         transaction = self._clients[key] = ClientTransaction(self._ground, machine, key, request, flow)
         if not quiet:
             transaction.begin(machine.start, now)
+        if nta.level >= 5:
+            nta.say("%s %s to %s", "sends" if send else "takes over", brief(request), flow)
         if send:
             self._ground.out.append((request.encode(), flow))
         return transaction
@@ -250,6 +271,8 @@ class TransactionLayer:
         branch = response.via.branch
         transaction = self._clients.get((branch, response.cseq.method))
         if transaction is None:
+            if nta.level >= 9:
+                nta.say("%s belongs to no transaction", brief(response))
             if owner(branch) is not None:  # else no answer to anything a node of ours has sent (RFC 3261 18.1.2)
                 self._ground.user.on_stray_response(response, flow)
             return
@@ -273,6 +296,18 @@ def _server_key(request: Request, method: str | None = None) -> Sequence[str]:
         return (branch, via.sent_by, method)
     # RFC 2543, or nothing behind the cookie (RFC 4475 3.2.1): no branch that could be trusted to be unique. The To tag is left out: an ACK has one, its INVITE had none.
     return (branch, via.sent_by, method, request.uri, request.call_id, request.from_tag, str(request.cseq.number))
+
+
+def brief(message: Request | Response) -> str:
+    """`INVITE sip:1001@pbx.test (CSeq 1 INVITE, Call-ID a@b)`, for debug lines."""
+    try:
+        if isinstance(message, Request):
+            what = f"{message.method} {message.uri}"
+        else:
+            what = f"{message.status} {message.reason}"
+        return shown(f"{what} (CSeq {message.cseq}, Call-ID {message.call_id})")
+    except SipError as error:
+        return f"an unreadable message: {error}"
 
 
 def _to_tag(response: bytes) -> str | None:

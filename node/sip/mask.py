@@ -1,4 +1,4 @@
-"""Takes the secrets out of a message before anybody but its receiver sees it: for traces, dumps and captures.
+"""Makes a message fit to be shown to somebody else than its receiver: in traces, dumps, captures and the log.
 
 Masked are: what proves a password (`response` and `cnonce` of digest credentials, `rspauth`), credentials of other
 schemes and cookies as a whole, passwords in SIP URIs, and keys in SDP (RFC 4568 inline keys, RFC 4567, the `k=` line of
@@ -11,6 +11,8 @@ import re
 from collections.abc import Callable
 
 MASK = b"***"
+UNSAFE = re.compile("[\x00-\x08\x0b-\x1f\x7f-\x9f\u061c\u200e\u200f\u2028-\u202e\u2066-\u2069]")
+"What would move a terminal's cursor, colour it, or turn its text around."
 
 # The limits of length keep a hostile message from costing more than a glance.
 # A field goes on in the next line if that begins with a blank (RFC 3261 7.3.1).
@@ -36,6 +38,21 @@ def masked(data: bytes) -> bytes:
     for pattern, replace in _RULES:
         data = pattern.sub(replace, data)
     return data
+
+
+def readable(data: bytes) -> str:
+    """Lines end as on Unix; what is no text, or would do something to a terminal, is shown as `\\x1b`."""
+    text = data.decode("utf-8", "backslashreplace").replace("\r\n", "\n")
+    return UNSAFE.sub(_escaped, text)
+
+
+def shown(text: str) -> str:
+    """Text from a message, for one line of the log: without secrets, safe for a terminal."""
+    return readable(masked(text.encode("utf-8", "surrogateescape"))).replace("\n", "\\n")
+
+
+def _escaped(found: re.Match[str]) -> str:
+    return found[0].encode("unicode_escape").decode("ascii")
 
 
 def _field(found: Found) -> bytes:

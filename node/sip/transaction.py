@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from typing import Any, Literal, Protocol, TypeAlias
 
+from node.debug import nta
 from node.sip.flow import Flow
 from node.sip.machine import Cause, Machine, State
 from node.sip.message import Request, Response
@@ -110,6 +111,8 @@ class Transaction:
         """The one way to move: look up the rule, change the state, act."""
         rule = self._machine.rules[self.state].get(cause)
         if rule is None:
+            if nta.level >= 9:
+                nta.say("%s %s is %s, %s changes nothing", self.method, self.branch, self.state, cause)
             return
         state, actions = rule
         at_once = None
@@ -126,6 +129,8 @@ class Transaction:
         alarms[:] = [alarm for alarm in alarms if alarm.item is not None]
         state = self.state
         self.repeats += 1
+        if nta.level >= 7:
+            nta.say("%s %s is %s: time to %s", self.method, self.branch, state, cause)
         self.happen(cause, None, now)
         if self.state is state and cause in self._machine.alarms.get(state, ()):
             delay = self._machine.alarms[state][cause](self.ground.timers, self)
@@ -143,6 +148,8 @@ class Transaction:
 
     def _enter(self, state: State, now: float) -> Cause | None:
         old, self.state = self.state, state
+        if nta.level >= 7:
+            nta.say("%s %s: %s -> %s", self.method, self.branch, old, state)
         kept = self._machine.shared.get((old, state), ())
         running: tuple[Cause, ...] = ()
         if self._alarms:

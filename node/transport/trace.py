@@ -9,7 +9,6 @@ from __future__ import annotations
 import asyncio
 import logging
 import os
-import re
 import time
 from collections.abc import Mapping
 from typing import Literal
@@ -19,7 +18,7 @@ from node.config.profile import ProfileSettings
 from node.config.sections import GlobalSettings
 from node.debug import siptrace
 from node.sip.flow import Flow
-from node.sip.mask import masked
+from node.sip.mask import masked, readable
 from node.transport.capture import Capture
 from node.transport.hep import Captured
 
@@ -28,8 +27,6 @@ log = logging.getLogger(__name__)
 Way = Literal["recv", "send"]
 
 RULE = "-" * 72
-UNSAFE = re.compile("[\x00-\x08\x0b-\x1f\x7f-\x9f\u061c\u200e\u200f\u2028-\u202e\u2066-\u2069]")
-"What would move a terminal's cursor, colour it, or turn its text around."
 
 
 class Trace:
@@ -179,13 +176,3 @@ def stamp(way: Way, size: int, flow: Flow, at: float) -> str:
     host, port = flow.remote
     preposition = "from" if way == "recv" else "to"
     return f"{way} {size} bytes {preposition} {flow.transport.lower()}/[{host}]:{port} at {clock}:"
-
-
-def readable(data: bytes) -> str:
-    """Lines end as on Unix; what is no text, or would do something to a terminal, is shown as `\\x1b`."""
-    text = data.decode("utf-8", "backslashreplace").replace("\r\n", "\n")
-    return UNSAFE.sub(_escaped, text)
-
-
-def _escaped(found: re.Match[str]) -> str:
-    return found[0].encode("unicode_escape").decode("ascii")
