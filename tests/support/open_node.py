@@ -26,8 +26,8 @@ _PUBLIC = """<include>
   </context>
 </include>
 """
-TROUBLE = ("Traceback", " broke", "died", "restart")
-"Words that the log of a node never holds that is well."
+TROUBLE = ("Traceback", "[ERROR]", "[CRITICAL]")
+"What the log of a node never holds that is well."
 
 
 def open_node(directory: Path, **settings: str) -> Node:

@@ -5,7 +5,6 @@ from __future__ import annotations
 import tomllib
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 from node.media import negotiation, sdp
@@ -93,7 +92,7 @@ def look(message: Message, path: str) -> str:
 
 def _walk(found: Any, path: str) -> object:
     for step in path.split("."):
-        name, colon, argument = step.partition(":")
+        _name, colon, argument = step.partition(":")
         if colon:
             return found.param(argument)
         if step == "vias":
