@@ -18,6 +18,7 @@ from node.inquiry import InquiryServer
 from node.link import Fenced, Promote, Promoted, Revived
 from node.link import Message as Said
 from node.media.session import MediaClient
+from node.profiles.access import Access
 from node.profiles.reception import Reception
 from node.profiles.screen import Screen
 from node.registrar.location import Location
@@ -129,6 +130,7 @@ class Duty:
         "Calls, legs, failed legs of the claim we were promoted with."
         self._told = [0, 0, 0]
         self._began = 0.0
+        self._access = Access(configuration.acl)
         self._sweeping: asyncio.TimerHandle | None = None
         self._wire()
 
@@ -137,6 +139,11 @@ class Duty:
         reception.endpoint, reception.switchboard, reception.registrar = endpoint, self.switchboard, self.registrar
         reception.elsewhere = self._elsewhere
         self._own.screen.sockets = endpoint.addresses
+        gate = endpoint.gate
+        gate.exempt = self._exempt
+        gate.issued = self._own.screen.digest.issued
+        gate.behind = lambda: self._own.writer.busy
+        gate.tell = self._tell_custom
         self._own.screen.digest.bindings = location.known
         endpoint.trace.configure(self._own.configuration.profiles, self._own.configuration.sofia)
         endpoint.adopt = self._adopt
@@ -277,6 +284,16 @@ class Duty:
         own = configuration.profiles[self._profile].recovery_rate
         return float(configuration.ha.recovery_rate if own is None else own)
 
+    def _exempt(self, host: str) -> bool:
+        """Trusted proxies and whom the operator names: the limits of single sources are not theirs."""
+        own = self._own.configuration.profiles[self._profile]
+        lists = (*own.limits_exempt_acl, *own.apply_proxy_acl)
+        return bool(lists) and self._access.any(lists, host)
+
+    def _tell_custom(self, subclass: str, headers: list[tuple[str, str]]) -> None:
+        if self._own.events.wanted(subclass):
+            self._own.events.fire(Event(name="CUSTOM", subclass=subclass, headers=headers))
+
     def _tell_recovered(self, calls: int) -> None:
         events = self._own.events
         if events.wanted("sofia::recovery_recovered"):
@@ -319,6 +336,7 @@ class Duty:
         self.reception.configure(configuration)
         self.registrar.configure(configuration)
         self.endpoint.configure(configuration.profiles)
+        self._access = Access(configuration.acl)
         self.endpoint.trace.configure(configuration.profiles, configuration.sofia)
         self.verbs.configuration = configuration
         self.switchboard.exchange.configure(configuration, directory)

@@ -85,6 +85,19 @@ class Writer:
         """Seconds since 1970 by the store's clock, as far as we know it."""
         return time.time() + self._shared.clock_offset
 
+    @property
+    def delay(self) -> float:
+        """Seconds that the first of those who wait has waited: how far the store is behind."""
+        waiters = self._waiters
+        while waiters and waiters[0].then is None:
+            waiters.popleft()
+        return self.settings.deadline - (waiters[0].due - time.monotonic()) if waiters else 0.0
+
+    @property
+    def busy(self) -> bool:
+        """Is there more than a full transaction before the store, and has the first of it waited for half its deadline?"""
+        return len(self._shared.queue) > self.settings.batch_limit and self.delay > self.settings.deadline / 2
+
     def start(self) -> None:
         """Open the journal and the store; what the journal holds is committed first. Raises `JournalFailed`."""
         self._shared.journal.open()

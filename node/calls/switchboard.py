@@ -11,6 +11,7 @@ The worker is the transaction user of its stack and hands on what is about calls
 from __future__ import annotations
 
 import logging
+import math
 import time
 from collections.abc import Callable, Mapping, Sequence
 from functools import partial
@@ -22,6 +23,7 @@ from node.calls.exchange import Exchange, new_uuid
 from node.calls.leg import Leg
 from node.calls.recover import Recovery, Reinvite, Result
 from node.config import Configuration
+from node.config.profile import ProfileSettings
 from node.directory import Directory, User
 from node.events import EventStream
 from node.media.session import MediaClient
@@ -103,8 +105,11 @@ class Switchboard:
         variables: Mapping[str, str] | None = None,
     ) -> None:
         """A new INVITE that may enter: `user` authenticated it, an access list may name another `context`."""
-        if busy := self._refused_for_load():
-            self._refuse(request, transaction, 503, busy, RETRY_AFTER)
+        if busy := self._refused_for_load(self.exchange.profile(flow.profile)):
+            headers = [*self.exchange.headers(flow.profile), *RETRY_AFTER]
+            answer = compose.response(request, 503, busy, headers=headers)
+            # Nothing is kept of it: a flood of calls must not fill the memory with answers that wait for their ACK.
+            self.exchange.endpoint.respond_statelessly(transaction, answer)
             return
         try:
             self._judge(request, transaction)
@@ -118,12 +123,13 @@ class Switchboard:
         call.tell("CHANNEL_CREATE", leg)
         call.post(applications.begin, call)
 
-    def _refused_for_load(self) -> str:
+    def _refused_for_load(self, own: ProfileSettings | None) -> str:
         """Why no call is taken now; empty if one is."""
         switch = self.exchange.configuration.switch
         if self.draining:
             return "System Paused"
-        if switch.max_sessions and self.sessions >= switch.max_sessions:
+        limit = own.max_profile_sessions if own is not None else 0
+        if self.sessions >= min(switch.max_sessions or math.inf, limit or math.inf):
             return "Maximum Calls In Progress"
         second, count = self._second
         now = int(self.exchange.endpoint.now())

@@ -14,7 +14,8 @@ from node.config.sections import Configuration
 from node.config.values import Values
 
 ACL_PARAMS = frozenset(f"apply-{kind}-acl" for kind in ("register", "proxy", "nat", "candidate")) | {
-    "local-network-acl"
+    "local-network-acl",
+    "limits-exempt-acl",
 }
 
 

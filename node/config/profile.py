@@ -262,6 +262,26 @@ class ProfileSettings:
     update_refresher: bool = False
     max_proceeding: int = 0
     max_recv_requests_per_second: int = 1000
+    "Of all together; 0: no limit."
+    max_source_requests_per_second: int | None = None
+    "Ours, as all below: of one address (an IPv6 /64). None: half of all; 0: no limit."
+    max_source_auth_failures: int = 30
+    "Wrong passwords a minute of one address; 0: no limit."
+    auth_failure_penalty: int = 60
+    "Seconds that an address is not heard after more than those."
+    limits_exempt_acl: tuple[str, ...] = ()
+    "Who is passed by all of these limits."
+    max_transactions: int = 200_000
+    "Of one worker, both ways; then new requests get 503."
+    max_profile_sessions: int = 0
+    "Legs of one worker; 0: only the switch's max-sessions counts."
+    max_message_size: int = 65535
+    max_header_fields: int = 256
+    max_header_length: int = 8192
+    max_uri_length: int = 2048
+    "Of a Request-URI."
+    max_uri_params: int = 64
+    "Parameters and headers of a Request-URI."
 
     # ---- presence, subscriptions, messages
 

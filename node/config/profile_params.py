@@ -155,7 +155,13 @@ def _table() -> dict[str, Parameter]:
         "codec-prefs": Parameter("codec_prefs", codecs),
         "max-registrations": Parameter("max_registrations_per_extension", number),
     }
-    for name in ("apply-register-acl", "apply-proxy-acl", "apply-nat-acl", "apply-candidate-acl"):
+    for name in (
+        "apply-register-acl",
+        "apply-proxy-acl",
+        "apply-nat-acl",
+        "apply-candidate-acl",
+        "limits-exempt-acl",
+    ):
         table[name] = Parameter(field(name), string, gathers=True)
     table["apply-inbound-acl"] = Parameter("apply_inbound_acl", inbound_acl, gathers=True)
     for read, names in _plain(number, first_only).items():
@@ -194,7 +200,8 @@ def _plain(number: Reader, first_only: Reader) -> dict[Reader, str]:
             sip-force-expires-min sip-force-expires-max sip-expires-max-deviation sip-expires-late-margin
             max-auth-validity flow-timer ping-mean-interval ping-thread-frequency sip-user-ping-max sip-user-ping-min
             rtp-timeout-sec rtp-hold-timeout-sec rtp-digit-delay session-timeout max-proceeding
-            max-recv-requests-per-second force-subscription-expires force-publish-expires
+            max-recv-requests-per-second max-source-requests-per-second max-source-auth-failures
+            max-profile-sessions force-subscription-expires force-publish-expires
             sip-subscription-max-deviation watchdog-step-timeout watchdog-event-timeout debug""",
         whole(1): "bind-attempts auth-failure-penalty",
         whole(1000): "max-transactions",

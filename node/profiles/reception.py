@@ -91,7 +91,10 @@ class Reception:
             return
         self.profiles[flow.profile].requests += 1
         try:
-            self._receive(request, transaction, flow)
+            if not request.to_tag and self.endpoint.is_full(request.method):
+                self.refuse(request, transaction, 503, None, [RETRY])
+            else:
+                self._receive(request, transaction, flow)
         except SipError as error:
             self.refuse(request, transaction, error.status, error.reason or None, error.headers)
         except Exception:
@@ -125,6 +128,8 @@ class Reception:
         if isinstance(admission, Refusal):
             self._turn_away(profile, request, transaction, admission)
             return
+        if admission.digest:
+            self.endpoint.gate.proved(flow)
         self.registrar.on_register(request, transaction, flow, admission)
 
     def _invite(self, request: Request, transaction: ServerTransaction, flow: Flow) -> None:
@@ -136,6 +141,8 @@ class Reception:
         if isinstance(admission, Refusal):
             self._turn_away(profile, request, transaction, admission)
             return
+        if admission.digest:
+            self.endpoint.gate.proved(flow)
         self.switchboard.on_invite(
             request,
             transaction,
@@ -167,6 +174,8 @@ class Reception:
             profile.challenged += 1
         else:
             profile.denied += 1
+            if request.header("Authorization") or request.header("Proxy-Authorization"):
+                self.endpoint.gate.failed(transaction.flow)
         answer = compose.response(
             request, refusal.status, refusal.reason, headers=[*self._standing[profile.name], *refusal.headers]
         )
@@ -186,7 +195,10 @@ class Reception:
         profile = transaction.flow.profile
         self.profiles[profile].refused += 1
         answer = compose.response(request, status, reason, headers=[*self._standing[profile], *headers])
-        self.endpoint.respond(transaction, answer)
+        if transaction.status == 0 and not request.to_tag:
+            self.endpoint.respond_statelessly(transaction, answer)  # nothing is kept of what was refused at once
+        else:
+            self.endpoint.respond(transaction, answer)
 
     # ---- requests in dialogs ---------------------------------------------------------------------------------------
 

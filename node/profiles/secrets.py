@@ -59,6 +59,9 @@ class NonceBook:
     def make(self) -> str:
         return self._nonces.make(self._clock())
 
+    def issued(self, nonce: str) -> bool:
+        return self._nonces.genuine(nonce)
+
     def genuine(self, credentials: Credentials) -> bool:
         """For a challenge of ours, not of somebody else on the way."""
         return self._nonces.genuine(credentials.nonce)

@@ -3,6 +3,7 @@
 SipError                     400
  ├─ Malformed                400   a start line, header field or body that cannot be read
  ├─ TooLarge                 513   message longer than we take
+ ├─ UriTooLong               414   a Request-URI longer or deeper than we take
  ├─ UnsupportedVersion       505
  ├─ UnsupportedScheme        416
  ├─ BadExtension             420   Require names what we do not know
@@ -57,6 +58,14 @@ class TooLarge(Malformed):
     def __init__(self, what: str, size: int, limit: int) -> None:
         super().__init__(what, f"{size} > {limit}")
         self.reason = "Message Too Large"
+
+
+class UriTooLong(Malformed):
+    status = 414
+
+    def __init__(self, what: str, size: int, limit: int) -> None:
+        super().__init__(what, f"{size} > {limit}")
+        self.reason = ""
 
 
 class UnsupportedVersion(Malformed):

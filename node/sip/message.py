@@ -18,6 +18,7 @@ from node.sip.errors import (
     TooManyHops,
     UnsupportedScheme,
     UnsupportedVersion,
+    UriTooLong,
 )
 from node.sip.fields import CSeq, NameAddr, Via, split_list
 from node.sip.grammar import BLANK_LINE, FOLD, LINE_END, METHOD, NO_BODY, REQUEST_LINE, STATUS_LINE, TAG
@@ -37,6 +38,10 @@ class Limits:
     "Header fields."
     line: int = 8192
     "Characters of one header field, folding undone."
+    uri: int = 2048
+    "Characters of a Request-URI."
+    uri_params: int = 64
+    "Parameters and headers of a Request-URI, one within the other or side by side."
 
 
 class Message:
@@ -320,6 +325,8 @@ def parse(data: bytes, limits: Limits = Limits()) -> Request | Response:
             raise Malformed("header field", bad)
         if len(head) > limits.line or len(lines) > limits.fields:
             _check_limits(lines, limits)
+        if len(lines[0]) > _SHORT and isinstance(message, Request):
+            _check_uri(message.uri, limits)
         length = index.get("content-length")
         if length is not None:
             _fit(message, length)
@@ -398,6 +405,15 @@ def _check_limits(lines: list[str], limits: Limits) -> None:
         raise TooLarge("header field", longest, limits.line)
 
 
+def _check_uri(uri: str, limits: Limits) -> None:
+    if len(uri) > limits.uri:
+        raise UriTooLong("Request-URI", len(uri), limits.uri)
+    # Escaped ones too: a header of a URI may be a URI with parameters and headers of its own.
+    params = sum(map(uri.lower().count, (";", "?", "&", "%3b", "%3f", "%26")))
+    if params > limits.uri_params:
+        raise UriTooLong("number of URI parameters", params, limits.uri_params)
+
+
 def _fit(message: Message, length: str) -> None:
     """Cut the body to Content-Length (RFC 3261 18.3)."""
     text = length.strip()
@@ -446,6 +462,8 @@ METHODS = frozenset(
         "PUBLISH",
     }
 )
+_SHORT = 64
+"Characters of a request line that need no look: whatever it is, it is not deep."
 _LINE_ENDS = (b"\r", b"\n")
 _OURS = ("sip", "sips")
 _ANSWERABLE = frozenset({"via", "from", "to", "call-id", "cseq"})

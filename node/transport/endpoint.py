@@ -24,7 +24,7 @@ from node.sip import compose
 from node.sip.errors import Malformed, SipError
 from node.sip.flow import Address, Flow, endpoint_text
 from node.sip.layer import ClientTransaction, ServerTransaction, TransactionLayer, TransactionUser
-from node.sip.message import Request, Response, check, parse
+from node.sip.message import Limits, Request, Response, check, parse
 from node.sip.targets import Target
 from node.sip.timers import Timers
 from node.sip.token import token as token_of
@@ -32,7 +32,9 @@ from node.sip.transaction import reply_flow
 from node.sip.uri import Uri
 from node.transport.attempt import Attempt
 from node.transport.attempt import Then as Answered
-from node.transport.handoff import Arrived, Bus, Through
+from node.transport.gate import LATE, Gate
+from node.transport.detour import Detour, Lost
+from node.transport.handoff import Arrived, Bus
 from node.transport.ownership import owner_of
 from node.transport.resolver import Resolver
 from node.transport.routes import Located, Routes
@@ -71,8 +73,6 @@ class Endpoint:
         self.token = token
         self.received = 0
         self.sent = 0
-        self.flooded = 0
-        "Requests dropped because there were more than `max-recv-requests-per-second`."
         self.until = math.inf
         "Moment of the monotonic clock until which this worker may act; after it nothing is heard any more."
         self.suspects = Suspects()
@@ -82,30 +82,43 @@ class Endpoint:
         "Who takes a message of a slot that nobody here has, and calls `take` when it knows better."
         self.on_notice: Callable[[str, bytes, str], None] | None = None
         self.on_connection_closed: Callable[[Flow], None] | None = None
+        self.moved: Callable[[Flow], Flow | None] | None = None
+        "Knows by which connection the phone of a connection that is gone has registered since."
         self._settings = settings
         self._loop = loop
         self.routes = Routes(
             resolver or Resolver(loop), settings, now=loop.time, way=self._flow, families=self._families
         )
         own = settings[profile]
-        self._limit = own.max_recv_requests_per_second
-        self._window = (0.0, 0)
+        self._limits = limits_of(own)
         self.layer = TransactionLayer(
             user,
             slot_token=token,
             sent_by=self._sent_by,
             timers=Timers(own.timer_t1 / 1000, own.timer_t2 / 1000, own.timer_t4 / 1000),
         )
+        self.gate = Gate(
+            own,
+            send=self._transmit,
+            knows=self.layer.knows,
+            suspects=self.suspects,
+            later=loop.call_later,
+        )
+        "Judges requests before they are read."
         self.bus = Bus(bus_folder, token, loop, self)
         self.streams = Streams(token, loop, self)
         self._receiving: list[Datagrams] = []
         self._sending: dict[tuple[str, Address], Datagrams] = {}
         self._by_profile: dict[str, Datagrams] = {}
         self._local: dict[str, Address] = {}
-        self._named: dict[str, str] = {}
+        self._named: dict[tuple[str, str], str] = {}
+        self._listening: dict[tuple[str, str], int] = {}
+        "Ports of the listening sockets, by profile and transport."
         self.trace = Trace(loop, settings, os.environ)
         self._alarm: asyncio.TimerHandle | None = None
         self._alarm_at = 0.0
+        self._turning: asyncio.Handle | None = None
+        self._probing: asyncio.TimerHandle | None = None
         self._batch = False
         self._settling = False
 
@@ -132,6 +145,11 @@ class Endpoint:
         self.layer.cancel(transaction, self._loop.time(), headers)
         self._settle()
 
+    def acknowledge(self, transaction: ClientTransaction) -> None:
+        """ACK the refusal of an INVITE that was `reserved`."""
+        self.layer.acknowledge(transaction, self._loop.time())
+        self._settle()
+
     def revive_server(self, request: Request, flow: Flow, last_response: bytes) -> ServerTransaction:
         """An INVITE transaction taken over: retransmissions are answered with `last_response` (b"" for none)."""
         transaction = self.layer.revive_server(request, flow, last_response, self._loop.time())
@@ -143,6 +161,17 @@ class Endpoint:
         transaction = self.layer.revive_client(request, flow, self._loop.time(), proceeding=proceeding)
         self._settle()
         return transaction
+
+    def is_full(self, method: str) -> bool:
+        """Is there no room for a new request of this method? For `max-transactions`, and `max-proceeding` for INVITE."""
+        own = self._settings.get(self.profile)
+        if own is None:
+            return False
+        if self.layer.servers + self.layer.clients > own.max_transactions:
+            return self.gate.is_full("max-transactions")
+        if method == "INVITE" and own.max_proceeding and self.layer.proceeding() > own.max_proceeding:
+            return self.gate.is_full("max-proceeding")
+        return False
 
     def send(self, data: bytes, flow: Flow) -> None:
         """Send outside any transaction: the ACK for a 2xx, the 2xx again."""
@@ -169,15 +198,18 @@ class Endpoint:
         self.routes.locate(uri, profile, attempt.on_located)
         return attempt
 
-    def contact(self, profile: str, transport: str, user: str = "mod_sofia") -> str:
-        """Our Contact on a profile: `<sip:mod_sofia@192.0.2.1:5060;transport=tcp>`."""
-        host, port = self.address(profile)
+    def contact(self, profile: str, transport: str, user: str = "mod_sofia", *, secure: bool = False) -> str:
+        """Our Contact on a profile: `<sip:mod_sofia@192.0.2.1:5060;transport=tcp>`; `secure`: where sips is demanded."""
+        host, port = self.address(profile, transport.upper())
         suffix = "" if transport.upper() == "UDP" else f";transport={transport.lower()}"
-        return f"<sip:{user}@{bracketed(host)}:{port}{suffix}>"
+        return f"<{'sips' if secure else 'sip'}:{user}@{bracketed(host)}:{port}{suffix}>"
 
-    def address(self, profile: str) -> Address:
-        """The address and port a profile names itself by: ext-sip-ip or sip-ip, and its port."""
+    def address(self, profile: str, transport: str = "UDP") -> Address:
+        """The address and port a profile names itself by: ext-sip-ip or sip-ip, and the port of the transport."""
         settings = self._settings[profile]
+        if transport not in ("UDP", "TCP"):
+            port = self._listening.get((profile, transport)) or port_of(settings, transport)
+            return settings.public_ip, port
         bound = self._local.get(profile)
         return settings.public_ip, settings.ext_sip_port or (bound[1] if bound else settings.sip_port)
 
@@ -202,7 +234,6 @@ class Endpoint:
                 else:
                     os.close(descriptor)
             else:
-                log.warning("profile %s: nothing here serves a %s socket", name.profile, name.kind)
                 os.close(descriptor)
         for datagrams in self._receiving:
             self._loop.add_reader(datagrams.sock.fileno(), self._drain, datagrams)
@@ -227,7 +258,8 @@ class Endpoint:
         self.routes.configure(settings)
         self._named.clear()
         if self.profile in settings:
-            self._limit = settings[self.profile].max_recv_requests_per_second
+            self._limits = limits_of(settings[self.profile])
+            self.gate.configure(settings[self.profile])
 
     def addresses(self) -> Set[Address]:
         """The addresses we send UDP from."""
@@ -241,9 +273,10 @@ class Endpoint:
 
     def close(self) -> None:
         self.deafen()
-        if self._alarm is not None:
-            self._alarm.cancel()
-            self._alarm = None
+        for each in (self._alarm, self._turning, self._probing):
+            if each is not None:
+                each.cancel()
+        self._alarm = self._turning = self._probing = None
         self.streams.close()
         self.bus.close()
         self.routes.resolver.close()
@@ -272,20 +305,26 @@ class Endpoint:
 
     def on_message(self, data: bytes, flow: Flow) -> None:
         """One datagram, or one message cut out of a stream."""
-        if time.monotonic() >= self.until:
+        now = time.monotonic()
+        if now >= self.until:
             return  # our time is over, and whoever stopped us for a while let us wake up only now
         self.received += 1
         watched = self.trace.profiles
         if watched and flow.profile in watched and len(data) > 4:
             self.trace.seen("recv", data, flow)
-        if data[:8] != b"SIP/2.0 ":
-            if len(data) <= 4:
-                return  # a keepalive (RFC 5626 3.5.1, or what NAT boxes are fed with)
-            if self._limit and self._too_many():
+        if data[:8] == b"SIP/2.0 ":
+            if self.gate.wary and self.gate.shuns(flow, now):
                 return
+        elif len(data) <= 4:
+            return  # a keepalive (RFC 5626 3.5.1, or what NAT boxes are fed with)
+        elif not self.gate.admits(data, flow, now):
+            return
+        self._read(data, flow)
+
+    def _read(self, data: bytes, flow: Flow) -> None:
         message = None
         try:
-            message = parse(data)
+            message = parse(data, self._limits)
             if isinstance(message, Request):
                 check(message)
             owner = owner_of(message)
@@ -311,6 +350,11 @@ class Endpoint:
 
     def on_drained(self) -> None:
         self._settle()
+        if self.gate.waiting and self._turning is None:
+            self._give_turns()
+        if self._probing is None:
+            # Streams are not read in one go as the UDP socket is: how long a round takes is told by a timer.
+            self._probing = self._loop.call_later(PROBE, self._on_probe, time.monotonic() + PROBE)
 
     def on_lost(self, flow: Flow) -> None:
         self.layer.transport_failed(flow, self._loop.time())
@@ -338,12 +382,62 @@ class Endpoint:
         self._settle()
 
     def _drain(self, datagrams: Datagrams) -> None:
+        """Read all there is, so far as there is time: what is urgent may lie behind what is not."""
+        gate = self.gate
         self._batch = True
         try:
-            datagrams.drain()
+            left = datagrams.drain()
+            now = time.monotonic()
+            if left or gate.behind():
+                gate.stress(now)
+                gate.age = datagrams.age()
+            until = now + READING
+            while left and now < until:
+                left = datagrams.drain()
+                now = time.monotonic()
         finally:
             self._batch = False
             self._settle()
+        if gate.stressed:
+            self._serve_what_waits(now)
+
+    def _serve_what_waits(self, now: float) -> None:
+        if not self.gate.waiting:
+            self.gate.ease(now)
+        elif self._turning is None:
+            self._give_turns()
+
+    def _give_turns(self) -> None:
+        """Serve some of what waits, then let the loop look for what is more urgent."""
+        self._turning = None
+        gate = self.gate
+        now = time.monotonic()
+        if now >= self.until:
+            gate.clear()
+            return
+        until = now + SERVING
+        self._batch = True
+        try:
+            while now < until and (waiting := gate.turn(now)) is not None:
+                self._read(*waiting)
+                now = time.monotonic()
+        finally:
+            self._batch = False
+            self._settle()
+        if not gate.waiting:
+            gate.ease(now)
+        elif now >= until:
+            self._turning = self._loop.call_soon(self._give_turns)
+        else:
+            self._turning = self._loop.call_later(SERVING, self._give_turns)
+
+    def _on_probe(self, due: float) -> None:
+        self._probing = None
+        now = time.monotonic()
+        if now - due > LATE:
+            self.gate.stress(now)
+        elif not self.gate.waiting:
+            self.gate.ease(now)
 
     def _on_alarm(self) -> None:
         self._alarm = None
@@ -420,10 +514,10 @@ class Endpoint:
         return self._towards(profile, ipv6=False) is not None, self._towards(profile, ipv6=True) is not None
 
     def _sent_by(self, flow: Flow) -> str:
-        named = self._named.get(flow.profile)
+        named = self._named.get((flow.profile, flow.transport))
         if named is None:
-            named = endpoint_text(self.address(flow.profile))
-            self._named[flow.profile] = named
+            named = endpoint_text(self.address(flow.profile, flow.transport))
+            self._named[flow.profile, flow.transport] = named
         return named
 
     # ---- what is not ours, and what nobody can read ----------------------------------------------------------------
@@ -440,6 +534,9 @@ class Endpoint:
     def _refuse(self, error: SipError, data: bytes, flow: Flow, message: Message | None) -> None:
         """Answer what can be answered, without a transaction (RFC 3261 8.2.7); never an ACK, never a response."""
         self.suspects.note(flow.remote[0], error, self._loop.time())
+        if data[:8] == b"SIP/2.0 ":
+            self.gate.charge(flow, time.monotonic())
+            return
         request = message if message is not None else getattr(error, "request", None)
         if not isinstance(request, Request) or request.method == "ACK":
             return

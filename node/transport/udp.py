@@ -7,14 +7,20 @@ from __future__ import annotations
 
 import errno
 import socket
+import struct
+import time
 from collections.abc import Callable
 
 from node.sip.flow import Address, Flow
 
 BATCH = 64
-"Datagrams read before the loop gets its turn again."
+"Datagrams read at once."
 BUFFER = 4 << 20
 "Bytes the kernel may keep for us: a burst of registrations of a whole site."
+
+SO_TIMESTAMPNS = 35
+"Linux: the kernel notes when each datagram came. (Python's socket module has no name for it.)"
+_TIMESPEC = struct.Struct("@qq")
 
 PASSING = frozenset({errno.EAGAIN, errno.ENOBUFS, errno.EPERM, errno.ECONNREFUSED, errno.EINTR})
 "Send errors that say nothing about the destination: the retransmission may get through."
@@ -28,6 +34,7 @@ class Datagrams:
         for option in (socket.SO_RCVBUF, socket.SO_SNDBUF):
             if sock.getsockopt(socket.SOL_SOCKET, option) < BUFFER:
                 sock.setsockopt(socket.SOL_SOCKET, option, BUFFER)
+        sock.setsockopt(socket.SOL_SOCKET, SO_TIMESTAMPNS, 1)
         name = sock.getsockname()
         self.sock = sock
         self.profile = profile
@@ -37,8 +44,8 @@ class Datagrams:
         self._arrived = arrived
         self._plain = sock.family == socket.AF_INET
 
-    def drain(self) -> None:
-        """Read what is there, at most a batch."""
+    def drain(self) -> bool:
+        """Read what is there, at most a batch. Is there perhaps more?"""
         recvfrom, arrived, profile, local, plain = (
             self.sock.recvfrom,
             self._arrived,
@@ -50,10 +57,24 @@ class Datagrams:
             try:
                 data, remote = recvfrom(65535)
             except BlockingIOError:
-                return
+                return False
             except OSError:
                 continue  # an ICMP error of an earlier datagram
             arrived(data, Flow(profile, "UDP", local, remote if plain else (remote[0], remote[1])))
+        return True
+
+    def age(self) -> float:
+        """Seconds that the next datagram has waited in the kernel's buffer; 0 if there is none."""
+        try:
+            _, ancillary, _, _ = self.sock.recvmsg(1, socket.CMSG_SPACE(_TIMESPEC.size), socket.MSG_PEEK)
+        except OSError:
+            return 0.0
+        for level, kind, value in ancillary:
+            if level == socket.SOL_SOCKET and kind == SO_TIMESTAMPNS and len(value) == _TIMESPEC.size:
+                seconds, nanoseconds = _TIMESPEC.unpack(value)
+                since: float = seconds + nanoseconds / 1e9
+                return max(0.0, time.time() - since)
+        return 0.0
 
     def send(self, data: bytes, remote: Address) -> int:
         """Send; the errno if the kernel did not take it, else 0."""

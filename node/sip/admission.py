@@ -1,0 +1,208 @@
+"""Who is served when not all can be: the decisions, without sockets and clocks.
+
+    Sources     how many requests a second one address may send, and all together
+    PenaltyBox  who has guessed at passwords for too long
+    Backlog     what waits when there is more than can be served: who goes first, and who is refused
+
+All tables are bounded: who is forgotten starts anew.
+"""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Hashable
+from ipaddress import AddressValueError, IPv6Address
+from typing import Generic, TypeVar
+
+from node.sip.glance import Standing
+
+K = TypeVar("K", bound=Hashable)
+V = TypeVar("V")
+T = TypeVar("T")
+
+TABLE = 16_384
+"Entries of each half of a table."
+
+
+class Table(Generic[K, V]):
+    """A bounded mapping: at least the last `half` keys touched are known, at most twice as many."""
+
+    __slots__ = ("_half", "_new", "_old")
+
+    def __init__(self, half: int = TABLE) -> None:
+        self._half = half
+        self._new: dict[K, V] = {}
+        self._old: dict[K, V] = {}
+
+    def get(self, key: K, otherwise: V) -> V:
+        found = self._new.get(key)
+        return found if found is not None else self._old.get(key, otherwise)
+
+    def put(self, key: K, value: V) -> None:
+        new = self._new
+        if key not in new and len(new) >= self._half:
+            self._old, self._new = new, {}
+            new = self._new
+        new[key] = value
+
+    def drop(self, key: K) -> None:
+        self._new.pop(key, None)
+        self._old.pop(key, None)
+
+    def __len__(self) -> int:
+        return len(self._new) + len(self._old)
+
+
+def source_of(host: str) -> str:
+    """By what a sender is counted: an IPv4 address as it is, an IPv6 address by its /64, which one household has whole."""
+    if ":" not in host:
+        return host
+    try:
+        address = IPv6Address(host.partition("%")[0])
+    except AddressValueError:
+        return host
+    if address.ipv4_mapped is not None:
+        return str(address.ipv4_mapped)
+    return f"{IPv6Address(int(address) >> 64 << 64)}/64"
+
+
+class Pace:
+    """One allowance: `rate` a second, and `burst` seconds of it at once after a rest. 0: no limit.
+
+    A token bucket told as the moment at which it would be full again (the generic cell rate algorithm): one number.
+    """
+
+    __slots__ = ("_burst", "_full_at", "_step")
+
+    def __init__(self, rate: float, burst: float = 1.0) -> None:
+        self._step = 1.0 / rate if rate else 0.0
+        self._burst = burst
+        self._full_at = 0.0
+
+    def take(self, now: float, stretch: float = 1.0) -> bool:
+        """Take one, if there is one. With `stretch` 2.0 as much again may be taken: for what is more urgent."""
+        full_at = self._full_at
+        if full_at < now:
+            full_at = now
+        if full_at - now >= self._burst * stretch:
+            return False
+        self._full_at = full_at + self._step
+        return True
+
+
+class Sources:
+    """The same allowance for each source: a table of the moments at which `Pace` would be full again."""
+
+    def __init__(self, rate: float, burst: float = 2.0, half: int = TABLE) -> None:
+        self._step = 1.0 / rate if rate else 0.0
+        self._burst = burst
+        self._half = half
+        self._new: dict[str, float] = {}
+        self._old: dict[str, float] = {}
+
+    def take(self, source: str, now: float, stretch: float = 1.0) -> bool:
+        """Take one of what the source has, if there is one; as `Pace.take`. The only one that each request asks."""
+        full_at = self._new.get(source)
+        if full_at is None:
+            full_at = self._enter(source)
+        if full_at < now:
+            self._new[source] = now + self._step
+        elif full_at - now < self._burst * stretch:
+            self._new[source] = full_at + self._step
+        else:
+            return False
+        return True
+
+    def charge(self, source: str, now: float) -> None:
+        """Take one whether there is one or not, so far as to twice the burst: it came without asking."""
+        if not self.take(source, now, 2.0):
+            self._new[source] = now + 2 * self._burst
+
+    def spent(self, source: str, now: float) -> bool:
+        """Has it been charged for all that it may have, and as much again?"""
+        return self._new.get(source, 0.0) - now >= 2 * self._burst - self._step > 0
+
+    def __len__(self) -> int:
+        return len(self._new) + len(self._old)
+
+    def _enter(self, source: str) -> float:
+        """A source that was not seen for a while, or never. Those of a table that has filled up since are forgotten."""
+        if len(self._new) >= self._half:
+            self._old, self._new = self._new, {}
+        return self._old.pop(source, 0.0)
+
+
+class PenaltyBox:
+    """Sources that gave wrong credentials too often are not heard for a while."""
+
+    def __init__(self, failures: int, within: float = 60.0, penalty: float = 60.0, half: int = TABLE) -> None:
+        """More than `failures` in `within` seconds (0: never) cost `penalty` seconds."""
+        self.failures = failures
+        self.penalty = penalty
+        self._pace = Sources(failures / within, within, half) if failures else None
+        self._until: Table[str, float] = Table(half)
+
+    def __len__(self) -> int:
+        return len(self._until)
+
+    def fail(self, source: str, now: float) -> bool:
+        """One more failure. Does it send the source into the box?"""
+        if self._pace is None or self._pace.take(source, now):
+            return False
+        inside = self.holds(source, now)
+        self._until.put(source, now + self.penalty)
+        return not inside
+
+    def holds(self, source: str, now: float) -> bool:
+        return self._until.get(source, 0.0) > now
+
+
+class Backlog(Generic[T]):
+    """New requests that wait for their turn, in two queues; each waits as long as its sender would not ask again.
+
+    The queue is the measure of the overload: who would wait longer than the patience of the queue is refused, so the
+    wait stays short whatever is offered, and nobody is refused while there is time to serve him.
+    """
+
+    PATIENCE = {Standing.CHALLENGED: 0.3, Standing.FRESH: 0.1}
+    "Seconds. Below T1 (RFC 3261 17.1.1.1), or each request would be here twice."
+
+    def __init__(self, room: int = 2048) -> None:
+        self._room = room
+        self._queues: dict[Standing, deque[tuple[float, T]]] = {
+            Standing.CHALLENGED: deque(),
+            Standing.FRESH: deque(),
+        }
+
+    def __len__(self) -> int:
+        return sum(len(queue) for queue in self._queues.values())
+
+    def put(self, item: T, standing: Standing, now: float) -> T | None:
+        """Let it wait. Who has waited longest is returned, and to be refused, when there is no room for all."""
+        queue = self._queues[standing]
+        queue.append((now, item))
+        return queue.popleft()[1] if len(queue) > self._room else None
+
+    def overdue(self, now: float) -> list[T]:
+        """Those that have waited too long, taken out."""
+        found: list[T] = []
+        for standing, queue in self._queues.items():
+            limit = now - self.PATIENCE[standing]
+            while queue and queue[0][0] < limit:
+                found.append(queue.popleft()[1])
+        return found
+
+    def next(self, *, fresh: bool = True) -> T | None:
+        """Who is served next; with `fresh` false only one whose challenge is paid for."""
+        for standing, queue in self._queues.items():
+            if queue and (fresh or standing is Standing.CHALLENGED):
+                return queue.popleft()[1]
+        return None
+
+    def wait(self, now: float) -> float:
+        """Seconds that the first one has waited."""
+        return max((now - queue[0][0] for queue in self._queues.values() if queue), default=0.0)
+
+    def clear(self) -> None:
+        for queue in self._queues.values():
+            queue.clear()

@@ -1,0 +1,345 @@
+"""The gate: which requests come in at all, and in which order when there are more than can be served.
+
+Two things are kept apart. *Limits* hold always: requests a second of one source and of all, and wrong passwords. *Overload*
+is measured, not configured: while the socket is never read empty, the loop is late, or the store is behind, requests that
+continue something are served at once, new ones wait in a short queue, and who would wait too long there is refused with a
+503 that costs no parse and no transaction. Nobody is refused while there is time to serve him, so the node does what it
+can and no more; and when the load ends, the queue is empty a moment later.
+"""
+
+from __future__ import annotations
+
+import logging
+import time
+from collections.abc import Callable
+from dataclasses import asdict, dataclass
+from typing import Protocol
+
+from node.config.profile import ProfileSettings
+from node.sip import glance
+from node.sip.admission import Backlog, Pace, PenaltyBox, Sources, Table, source_of
+from node.sip.flow import Address, Flow
+from node.sip.glance import Standing
+from node.transport.suspects import PERIOD, Suspects
+
+log = logging.getLogger(__name__)
+
+RETRY_AFTER = 3
+"Seconds, up to twice as many, after which who was refused may come again."
+ANSWERS = 10_000
+"Refusals a second that are answered: at most a fifth of a core. Beyond that silence is cheaper for both."
+ANSWERS_EACH = 10
+"Refusals a second that one source hears for exceeding its limit; a flood is not answered."
+STALE = 4.0
+"Seconds in the kernel's buffer after which a new request is dropped: its sender has repeated it by now, or is gone."
+HOLD = 0.25
+"Seconds that the state of stress outlives its last sign."
+LATE = 0.1
+"Seconds that a timer may be late before that is a sign of it."
+OVER = 2.0
+"Seconds without a refusal after which an overload is told to be over."
+PROVEN = 3600.0
+"Seconds that an address and port with the right password are let in although their source is in the penalty box."
+
+WINDOW = 2.0
+"Seconds for which a source may save up what it does not use."
+
+SOURCE_RATE = "more than max-source-requests-per-second"
+TOTAL_RATE = "more than max-recv-requests-per-second"
+PASSWORDS = "more than max-source-auth-failures"
+
+
+@dataclass(slots=True)
+class Counts:
+    """What the gate has done since it was made."""
+
+    over_source_rate: int = 0
+    over_total_rate: int = 0
+    boxed: int = 0
+    "Dropped because their source guesses at passwords."
+    overload_refused: int = 0
+    "Answered 503 for overload."
+    overload_dropped: int = 0
+    "Refused without an answer."
+    overload_stale: int = 0
+    "Dropped because they had waited too long in the kernel's buffer."
+    overloads: int = 0
+    "How often an overload has begun."
+    full: int = 0
+    "Refused for max-transactions or max-proceeding."
+
+
+class Alarm(Protocol):
+    def cancel(self) -> None: ...
+
+
+class Gate:
+    """Judges requests by their bytes. `admits` may answer, drop, or keep one until its `turn` comes."""
+
+    def __init__(
+        self,
+        settings: ProfileSettings,
+        *,
+        send: Callable[[bytes, Flow], None],
+        knows: Callable[[str, str, str], bool],
+        suspects: Suspects,
+        later: Callable[[float, Callable[[], None]], object],
+    ) -> None:
+        """`knows`: is there a server transaction of this branch, sent-by and method?"""
+        self.counts = Counts()
+        self.stressed = False
+        "Is there more than can be served at once? Then requests are looked at before they are read."
+        self.age = 0.0
+        "Seconds that the datagrams read just now have waited in the kernel's buffer."
+        self.exempt: Callable[[str], bool] = _nobody
+        "Is this address one to which no limits apply?"
+        self.issued: Callable[[str, str], bool] = _never
+        "Profile and nonce: is it a good one of ours?"
+        self.behind: Callable[[], bool] = _not_behind
+        "Is the store so far behind that nothing new should be begun?"
+        self.tell: Callable[[str, list[tuple[str, str]]], None] | None = None
+        "Fires a CUSTOM event: subclass and headers."
+        self._send = send
+        self._knows = knows
+        self._suspects = suspects
+        self._later = later
+        self._backlog: Backlog[tuple[bytes, Flow]] = Backlog()
+        self._stressed_until = 0.0
+        self._answers = Pace(ANSWERS, 0.1)
+        self._answers_each = Sources(ANSWERS_EACH, 1.0)
+        self._proven: Table[Address, float] = Table()
+        self._prefixes: Table[str, str] = Table(4096)
+        self._boxed_until = 0.0
+        self.wary = False
+        "Are there sources whose responses are not worth reading?"
+        self._wary_until = 0.0
+        self._sweeping = False
+        self._overloaded_since = 0.0
+        self._refused_at = 0.0
+        self._refused_before = 0
+        self.configure(settings)
+        suspects.tell = self._tell_exceeded
+
+    def configure(self, settings: ProfileSettings) -> None:
+        """Go by other limits; counts start anew."""
+        self._profile = settings.name
+        self._total = Pace(settings.max_recv_requests_per_second)
+        self._sources = Sources(source_rate(settings), WINDOW)
+        self._box = PenaltyBox(settings.max_source_auth_failures, penalty=settings.auth_failure_penalty)
+
+    @property
+    def flooded(self) -> int:
+        """Requests that were not served because of a rate."""
+        return self.counts.over_source_rate + self.counts.over_total_rate
+
+    def stats(self) -> dict[str, int]:
+        return asdict(self.counts)
+
+    # ---- requests, one by one --------------------------------------------------------------------------------------
+
+    def admits(self, data: bytes, flow: Flow, now: float) -> bool:
+        """May this request be read now? `now` is the monotonic clock's."""
+        source = flow.remote[0]
+        if ":" in source:
+            source = self._prefix(source)
+        if now < self._boxed_until and self._is_boxed(data, flow, source, now):
+            return False
+        if not self._sources.take(source, now) and not self._may_exceed(data, flow, source, now):
+            return False
+        if not self._total.take(now) and not self._may_exceed_total(data, flow, now):
+            return False
+        if self.stressed:
+            return self._has_its_turn(data, flow, now)
+        return True
+
+    def shuns(self, flow: Flow, now: float) -> bool:
+        """Is this a response of somebody who sends rubbish without end?"""
+        if now >= self._wary_until:
+            self.wary = False
+        return self.wary and self._sources.spent(self._source(flow.remote[0]), now)
+
+    def charge(self, flow: Flow, now: float) -> None:
+        """A response from there could not be read: it counts as a request."""
+        self.wary, self._wary_until = True, now + 2 * WINDOW
+        self._sources.charge(self._source(flow.remote[0]), now)
+
+    def _may_exceed(self, data: bytes, flow: Flow, source: str, now: float) -> bool:
+        """Over the limit of its source: what is in a dialog may go on to twice the limit."""
+        if self.exempt(flow.remote[0]) or (_urgent(data) and self._sources.take(source, now, 2.0)):
+            return True
+        self.counts.over_source_rate += 1
+        self._exceeded(SOURCE_RATE, source, now)
+        if self._answers_each.take(source, now):
+            self._refuse(data, flow, now)
+        return False
+
+    def _may_exceed_total(self, data: bytes, flow: Flow, now: float) -> bool:
+        """Over the limit of all. Silence, as mod_sofia's: who asks again finds room."""
+        if self.exempt(flow.remote[0]) or (_urgent(data) and self._total.take(now, 2.0)):
+            return True
+        self.counts.over_total_rate += 1
+        self._exceeded(TOTAL_RATE, f"profile {self._profile}", now)
+        return False
+
+    def is_full(self, limit: str) -> bool:
+        """A limit on what is kept was reached: count it, and say so."""
+        self.counts.full += 1
+        self._exceeded(f"more than {limit}", f"profile {self._profile}", time.monotonic())
+        return True
+
+    # ---- passwords -------------------------------------------------------------------------------------------------
+
+    def failed(self, flow: Flow) -> None:
+        """Wrong credentials came from there."""
+        host, now = flow.remote[0], time.monotonic()
+        source = self._source(host)
+        if self.exempt(host) or not self._box.fail(source, now):
+            return
+        self._boxed_until = now + self._box.penalty
+        self._exceeded(PASSWORDS, source, now, f"not heard for {self._box.penalty:.0f} s")
+
+    def proved(self, flow: Flow) -> None:
+        """The right credentials came from there."""
+        self._proven.put(flow.remote, time.monotonic() + PROVEN)
+
+    def _is_boxed(self, data: bytes, flow: Flow, source: str, now: float) -> bool:
+        """A phone that has had the right password goes on, whoever shares its address."""
+        if not self._box.holds(source, now) or self._proven.get(flow.remote, 0.0) > now or _urgent(data):
+            return False
+        self.counts.boxed += 1
+        self._exceeded(PASSWORDS, source, now)
+        return True
+
+    # ---- overload --------------------------------------------------------------------------------------------------
+
+    def stress(self, now: float) -> None:
+        """There was more than could be served at once."""
+        self.stressed = True
+        self._stressed_until = now + HOLD
+
+    def ease(self, now: float) -> None:
+        """Nothing is left over; if it stays so, all is well again."""
+        if self.stressed and now >= self._stressed_until and not self._backlog:
+            self.stressed = False
+            self.age = 0.0
+
+    @property
+    def waiting(self) -> int:
+        """Requests that wait for their turn."""
+        return len(self._backlog)
+
+    def turn(self, now: float) -> tuple[bytes, Flow] | None:
+        """Whose turn it is; None while nothing new should be begun. Who has waited too long is refused on the way."""
+        for data, flow in self._backlog.overdue(now):
+            self._turn_away(data, flow, now)
+        return None if self.behind() else self._backlog.next()
+
+    def clear(self) -> None:
+        self._backlog.clear()
+
+    def _has_its_turn(self, data: bytes, flow: Flow, now: float) -> bool:
+        rank = glance.standing(data, self._knows, lambda nonce: self.issued(flow.profile, nonce))
+        if rank is Standing.RUNNING:
+            return True
+        if rank is Standing.SPENT:
+            return False
+        if self.age > STALE and not flow.reliable:
+            self.counts.overload_stale += 1
+            return False
+        crowded_out = self._backlog.put((data, flow), rank, now)
+        if crowded_out is not None:
+            self._turn_away(*crowded_out, now)
+        return False
+
+    def _turn_away(self, data: bytes, flow: Flow, now: float) -> None:
+        if self._refuse(data, flow, now):
+            self.counts.overload_refused += 1
+        else:
+            self.counts.overload_dropped += 1
+        self._refused_at = now
+        if not self._overloaded_since:
+            self._begin_overload(now)
+
+    def _refuse(self, data: bytes, flow: Flow, now: float) -> bool:
+        if not flow.reliable and not self._answers.take(now):
+            return False
+        made = glance.refusal(data, flow.remote, reliable=flow.reliable, retry_after=RETRY_AFTER)
+        if made is None:
+            return False
+        answer, remote = made
+        self._send(answer, flow if remote == flow.remote else flow._replace(remote=remote))
+        return True
+
+    # ---- what is told ----------------------------------------------------------------------------------------------
+
+    def _begin_overload(self, now: float) -> None:
+        self._overloaded_since = now
+        self.counts.overloads += 1
+        self._refused_before = self.counts.overload_refused + self.counts.overload_dropped - 1
+        log.warning("profile %s: more new requests than can be served, refusing some", self._profile)
+        self._fire("sofia::overload", [("profile-name", self._profile), ("state", "begin")])
+        self._later(OVER, self._look_for_the_end)
+
+    def _look_for_the_end(self) -> None:
+        now = time.monotonic()
+        if now - self._refused_at < OVER:
+            self._later(OVER - (now - self._refused_at), self._look_for_the_end)
+            return
+        refused = self.counts.overload_refused + self.counts.overload_dropped - self._refused_before
+        seconds = self._refused_at - self._overloaded_since
+        self._overloaded_since = 0.0
+        log.warning("profile %s: overload is over, %d requests refused in %.1f s", self._profile, refused, seconds)
+        headers = [("profile-name", self._profile), ("state", "end"), ("refused", str(refused))]
+        self._fire("sofia::overload", [*headers, ("seconds", f"{seconds:.1f}")])
+
+    def _exceeded(self, reason: str, source: str, now: float, what: str = "") -> None:
+        self._suspects.exceeded(reason, source, now, what)
+        if not self._sweeping:
+            self._sweeping = True
+            self._later(PERIOD, self._sweep)
+
+    def _sweep(self) -> None:
+        self._sweeping = self._suspects.sweep(time.monotonic())
+        if self._sweeping:
+            self._later(PERIOD, self._sweep)
+
+    def _tell_exceeded(self, reason: str, source: str, count: int, what: str) -> None:
+        headers = [("profile-name", self._profile), ("limit", reason), ("source", source), ("count", str(count))]
+        self._fire("sofia::limit_exceeded", [*headers, ("text", what)] if what else headers)
+
+    def _fire(self, subclass: str, headers: list[tuple[str, str]]) -> None:
+        if self.tell is not None:
+            self.tell(subclass, headers)
+
+    def _source(self, host: str) -> str:
+        return self._prefix(host) if ":" in host else host
+
+    def _prefix(self, host: str) -> str:
+        found = self._prefixes.get(host, "")
+        if not found:
+            found = source_of(host)
+            self._prefixes.put(host, found)
+        return found
+
+
+def source_rate(settings: ProfileSettings) -> float:
+    """Requests a second that one source may send: half of all, unless the operator says otherwise."""
+    if settings.max_source_requests_per_second is not None:
+        return settings.max_source_requests_per_second
+    return settings.max_recv_requests_per_second / 2
+
+
+def _urgent(data: bytes) -> bool:
+    return data[:4] in (b"ACK ", b"CANC") or glance.running(data)
+
+
+def _nobody(_host: str) -> bool:
+    return False
+
+
+def _never(_profile: str, _nonce: str) -> bool:
+    return False
+
+
+def _not_behind() -> bool:
+    return False
