@@ -11,7 +11,7 @@ import msgspec
 from node import debug
 from node.calls.switchboard import Switchboard
 from node.config import Configuration
-from node.profiles.reception import Own, Reception
+from node.profiles.reception import Reception
 from node.registrar.location import Location
 from node.registrar.notify import check_sync
 from node.registrar.registrar import Registrar
@@ -172,7 +172,7 @@ class Verbs:
         for record in chosen:
             settings = self.configuration.profiles.get(record.profile_name)
             if settings is not None:
-                check_sync(self._endpoint, record, settings, _unattended)
+                check_sync(self._endpoint, record, settings)
         then(True, len(chosen))
 
     def _flush_inbound_reg(self, words: list[str], then: Then) -> None:
@@ -218,11 +218,6 @@ class Verbs:
         """`sofia global debug`: presence and sla, `on` or `off` each."""
         debug.presence.level, debug.sla.level = (9 if _is_true(word) else 0 for word in words[:2])
         then(True, 0)
-
-
-def _unattended(transaction: Any) -> None:
-    """Nobody waits for the answer."""
-    transaction.owner = Own(lambda _response: None)
 
 
 def _is_true(word: str) -> bool:

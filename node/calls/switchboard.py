@@ -32,7 +32,7 @@ from node.sip import compose
 from node.sip.dialog import Dialog
 from node.sip.errors import LoopDetected, SipError, TooManyHops
 from node.sip.flow import Flow
-from node.sip.layer import ClientTransaction, ServerTransaction
+from node.sip.layer import ClientTransaction, Failure, ServerTransaction
 from node.sip.message import Request, Response
 from node.transport.endpoint import Endpoint
 from store.errors import StoreError
@@ -254,9 +254,13 @@ class Switchboard:
         if isinstance(asked, Asked):
             if response.status >= 300 or (response.status >= 200 and transaction.method != "INVITE"):
                 transaction.owner = None
+        routes = self.exchange.endpoint.routes
+        if response.status == 503 or routes.outages:
+            routes.heard(response, transaction)
             asked.hear(response.status, response)
 
-    def on_failure(self, transaction: ClientTransaction, cause: str) -> None:
+    def on_failure(self, transaction: ClientTransaction, cause: Failure) -> None:
+        self.exchange.endpoint.routes.unreached(transaction, cause)
         asked = transaction.owner
         if isinstance(asked, Asked):
             transaction.owner = None

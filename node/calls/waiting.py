@@ -470,6 +470,6 @@ class Bridging(Waiting):
             return
         dialing = Dialing(call, self.leg, self._on_dialed, timeout=self._timeout())
         call.dialing = dialing
-        dialing.revive([Attempt(leg, None) for leg in ringing], text, group)
+        dialing.revive([Attempt(call, leg, None) for leg in ringing], text, group)
         for leg in unsent:
             dialing.again(leg)

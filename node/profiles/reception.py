@@ -287,7 +287,7 @@ class Reception:
     def on_failure(self, transaction: ClientTransaction, cause: Failure) -> None:
         owner = transaction.owner
         if isinstance(owner, Attempt):
-            owner.hear(None)
+            owner.fail(cause)
         elif isinstance(owner, Own):
             owner.then(None)
         else:
@@ -295,9 +295,6 @@ class Reception:
 
     def on_unacknowledged(self, transaction: ServerTransaction) -> None:
         self.switchboard.on_unacknowledged(transaction)
-        routes = self.endpoint.routes
-        if response.status == 503 or routes.outages:
-            routes.heard(response, transaction)
 
     def on_ended_elsewhere(self, transaction: ServerTransaction) -> None:
         self.switchboard.on_ended_elsewhere(transaction)
@@ -305,6 +302,5 @@ class Reception:
     def on_stray_response(self, response: Response, flow: Flow) -> None:
         if self.claiming and len(self.kept) < LOOKUPS * 8:
             self.kept.append((response, flow))
-        self.endpoint.routes.unreached(transaction, cause)
         else:
             self.switchboard.on_stray_response(response, flow)

@@ -3,17 +3,14 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable
-from functools import partial
 
 from node.config.profile import ProfileSettings
 from node.registrar.binding import destination
 from node.sip import compose
-from node.sip.errors import SipError
 from node.sip.flow import Flow
-from node.sip.layer import ClientTransaction
-from node.sip.message import Request
+from node.sip.message import Request, Response
 from node.sip.uri import Uri
+from node.transport.attempt import Attempt
 from node.transport.endpoint import Endpoint
 from store.records import Registration
 
@@ -30,33 +27,34 @@ EVENTS = (
 "The first that the User-Agent contains decides; `check-sync` for all others (Polycom among them)."
 
 
-def check_sync(
-    endpoint: Endpoint, record: Registration, settings: ProfileSettings, sent: Callable[[ClientTransaction], None]
-) -> None:
-    """Send it, out of any dialog, with the registration's Call-ID."""
+def check_sync(endpoint: Endpoint, record: Registration, settings: ProfileSettings) -> None:
+    """Send it, out of any dialog, with the registration's Call-ID. Nobody waits for the answer."""
     event, kind, body = notification(record)
     where = destination(record.contact)
     aor = f"<sip:{record.sip_user}@{record.sip_host}>"
+    tag, cseq = os.urandom(8).hex(), int.from_bytes(os.urandom(3), "big") + 1
+
+    def write(flow: Flow) -> Request:
+        return compose.request(
+            "NOTIFY",
+            where.uri,
+            from_=f"{aor};tag={tag}",
+            to=aor,
+            call_id=record.call_id,
+            cseq=cseq,
+            routes=where.routes,
+            contact=endpoint.contact(record.profile_name, flow.transport, settings.contact_user),
+            headers=[("Event", event), ("Subscription-State", "terminated;reason=noresource")],
+            body=body,
+            content_type=kind,
+        )
+
     flow = Flow.from_record(record.flow) if record.flow is not None else None
-    transport = flow.transport if flow is not None else "UDP"
-    request = compose.request(
-        "NOTIFY",
-        where.uri,
-        from_=f"{aor};tag={os.urandom(8).hex()}",
-        to=aor,
-        call_id=record.call_id,
-        cseq=int.from_bytes(os.urandom(3), "big") + 1,
-        routes=where.routes,
-        contact=endpoint.contact(record.profile_name, transport, settings.contact_user),
-        headers=[("Event", event), ("Subscription-State", "terminated;reason=noresource")],
-        body=body,
-        content_type=kind,
-    )
     if flow is not None and (flow.transport != "UDP" or where.hop):
-        sent(endpoint.request(request, flow))
+        Attempt(endpoint, record.profile_name, write, _nobody_waits).on_located([flow])
         return
     hop = where.hop or (where.routes[0].strip("<>") if where.routes else where.uri)
-    endpoint.locate(Uri.parse(hop), record.profile_name, partial(_located, endpoint, request, sent))
+    endpoint.request_to(Uri.parse(hop), record.profile_name, write, _nobody_waits)
 
 
 def notification(record: Registration) -> tuple[str, str, bytes]:
@@ -70,11 +68,5 @@ def notification(record: Registration) -> tuple[str, str, bytes]:
     return event, "text/plain", body.encode()
 
 
-def _located(
-    endpoint: Endpoint,
-    request: Request,
-    sent: Callable[[ClientTransaction], None],
-    flows: list[Flow] | SipError,
-) -> None:
-    if not isinstance(flows, SipError):
-        sent(endpoint.request(request, flows[0]))
+def _nobody_waits(_response: Response | None) -> None:
+    """Whether the phone heard it, it alone knows."""

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING
 
 from node.sip.errors import SipError
 from node.sip.flow import Flow
-from node.sip.layer import ClientTransaction
+from node.sip.layer import ClientTransaction, Failure
 from node.sip.message import Request, Response
 
 if TYPE_CHECKING:
@@ -46,24 +46,34 @@ class Attempt:
             self._flows = list(flows)
             self._next()
 
-    def hear(self, response: Response | None) -> None:
-        """A response to it, or None: its transaction failed."""
-        if self._alarm is not None:
-            self._alarm.cancel()
-            self._alarm = None
-        if response is not None and response.status < 200:
+    def hear(self, response: Response) -> None:
+        """A response to it."""
+        self._calm()
+        routes = self._endpoint.routes
+        if self._transaction is not None:
+            routes.heard(response, self._transaction)
+        if response.status < 200:
             return
-        if self._flows and (response is None or self._endpoint.routes.passes_over(response, self._profile)):
+        if self._flows and routes.passes_over(response, self._profile):
             self._next()
         else:
             self._end(response)
+
+    def fail(self, cause: Failure) -> None:
+        """Its transaction failed."""
+        self._calm()
+        if self._transaction is not None:
+            self._endpoint.routes.unreached(self._transaction, cause)
+        if self._flows:
+            self._next()
+        else:
+            self._end(None)
 
     def give_up(self) -> None:
         """Nobody wants to know any more."""
         self._then = None
         self._flows.clear()
-        if self._alarm is not None:
-            self._alarm.cancel()
+        self._calm()
 
     def _next(self) -> None:
         flow = self._flows.pop(0)
@@ -81,6 +91,11 @@ class Attempt:
         transaction.owner = None
         transaction.forget()
         self._next()
+
+    def _calm(self) -> None:
+        if self._alarm is not None:
+            self._alarm.cancel()
+            self._alarm = None
 
     def _end(self, response: Response | None) -> None:
         then, self._then = self._then, None

@@ -9,7 +9,7 @@ from node.sip.errors import SipError, Unresolvable
 from node.sip.flow import Flow
 from node.sip.layer import ClientTransaction, Failure
 from node.sip.message import Response
-from node.sip.targets import Target
+from node.sip.targets import Target, host_of
 from node.sip.uri import Uri
 from node.transport.outages import Outages, retry_after
 from node.transport.resolver import Reach, Resolver
@@ -27,10 +27,10 @@ class Routes:
         settings: Mapping[str, ProfileSettings],
         *,
         now: Callable[[], float],
-        way: Callable[[str, Target], Flow | None],
+        way: Callable[[str, Target, str], Flow | None],
         families: Callable[[str], tuple[bool, bool]],
     ) -> None:
-        """`way` makes a flow of a profile to a target; `families`: has the profile an IPv4, an IPv6 socket?"""
+        """`way` makes a flow of a profile to a target of a host; `families`: has the profile an IPv4, an IPv6 socket?"""
         self.outages = Outages()
         self.resolver = resolver
         self._settings = settings
@@ -55,7 +55,8 @@ class Routes:
             if isinstance(targets, SipError):
                 then(targets)
                 return
-            ways = [self._way(profile, each) for each in targets if each.transport in reach.transports]
+            host = host_of(uri)
+            ways = [self._way(profile, each, host) for each in targets if each.transport in reach.transports]
             flows = [flow for flow in ways if flow is not None]
             if len(flows) > 1:
                 flows = self.outages.last(flows, self._now())
