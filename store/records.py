@@ -249,6 +249,8 @@ class Lease(msgspec.Struct, frozen=True, kw_only=True):
 
 
 def encode(record: Record) -> bytes:
+    credentials: tuple[tuple[str, str], ...] = ()
+    "Header fields of that INVITE which its ACK repeats (RFC 3261 22.1)."
     try:
         return msgspec.msgpack.encode(record)
     except UnicodeEncodeError:

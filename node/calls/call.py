@@ -15,7 +15,7 @@ from collections.abc import Callable
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
-from node.calls import anchor, applications, causes, invite, refresh, rows
+from node.calls import anchor, applications, causes, challenged, invite, refresh, rows, serving
 from node.calls.asked import Asked, Then
 from node.calls.exchange import MEMORY, Exchange
 from node.calls.leg import Leg
@@ -190,13 +190,16 @@ class Call:
 
     # ---- requests of ours ------------------------------------------------------------------------------------------
 
-    def ask(self, leg: Leg, request: Request, then: Then) -> ClientTransaction:
-        """Send a request in the leg's dialog; `then(leg, status, response)` for each response, 408 or 503 for none."""
+    def ask(self, leg: Leg, request: Request, then: Then, answers: int = 0) -> ClientTransaction:
+        """Send a request in the leg's dialog; `then(leg, status, response)` for each response, 408 or 503 for none.
+
+        `answers`: how many challenges to it were answered already.
+        """
         assert leg.flow is not None, "a leg without a flow"
         if leg.dialog is not None and leg.dialog.needs_record:
             self.save()
         transaction = self.exchange.endpoint.request(request, leg.flow)
-        transaction.owner = Asked(self, leg, then)
+        transaction.owner = Asked(self, leg, challenged.hearing(self, leg, request, then, answers))
         return transaction
 
     def send(self, leg: Leg, request: Request, then: Then) -> None:
@@ -211,7 +214,8 @@ class Call:
         assert leg.flow is not None
         leg.awaits_ack = False
         kind = invite.SDP if sdp else None
-        ack = leg.dialog.ack(leg.invite_cseq, body=sdp.encode("utf-8", "surrogateescape"), content_type=kind)
+        body = sdp.encode("utf-8", "surrogateescape")
+        ack = leg.dialog.ack(leg.invite_cseq, headers=leg.credentials, body=body, content_type=kind)
         self.exchange.send(ack, leg.flow)
 
     # ---- an unanswered caller --------------------------------------------------------------------------------------
@@ -223,6 +227,19 @@ class Call:
         exchange = self.exchange
         extra = [*exchange.headers(leg.profile), *headers]
         if status < 300:
+    def send_written(self, leg: Leg, request: Request, then: Then, answers: int = 0) -> None:
+        """A re-INVITE, which leaves when it is on record: whatever the peer does about it is known to a successor."""
+        assert leg.flow is not None, "a leg without a flow"
+        request = self.exchange.endpoint.layer.with_via(request, leg.flow)
+        leg.invite_cseq = request.cseq.number
+        leg.transaction = None
+        leg.pending = pending = PendingInvite(role="client", request=request.encode(), flow=leg.flow.to_record())
+        self.commit(self._send_written, leg, pending, request, challenged.hearing(self, leg, request, then, answers))
+
+    def _send_written(self, leg: Leg, pending: PendingInvite, request: Request, then: Then) -> None:
+        if leg.pending is pending and leg.live:
+            self.send(leg, request, then)
+
             extra += invite.callee(leg, "")
         if sdp:
             extra.append(("Content-Disposition", "session"))

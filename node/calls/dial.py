@@ -11,15 +11,15 @@ from collections.abc import Callable
 from functools import partial
 from typing import TYPE_CHECKING
 
-from node.calls import anchor, causes, dial_string, expansion, invite, outbound, outcome
+from node.calls import anchor, causes, challenged, dial_string, expansion, invite, outbound, outcome, prack, timer
 from node.calls.destination import Destination, resolve
 from node.calls.dial_string import BadDialString, DialString, Group, Target
 from node.calls.leg import Leg, truth
 from node.media.errors import MediaError
-from node.sip import auth
-from node.sip.errors import Malformed, SipError
+from node.sip.errors import SipError
 from node.sip.flow import Flow
-from node.sip.message import Request, Response
+from node.sip.keyring import Headers
+from node.sip.message import Request, Response, parse
 from store.records import Registration
 
 if TYPE_CHECKING:
@@ -55,14 +55,15 @@ class Part:
 class Attempt:
     """One leg being called."""
 
-    __slots__ = ("alarm", "authorized", "destination", "flows", "leg", "part", "progress_alarm", "redirects")
+    __slots__ = ("alarm", "answers", "destination", "leg", "part", "progress_alarm", "redirects", "targets")
 
     def __init__(self, leg: Leg, part: Part | None) -> None:
         self.leg = leg
         self.part = part
         self.destination: Destination | None = None
-        self.flows: list[Flow] = []
-        self.authorized = False
+        self.targets = Targets(call, leg)
+        self.answers = 0
+        "How many challenges were answered."
         self.redirects = 0
         self.alarm: Alarm | None = None
         self.progress_alarm: Alarm | None = None
@@ -254,7 +255,7 @@ class Dialing:
             return
         self._send(attempt)
 
-    def _send(self, attempt: Attempt, *, credentials: tuple[str, str] | None = None) -> None:
+    def _send(self, attempt: Attempt, *, credentials: tuple[tuple[str, str], ...] = ()) -> None:
         """Send the leg's INVITE, the first time or again with another CSeq."""
         call, leg, destination = self.call, attempt.leg, attempt.destination
         assert destination is not None
@@ -264,7 +265,8 @@ class Dialing:
             log.info("call %s: no offer for %s: %s", call.uuid, leg.name, error)
             self._give_up(attempt, "INCOMPATIBLE_DESTINATION", 488)
             return
-        request = outbound.write(call, leg, destination, sdp, credentials)
+        leg.credentials = credentials
+        request = outbound.write(call, leg, destination, sdp)
         call.commit(self._dispatch, attempt, request)
 
     def _dispatch(self, attempt: Attempt, request: Request) -> None:
@@ -289,8 +291,10 @@ class Dialing:
             status in (401, 407) and response is not None and self._authorize(attempt, response)
         ):
             return
-        elif response is None and attempt.flows:
-            self._try_next_flow(attempt)
+        elif status == 422 and response is not None and timer.enlarge(leg, response):
+            self._send(attempt, credentials=leg.credentials)
+        elif attempt.targets.worth(response):
+            self._try_next(attempt, status, response)
         else:
             cause = response is not None and causes.from_reason(response.headers("Reason"))
             self._give_up(attempt, cause or causes.from_status(status), status)
@@ -371,33 +375,48 @@ class Dialing:
         return True
 
     def _authorize(self, attempt: Attempt, response: Response) -> bool:
-        """Answer a challenge with the leg's or its gateway's credentials, once."""
-        leg, destination = attempt.leg, attempt.destination
-        if destination is None:
+        """Answer a challenge, if the leg has credentials that are meant for who asks."""
+        leg = attempt.leg
+        if leg.pending is None:
             return False
-        username = leg.variables.get("sip_auth_username") or destination.username
-        if not username or attempt.authorized:
-            return False
-        proxy = response.status == 407
-        challenge = response.header("Proxy-Authenticate" if proxy else "WWW-Authenticate")
-        if challenge is None:
-            return False
-        try:
-            password = leg.variables.get("sip_auth_password") or destination.password
-            value = auth.answer(
-                challenge, username=username, password=password, method="INVITE", uri=str(destination.uri)
-            )
-        except Malformed as error:
-            log.info("call %s: challenge of %s not understood: %s", self.call.uuid, leg.name, error)
-            return False
-        attempt.authorized = True
-        self._send(attempt, credentials=("Proxy-Authorization" if proxy else "Authorization", value))
+        request = parse(leg.pending.request)
+        assert isinstance(request, Request)
+        challenged.answer(
+            self.call, leg, request, response, partial(self._on_credentials, attempt, response), attempt.answers
+        )
         return True
 
-    def _try_next_flow(self, attempt: Attempt) -> None:
-        """RFC 3263 4.3: nobody answered there, try the next one."""
-        attempt.leg.flow = attempt.flows.pop(0)
-        self._send(attempt)
+    def _on_credentials(self, attempt: Attempt, response: Response, credentials: Headers | None) -> None:
+        if not self._active(attempt):
+            return
+        if credentials is None:
+            self._give_up(attempt, causes.from_status(response.status), response.status)
+            return
+        attempt.answers += 1
+        self._send(attempt, credentials=tuple(credentials))
+
+    def _try_next(self, attempt: Attempt, status: int = 0, response: Response | None = None) -> None:
+        """The next target. With a status it replaces an INVITE that failed, without one an INVITE nobody answers."""
+        targets, destination = attempt.targets, attempt.destination
+        if not self._active(attempt):
+            return
+        if not targets.known and destination is not None:
+            found = partial(self.call.post, self._on_located_again, attempt, status, response)
+            self.call.exchange.endpoint.locate(destination.hop, destination.profile, found)
+        elif targets.flows:
+            targets.advance()
+            attempt.answers = 0
+            self._send(attempt)
+        elif status:
+            self._refused(attempt, status, response)
+
+    def _on_located_again(
+        self, attempt: Attempt, status: int, response: Response | None, flows: list[Flow] | SipError
+    ) -> None:
+        """A predecessor chose the target; here are the others there may be."""
+        attempt.targets.add(() if isinstance(flows, SipError) else flows, attempt.leg.flow)
+        if status or attempt.leg.pending is None or not attempt.leg.pending.response:
+            self._try_next(attempt, status, response)
 
     # ---- time is up ------------------------------------------------------------------------------------------------
 

@@ -66,6 +66,7 @@ class Leg:
         self.uuid = uuid
         self.direction = direction
         self.profile = profile
+        "credentials",
         self.state: LegState = "trying"
         self.flow: Flow | None = None
         self.dialog: Dialog | None = None
@@ -78,6 +79,7 @@ class Leg:
         self.variables: dict[str, str] = {}
         self.name = ""
         self.username = ""
+        "keyring",
         self.caller_id_name = ""
         self.caller_id_number = ""
         self.callee_id_name = ""
@@ -152,6 +154,10 @@ class Leg:
         if self.state == "answered":
             return "HELD" if self.held else "ACTIVE"
         return {"trying": "DOWN", "ringing": "RINGING", "early": "EARLY"}[self.state]
+        self.credentials: tuple[tuple[str, str], ...] = ()
+        "The credentials of that INVITE: its ACK repeats them (RFC 3261 22.1)."
+        self.keyring: Any = None
+        "What it answers challenges with; made at the first one."
 
     def is_true(self, name: str) -> bool:
         """Whether a variable is set to what FreeSWITCH takes for true."""
@@ -195,3 +201,4 @@ def truth(value: str) -> bool:
     """`switch_true`."""
     value = value.lower()
     return value in ("true", "yes", "on", "enabled", "active", "allow", "t") or (value.isdigit() and int(value) != 0)
+            and int(status) not in (401, 407)  # a challenge to us is none to the caller, who could not answer it

@@ -70,9 +70,7 @@ def offer(exchange: Exchange, leg: Leg, caller: Leg | None) -> str:
     return anchor.offer_to(exchange, leg, anchor.towards(caller))
 
 
-def write(
-    call: Call, leg: Leg, destination: Destination, sdp: str, credentials: tuple[str, str] | None = None
-) -> Request:
+def write(call: Call, leg: Leg, destination: Destination, sdp: str) -> Request:
     """The leg's next INVITE with its Via, and all that the record must say of it."""
     assert leg.flow is not None
     exchange = call.exchange
@@ -94,7 +92,7 @@ def write(
         max_forwards=int(leg.variables.get("max_forwards", "70")),
         routes=destination.routes,
         contact=exchange.contact(leg, leg.variables.get("sip_contact_user") or destination.contact_user),
-        headers=_headers(exchange, leg, host, sdp, credentials),
+        headers=_headers(exchange, leg, host, sdp),
         body=sdp.encode("utf-8", "surrogateescape"),
         content_type=invite.SDP if sdp else None,
     )
@@ -119,15 +117,10 @@ def write(
     return request
 
 
-def _headers(
-    exchange: Exchange, leg: Leg, host: str, sdp: str, credentials: tuple[str, str] | None
-) -> list[tuple[str, str]]:
+def _headers(exchange: Exchange, leg: Leg, host: str, sdp: str) -> list[tuple[str, str]]:
     settings = exchange.profile(leg.profile)
-    headers = [*exchange.headers(leg.profile)]
-    if credentials is not None:
-        headers.append(credentials)
-    if settings is not None and settings.session_timeout and settings.enable_timer:
-        headers.append(("Session-Expires", str(settings.session_timeout)))
+    headers = [*exchange.headers(leg.profile), *leg.credentials]
+    headers += timer.proposed(leg, settings)
     headers += leg.extra_headers("sip_h_")
     headers += invite.identity(leg, host, settings.caller_id_type if settings is not None else "rpid")
     if sdp:

@@ -91,6 +91,7 @@ def leg_record(leg: Leg) -> LegRecord:
         answered=leg.answered,
         bridged=leg.bridged_at,
         invite_cseq=leg.invite_cseq,
+        credentials=leg.credentials,
         awaits_ack=leg.awaits_ack,
         delayed=leg.delayed,
         early_sent=leg.early_sent,
@@ -125,6 +126,7 @@ def restored_leg(record: LegRecord) -> Leg:
 
 def restored(call: Call, record: CallRecord) -> None:
     """Fill a new call from its record."""
+    leg.credentials = record.credentials
     call.state = record.state
     call.legs = [restored_leg(leg) for leg in record.legs]
     call.bridged = [leg for uuid in record.bridged for leg in call.legs if leg.uuid == uuid]

@@ -19,22 +19,23 @@ WITHIN = 5.0
 class Peer:
     """One UDP socket that speaks SIP as it is told."""
 
-    def __init__(self, server: tuple[str, int], port: int = 0) -> None:
+    def __init__(self, server: tuple[str, int], port: int = 0, host: str = "127.0.0.1") -> None:
         self.server = server
+        self.host = host
         self.sock = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
-        self.sock.bind(("127.0.0.1", port))
+        self.sock.bind((host, port))
         self.sock.setblocking(False)
         self.port: int = self.sock.getsockname()[1]
         self.tag = secrets.token_hex(4)
-        self.contact = f"sip:peer@127.0.0.1:{self.port}"
+        self.contact = f"sip:peer@{host}:{self.port}"
         self.waiting: list[Sip] = []
         self.cseq = 0
         self._came = asyncio.Event()
         self._invite: Sip | None = None
 
     @classmethod
-    async def open(cls, server: tuple[str, int], port: int = 0) -> Peer:
-        peer = cls(server, port)
+    async def open(cls, server: tuple[str, int], port: int = 0, host: str = "127.0.0.1") -> Peer:
+        peer = cls(server, port, host)
         asyncio.get_running_loop().add_reader(peer.sock.fileno(), peer._read)
         return peer
 
@@ -78,7 +79,7 @@ class Peer:
     ) -> Sip:
         self.cseq += 1
         fields = [
-            ("Via", f"SIP/2.0/UDP 127.0.0.1:{self.port};rport;branch=z9hG4bK{secrets.token_hex(8)}"),
+            ("Via", f"SIP/2.0/UDP {self.host}:{self.port};rport;branch=z9hG4bK{secrets.token_hex(8)}"),
             ("Max-Forwards", "70"),
             ("From", f"<sip:{user}@pbx.test>;tag={self.tag}"),
             ("To", f"<sip:{number}@pbx.test>"),
@@ -113,7 +114,7 @@ class Peer:
             self.cseq += 1
         number = ok.cseq if method == "ACK" else self.cseq
         fields = [
-            ("Via", f"SIP/2.0/UDP 127.0.0.1:{self.port};rport;branch=z9hG4bK{secrets.token_hex(8)}"),
+            ("Via", f"SIP/2.0/UDP {self.host}:{self.port};rport;branch=z9hG4bK{secrets.token_hex(8)}"),
             ("Max-Forwards", "70"),
             ("From", ok.get("From")),
             ("To", ok.get("To")),
