@@ -8,7 +8,7 @@ import errno
 import logging
 import socket
 import struct
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 
 from ha.loop import Loop
@@ -129,11 +129,22 @@ def bind(profile: ProfileSettings, parked: list[KeptSocket] | None = None) -> li
                 port = udp.getsockname()[1]
                 name = SocketName(profile.name, "udp", profile.sip_ip, port, f"{profile.name}#{number}")
                 kept.append(KeptSocket(name, udp))
-        if "tcp" in profile.transports:
-            tcp = stack.enter_context(_tcp(profile, port))
-            kept.append(KeptSocket(SocketName(profile.name, "tcp", profile.sip_ip, tcp.getsockname()[1]), tcp))
+        for kind, host, number in listeners(profile, port):
+            sock = stack.enter_context(_listening(profile, kind, host, number))
+            kept.append(KeptSocket(SocketName(profile.name, kind, host, sock.getsockname()[1]), sock))
         stack.pop_all()
     return kept
+
+
+def listeners(profile: ProfileSettings, port: int) -> Iterator[tuple[str, str, int]]:
+    """Kind, address and port of each listening socket; TCP has the port of UDP, the others their own."""
+    if "tcp" in profile.transports:
+        yield "tcp", profile.sip_ip, port
+    if "tls" in profile.transports:
+        yield "tls", profile.sip_ip, profile.tls_sip_port
+    for kind, binding in (("ws", profile.ws_binding), ("wss", profile.wss_binding)):
+        if binding is not None and kind in profile.transports:
+            yield kind, binding.host or profile.sip_ip, binding.port
 
 
 def _udp(profile: ProfileSettings, port: int, *, first: bool) -> socket.socket:
@@ -150,14 +161,23 @@ def _udp(profile: ProfileSettings, port: int, *, first: bool) -> socket.socket:
     return sock
 
 
-def _tcp(profile: ProfileSettings, port: int) -> socket.socket:
-    sock = _bound(profile, socket.SOCK_STREAM, port, reuse=socket.SO_REUSEADDR)
+def _listening(profile: ProfileSettings, kind: str, host: str, port: int) -> socket.socket:
+    sock = _bound(profile, socket.SOCK_STREAM, port, reuse=socket.SO_REUSEADDR, host=host, transport=kind)
     sock.listen(BACKLOG)
     return sock
 
 
-def _bound(profile: ProfileSettings, kind: socket.SocketKind, port: int, *, reuse: int = 0) -> socket.socket:
-    family = socket.AF_INET6 if ":" in profile.sip_ip else socket.AF_INET
+def _bound(
+    profile: ProfileSettings,
+    kind: socket.SocketKind,
+    port: int,
+    *,
+    reuse: int = 0,
+    host: str = "",
+    transport: str = "udp",
+) -> socket.socket:
+    host = host or profile.sip_ip
+    family = socket.AF_INET6 if ":" in host else socket.AF_INET
     sock = socket.socket(family, kind)
     try:
         sock.setblocking(False)
@@ -165,12 +185,11 @@ def _bound(profile: ProfileSettings, kind: socket.SocketKind, port: int, *, reus
             sock.setsockopt(socket.SOL_SOCKET, reuse, 1)
         if family == socket.AF_INET6:
             sock.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, 1)
-        sock.bind((profile.sip_ip, port))
+        sock.bind((host, port))
     except OSError as error:
         sock.close()
-        transport = "udp" if kind == socket.SOCK_DGRAM else "tcp"
         raise CannotBind(
-            f"profile {profile.name} cannot listen on {transport} {profile.sip_ip} port {port}: {error.strerror}"
+            f"profile {profile.name} cannot listen on {transport} {host} port {port}: {error.strerror}"
         ) from error
     return sock
 

@@ -12,6 +12,7 @@ from pathlib import Path
 from node.calls.switchboard import Reinvite, Result, Switchboard
 from node.config import Configuration
 from node.config.identity import Identity
+from node.debug import default
 from node.directory import Directory
 from node.events import Event, EventStream
 from node.inquiry import InquiryServer
@@ -146,9 +147,11 @@ class Duty:
         gate.tell = self._tell_custom
         self._own.screen.digest.bindings = location.known
         endpoint.trace.configure(self._own.configuration.profiles, self._own.configuration.sofia)
+        endpoint.routes.resolver.configure(self._own.configuration.sofia.dns_servers)
         endpoint.adopt = self._adopt
         endpoint.on_notice = lambda topic, body, _sender: location.on_notice(topic, body)
         endpoint.on_connection_closed = self.registrar.on_connection_closed
+        endpoint.moved = location.moved
         location.tell = endpoint.bus.tell
         self._own.writer.on_fenced = self._on_fenced
 
@@ -157,6 +160,10 @@ class Duty:
     def begin(self, promote: Promote, descriptors: list[int]) -> None:
         """Read at once; claim beside it. What may belong to a record that is not here yet is held."""
         self._began = self._loop.time()
+        if default.level >= 5:
+            default.say("%s: promoted under epoch %d, to claim %s", self.slot, promote.epoch, promote.claims)
+        if default.level >= 7:
+            default.say("%s: sockets %s", self.slot, promote.sockets)
         recovering = bool(promote.claims) and promote.recover
         if recovering:
             self._hold()
@@ -232,6 +239,8 @@ class Duty:
 
         def revive(records: list[CallRecord]) -> None:
             nonlocal asking
+            if default.level >= 7:
+                default.say("%s: %d records claimed", self.slot, len(records))
             asking += 1
             counted[0] += len(records)
             seen: dict[str, bool] = {}
@@ -336,6 +345,7 @@ class Duty:
         self.reception.configure(configuration)
         self.registrar.configure(configuration)
         self.endpoint.configure(configuration.profiles)
+        self.endpoint.routes.resolver.configure(configuration.sofia.dns_servers)
         self._access = Access(configuration.acl)
         self.endpoint.trace.configure(configuration.profiles, configuration.sofia)
         self.verbs.configuration = configuration

@@ -140,7 +140,7 @@ class Ear:
     def on_arrived(self, data: bytes, flow: Flow) -> None:
         """Nobody sends it messages."""
 
-    def on_through(self, data: bytes, flow: Flow) -> None:
+    def on_through(self, data: bytes, flow: Flow, astray: Callable[[bool], None]) -> None:
         """It has no connections."""
 
     def on_bus_notice(self, topic: str, body: bytes, sender: str) -> None:

@@ -126,7 +126,10 @@ class Exchange:
     def contact(self, leg: Leg, user: str = "") -> str:
         """Our Contact towards this leg."""
         assert leg.flow is not None, "a leg without a flow has no Contact"
-        return self.endpoint.contact(leg.profile, leg.flow.transport, user or "mod_sofia")
+        secure = (
+            leg.dialog.secure if leg.dialog is not None else leg.variables.get("sip_destination_url", "")[:5] == "sips:"
+        )
+        return self.endpoint.contact(leg.profile, leg.flow.transport, user or "mod_sofia", secure=secure)
 
     def send(self, request: Any, flow: Flow) -> None:
         """A request outside any transaction: the ACK to a 2xx."""

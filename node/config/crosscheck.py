@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
 
+from node.config.certificates import wrongs
 from node.config.complaints import Complaints, Place
 from node.config.directory_reader import DirectoryReader
 from node.config.profile import ProfileSettings
@@ -44,6 +45,13 @@ def check_together(
         _context(configuration, context, place, f"user_context {context!r}", complaints)
     if configuration.ha.peer_address:
         _pair(configuration, profiles, ha_values, users.passwords & made_up, complaints)
+
+
+def check_certificates(profiles: ProfileReader, complaints: Complaints, *, thorough: bool) -> None:
+    """A profile whose certificates cannot be used serves without TLS or WSS, so these are warnings."""
+    for name, profile in profiles.profiles.items():
+        for param, text in wrongs(profile, thorough=thorough):
+            complaints.warning(profiles.values[name].place(param, profiles.places[name]), text)
 
 
 def _bindings(profile: ProfileSettings) -> Iterator[tuple[str, int, str]]:

@@ -9,7 +9,7 @@ from types import MappingProxyType
 
 from node.config import host, secrets
 from node.config.complaints import Complaint, Complaints, ConfigurationError, Place
-from node.config.crosscheck import check_together
+from node.config.crosscheck import check_certificates, check_together
 from node.config.dialplan_reader import DialplanReader
 from node.config.directory import DirectorySection
 from node.config.directory_reader import DirectoryReader
@@ -42,13 +42,13 @@ def check(
     conf_dir: Path, overrides: Mapping[str, str] = NOTHING, *, run_dir: Path | None = None, allow_exec: bool = False
 ) -> list[Complaint]:
     """Everything that is wrong with the tree, errors first."""
-    return _read(conf_dir, overrides, run_dir, allow_exec=allow_exec)[1]
+    return _read(conf_dir, overrides, run_dir, allow_exec=allow_exec, thorough=True)[1]
 
 
 def _read(
-    conf_dir: Path, overrides: Mapping[str, str], run_dir: Path | None, *, allow_exec: bool
+    conf_dir: Path, overrides: Mapping[str, str], run_dir: Path | None, *, allow_exec: bool, thorough: bool = False
 ) -> tuple[Configuration | None, list[Complaint]]:
-    """The configuration, None if there is an error, and the complaints."""
+    """The configuration, None if there is an error, and the complaints. `thorough`: keys are tried with OpenSSL too."""
     conf_dir = conf_dir.absolute()
     complaints = Complaints()
     made_up = secrets.placeholder() if run_dir is None else secrets.ensure(run_dir.absolute())
@@ -61,7 +61,8 @@ def _read(
         complaints.warning(root, f"variable {name!r} was set from outside, but no file sets or uses it")
     configuration = None
     if document is not None:
-        configuration = _configuration(_sections(document, complaints), conf_dir, variables, made_up, complaints)
+        sections = _sections(document, complaints)
+        configuration = _configuration(sections, conf_dir, variables, made_up, complaints, thorough=thorough)
     for name, value in variables.items():
         if SECRET.search(name):
             complaints.hide(value)
@@ -119,10 +120,12 @@ def _configuration(
     variables: dict[str, str],
     made_up: Mapping[str, str],
     complaints: Complaints,
+    *,
+    thorough: bool,
 ) -> Configuration | None:
     part = sections.configurations.get
     switch = read_switch(part("switch.conf"), variables["hostname"], complaints)
-    profiles = ProfileReader(complaints, switch, _global_codecs(variables))
+    profiles = ProfileReader(complaints, switch, _global_codecs(variables), variables["certs_dir"])
     sofia = part("sofia.conf")
     if sofia is None:
         complaints.error(sections.root, "there is no sofia.conf: no profile to serve")
@@ -158,6 +161,7 @@ def _configuration(
         made_up=frozenset(made_up.values()),
         complaints=complaints,
     )
+    check_certificates(profiles, complaints, thorough=thorough)
     return configuration
 
 

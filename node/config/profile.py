@@ -8,6 +8,7 @@ from types import MappingProxyType
 from typing import Literal
 
 from node.config.gateway import GatewaySettings
+from node.config.streams import StreamLimits
 
 USER_AGENT = "FreeSWITCH-mod_sofia/1.11.3+sofia-node"
 
@@ -77,7 +78,7 @@ class ProfileSettings:
     rtp_start_port: int = 16384
     rtp_end_port: int = 32768
     transports: tuple[str, ...] = ("udp", "tcp")
-    "Plain transports to listen on: the `transport=` of bind-params."
+    "What is listened and called on: the plain ones are the `transport=` of bind-params, none with `tls-only`."
     bind_params: str = ""
     bind_attempts: int = 3
     bind_attempt_interval: int = 5
@@ -97,8 +98,11 @@ class ProfileSettings:
 
     tls: bool = False
     tls_only: bool = False
+    tls_bind_params: str = ""
     tls_sip_port: int = 5061
+    "0: chosen by the kernel (`auto`)."
     tls_cert_dir: str = ""
+    "See `node/config/certificates.py`."
     tls_passphrase: str = field(default="", repr=False)
     tls_verify_policy: tuple[str, ...] = ()
     tls_verify_depth: int = 2
@@ -107,11 +111,15 @@ class ProfileSettings:
     tls_version: tuple[str, ...] = ("tlsv1", "tlsv1.1", "tlsv1.2", "tlsv1.3")
     tls_ciphers: str = "ALL:!ADH:!LOW:!EXP:!MD5:@STRENGTH"
     tls_timeout: int = 300
+    "Seconds of silence after which a TLS connection is closed that no phone is registered by."
+    streams: StreamLimits = field(default_factory=StreamLimits)
+    "Ours."
     ws_binding: Binding | None = None
     wss_binding: Binding | None = None
     tcp_keepalive: int = 0
     "Milliseconds between CRLF pings; 0: off."
     tcp_pingpong: int = 0
+    "Milliseconds within which something must come after such a ping; 0: nothing need come."
     tcp_ping2pong: int = 0
     tcp_unreg_on_socket_close: bool = False
     tcp_always_nat: bool = False
@@ -120,14 +128,6 @@ class ProfileSettings:
     disable_srv: bool = False
     disable_naptr: bool = False
     disable_srv503: bool = False
-    enable_compact_headers: bool = False
-    keepalive_method: Literal["INFO", "MESSAGE"] = "MESSAGE"
-
-    # ---- registration
-
-    disable_register: bool = False
-    multiple_registrations: Literal["", "contact", "call-id"] = ""
-    max_registrations_per_extension: int = 0
     next_target_timeout: int = 4000
     "Ours. Milliseconds that one of several targets may be silent before the next is tried."
     dead_target_time: int = 30
@@ -138,6 +138,14 @@ class ProfileSettings:
     "Ours. DSCP of all SIP sockets, 0 to 63."
     rtp_dscp: int = 46
     "Ours. DSCP of the media sockets: EF (RFC 4594)."
+    enable_compact_headers: bool = False
+    keepalive_method: Literal["INFO", "MESSAGE"] = "MESSAGE"
+
+    # ---- registration
+
+    disable_register: bool = False
+    multiple_registrations: Literal["", "contact", "call-id"] = ""
+    max_registrations_per_extension: int = 0
     force_register_domain: str = ""
     force_register_db_domain: str = ""
     force_subscription_domain: str = ""
@@ -153,6 +161,10 @@ class ProfileSettings:
     ndlb_expires_in_register_response: bool = False
     ndlb_received_in_nat_reg_contact: bool = False
     enable_rfc_5626: bool = False
+    flow_timer: int = 0
+    "Ours: seconds within which a phone with a flow (RFC 5626) shall send keepalives; 0: as it likes."
+    service_route: tuple[str, ...] = ()
+    "Ours: the Service-Route (RFC 3608) that registering phones are told, each as name-addr."
 
     # ---- authentication
 
@@ -177,10 +189,6 @@ class ProfileSettings:
     "Ours: refuse credentials whose uri is not the Request-URI. mod_sofia, and so the default, does not look."
     replayed_nonce_count: Literal["challenge", "forbid"] = "challenge"
     "Ours: what becomes of credentials whose nonce count was used before."
-    flow_timer: int = 0
-    "Ours: seconds within which a phone with a flow (RFC 5626) shall send keepalives; 0: as it likes."
-    service_route: tuple[str, ...] = ()
-    "Ours: the Service-Route (RFC 3608) that registering phones are told, each as name-addr."
     inbound_reg_force_matching_username: bool = False
     user_agent_filter: str = ""
     ndlb_broken_auth_hash: bool = False
@@ -261,6 +269,7 @@ class ProfileSettings:
     minimum_session_expires: int = 0
     update_refresher: bool = False
     max_proceeding: int = 0
+    "INVITEs that are not answered yet, then 503; 0: no limit."
     max_recv_requests_per_second: int = 1000
     "Of all together; 0: no limit."
     max_source_requests_per_second: int | None = None
@@ -387,8 +396,14 @@ class ProfileSettings:
 
     @property
     def tls_bind_url(self) -> str:
-        maddr = f";maddr={bracketed(self.sip_ip)}" if self.ext_sip_ip else ""
-        return f"sips:{self.contact_user}@{bracketed(self.public_ip)}:{self.tls_sip_port}{maddr};transport=tls"
+        parts = [f"sips:{self.contact_user}@{bracketed(self.public_ip)}:{self.tls_sip_port}"]
+        if self.ext_sip_ip:
+            parts.append(f"maddr={bracketed(self.sip_ip)}")
+        if self.tls_bind_params:
+            parts.append(self.tls_bind_params)
+        if "transport=" not in self.tls_bind_params:
+            parts.append("transport=tls")
+        return ";".join(parts)
 
     def param(self, name: str, default: str = "") -> str:
         """A param as written, by its name in any case."""

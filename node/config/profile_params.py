@@ -9,6 +9,7 @@ from dataclasses import fields
 
 from node.config.dscp import dscp
 from node.config.profile import Binding, InboundAcl
+from node.config.streams import StreamLimits
 from node.config.values import (
     Parameter,
     Reader,
@@ -52,6 +53,14 @@ def bind_params(text: str) -> str:
     return text.strip(";")
 
 
+def tls_bind_params(text: str) -> str:
+    if any(
+        part.strip().lower().startswith("transport=") and part.strip()[10:].lower() != "tls" for part in text.split(";")
+    ):
+        raise ValueError(f"cannot name another transport than tls: {text!r}")
+    return text.strip(";")
+
+
 def transports(bind: str) -> tuple[str, ...]:
     """The plain transports that bind-params ask for."""
     for part in bind.split(";"):
@@ -88,20 +97,6 @@ def algorithms(text: str) -> tuple[str, ...]:
     return tuple(name for name in STRONGEST_FIRST if name in found)
 
 
-def user_agent(text: str) -> str:
-    return "" if text == "_undef_" else text
-
-
-def keepalive_method(text: str) -> str:
-    return "INFO" if text.lower() == "info" else "MESSAGE"
-
-
-def dtmf_duration(text: str) -> int:
-    number = int(whole()(text) or 0)
-    return number if 400 <= number <= 192000 else 2000
-
-
-def nonce_ttl(text: str) -> int:
 def algorithms_as_written(text: str) -> tuple[str, ...]:
     """Ours: in the operator's order, and with the `-sess` forms."""
     found: dict[str, None] = {}
@@ -126,6 +121,20 @@ def service_route(text: str) -> str:
     return f"<{uri}>"
 
 
+def user_agent(text: str) -> str:
+    return "" if text == "_undef_" else text
+
+
+def keepalive_method(text: str) -> str:
+    return "INFO" if text.lower() == "info" else "MESSAGE"
+
+
+def dtmf_duration(text: str) -> int:
+    number = int(whole()(text) or 0)
+    return number if 400 <= number <= 192000 else 2000
+
+
+def nonce_ttl(text: str) -> int:
     return max(60, int(whole()(text) or 0))
 
 
@@ -146,6 +155,8 @@ def _table() -> dict[str, Parameter]:
         "rtp-ip": Parameter("rtp_ips", local_address, gathers=True),
         "media-option": Parameter("media_options", choice(*MEDIA_OPTIONS), gathers=True),
         "rfc8760-auth-algorithms": Parameter("auth_algorithms", algorithms),
+        "auth-algorithms": Parameter("auth_algorithms", algorithms_as_written),
+        "service-route": Parameter("service_route", service_route, gathers=True),
         "disable-auth-messages": Parameter("disable_auth_messages", boolean),
         "disable-auth-subscriptions": Parameter("disable_auth_subscriptions", boolean),
         "inbound-no-media": Parameter("inbound_bypass_media", boolean),
@@ -164,6 +175,11 @@ def _table() -> dict[str, Parameter]:
     ):
         table[name] = Parameter(field(name), string, gathers=True)
     table["apply-inbound-acl"] = Parameter("apply_inbound_acl", inbound_acl, gathers=True)
+    for each in fields(StreamLimits):
+        most = 65535 if each.name == "max_unsent" else None
+        table[f"stream-{each.name.replace('_', '-')}"] = Parameter(
+            f"stream_{each.name}", whole(1) if most is None else whole(most)
+        )
     for read, names in _plain(number, first_only).items():
         for name in names.split():
             table[name] = Parameter(field(name), read)
@@ -180,8 +196,6 @@ def _plain(number: Reader, first_only: Reader) -> dict[Reader, str]:
             auth-require-user accept-blind-reg accept-blind-auth enforce-blind-auth-result blind-auth-reply-403
             inbound-reg-force-matching-username ndlb-broken-auth-hash log-auth-failures log-auth-challenges use-port-for-acl-check
             aggressive-nat-detection all-reg-options-ping unregister-on-options-fail disable-rtp-auto-adjust
-        "auth-algorithms": Parameter("auth_algorithms", algorithms_as_written),
-        "service-route": Parameter("service_route", service_route, gathers=True),
             inbound-late-negotiation inbound-bypass-media inbound-proxy-media disable-transcoding disable-hold
             proxy-hold rtp-rewrite-timestamps suppress-cng t38-passthru liberal-dtmf enable-timer update-refresher
             manage-shared-appearance presence-privacy forward-unsolicited-mwi-notify mwi-use-reg-callid enable-chat
@@ -224,6 +238,7 @@ def _plain(number: Reader, first_only: Reader) -> dict[Reader, str]:
         public_address: "ext-sip-ip",
         public_media_address: "ext-rtp-ip",
         bind_params: "bind-params",
+        tls_bind_params: "tls-bind-params",
         binding: "ws-binding wss-binding",
         no_list: "local-network-acl",
         codecs: "inbound-codec-prefs outbound-codec-prefs",
@@ -233,6 +248,8 @@ def _plain(number: Reader, first_only: Reader) -> dict[Reader, str]:
         keepalive_method: "keepalive-method",
         first_only: "send-message-query-on-register send-presence-on-register",
         choice("contact", "call-id", true="contact", false=""): "multiple-registrations",
+        choice("auth", "auth-int", "auth,auth-int", "auth-int,auth"): "auth-qop",
+        choice("challenge", "forbid"): "replayed-nonce-count",
         choice("safe", "disabled", "client-only", "server-only", true="true", false="default"): "ndlb-force-rport",
         choice("udp-only", true="true", false="false"): "nat-options-ping",
         choice("generous", "greedy", "scrooge"): "inbound-codec-negotiation",
@@ -260,12 +277,10 @@ INERT = frozenset(
     inbound-reg-in-new-thread auto-rtp-bugs manual-rtp-bugs manual-video-rtp-bugs rtp-autofix-timing
     rtp-notimer-during-bridge rtcp-video-interval-msec vad bitpacking enable-soa ndlb-sendrecv-in-session
     ndlb-allow-crypto-in-avp ndlb-support-asterisk-missing-srtp-auth ndlb-proxy-never-patch-reinvites
-    ndlb-allow-nondup-sdp tls-bind-params tls-orq-connect-timeout presence-proto-lookup presence-disable-early
+    ndlb-allow-nondup-sdp tls-orq-connect-timeout presence-proto-lookup presence-disable-early
     pnp-provision-url db-spin-up-wait-ms db-pre-trans-execute db-post-trans-execute db-inner-pre-trans-execute
     db-inner-post-trans-execute make-every-transfer-a-nightmare channel-xml-fetch-on-nightmare-transfer
     fire-bye-response-events 3pcc-reinvite-bridged-on-ack parse-invite-tel-params proxy-info-content-types
     proxy-notify-events rfc-7989 rfc-7989-force-old rfc-7989-filter max-video-media video-mute-exit-canvas""".split()  # noqa: SIM905
 )
 "Accepted without a word: inert in FreeSWITCH too, or about what this node leaves to the endpoints."
-        choice("auth", "auth-int", "auth,auth-int", "auth-int,auth"): "auth-qop",
-        choice("challenge", "forbid"): "replayed-nonce-count",

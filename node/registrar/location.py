@@ -12,6 +12,8 @@ from typing import Protocol, TypeVar
 
 import msgspec
 
+from node.registrar.binding import wire_uri
+from node.sip.flow import Flow
 from store.errors import StoreError
 from store.interface import Store
 from store.records import Registration, decode_registration, encode
@@ -20,6 +22,8 @@ log = logging.getLogger(__name__)
 
 REGISTERED = "registered"
 UNREGISTERED = "unregistered"
+CONNECTIONS = 30_000
+"Connections whose phones are remembered, those that are gone included."
 FIND_WITHIN = 0.2
 "Seconds that a search waits for the store; then memory has to do."
 
@@ -44,6 +48,13 @@ class Gone(msgspec.Struct, array_like=True):
     version: int
 
 
+def is_same_phone(former: Registration, other: Registration) -> bool:
+    """Do two bindings of one address of record belong to the same device?"""
+    if former.instance or other.instance:
+        return former.instance == other.instance and former.reg_id == other.reg_id
+    return former.call_id == other.call_id or wire_uri(former.contact) == wire_uri(other.contact)
+
+
 class Location:
     """All live bindings of the node, by address of record."""
 
@@ -55,6 +66,8 @@ class Location:
         self._asker: Asker | None = None
         self._bindings: dict[tuple[str, str], dict[str, Registration]] = {}
         self._count = 0
+        self._reached: dict[str, Registration] = {}
+        "By the name of a connection, live or gone: the last binding that was made by it."
 
     def __len__(self) -> int:
         return self._count
@@ -111,6 +124,23 @@ class Location:
             live.sort(key=lambda each: each.expires, reverse=True)
         return live
 
+    def moved(self, flow: Flow) -> Flow | None:
+        """The newest connection of the phone that had registered by this one; None if it has no other.
+
+        A phone is known again by its instance (RFC 5626), else by the Call-ID that it keeps for its REGISTERs, else by
+        its Contact: a request within a dialog must not go to another device of the same user.
+        """
+        former = self._reached.get(flow.connection)
+        if former is None:
+            return None
+        own = [
+            each
+            for each in self.known(former.sip_user, former.sip_host, flow.profile)
+            if each.flow is not None and each.flow.transport == flow.transport and is_same_phone(former, each)
+        ]
+        newest = max(own, key=lambda each: each.version, default=None)
+        return Flow.from_record(newest.flow) if newest is not None and newest.flow is not None else None
+
     def all(self, profile: str | None = None) -> Iterator[Registration]:
         """Every live binding that memory has."""
         now = self._clock()
@@ -147,6 +177,12 @@ class Location:
         elif known.version > record.version:
             return
         bindings[key] = record
+        flow = record.flow
+        if flow is not None and flow.connection:
+            if len(self._reached) >= CONNECTIONS:
+                del self._reached[next(iter(self._reached))]
+            self._reached.pop(flow.connection, None)
+            self._reached[flow.connection] = record
 
     def forget(self, key: str) -> None:
         """Somebody else removed the binding with this key from the store."""

@@ -6,7 +6,7 @@ import re
 from enum import Enum
 
 from node.sip.errors import Malformed, TooLarge
-from node.sip.message import parse
+from node.sip.message import Request, parse
 
 
 class Ping(Enum):
@@ -55,6 +55,11 @@ class StreamFramer:
     def broken(self) -> bool:
         """Can nothing more come out of this stream?"""
         return self._broken is not None
+
+    @property
+    def held(self) -> int:
+        """Bytes of a message or ping that is not whole yet."""
+        return len(self._buffer)
 
     def _next(self) -> bytes | Ping | None:
         if self._buffer[0] in (13, 10):
@@ -107,11 +112,13 @@ class StreamFramer:
         return size
 
     def _refuse(self, head: bytes, text: bytes) -> Malformed:
+        error = Malformed("Content-Length", text.decode("ascii", "replace"))
         try:
-            parse(head)
-        except Malformed as error:
-            return error
-        return Malformed("Content-Length", text.decode("ascii", "replace"))
+            message = parse(head)
+        except Malformed as refusal:
+            return refusal
+        error.request = message if isinstance(message, Request) else None
+        return error
 
     def _take(self, size: int) -> bytes:
         message = bytes(self._buffer[:size])
@@ -119,6 +126,52 @@ class StreamFramer:
         self._searched = self._missing = 0
         self._half = False
         return message
+
+
+class SipStream:
+    """SIP on a stream without a framing of its own: cuts it into messages, and answers pings (RFC 5626 3.5.1)."""
+
+    opened = True
+    over = False
+    fault = ""
+
+    def __init__(self, maximum: int = 65535) -> None:
+        self._framer = StreamFramer(maximum)
+        self._out = b""
+
+    @property
+    def held(self) -> int:
+        """Bytes of something that is not whole yet."""
+        return self._framer.held
+
+    @property
+    def broken(self) -> bool:
+        """Does `feed`, be it with b"", raise from now on?"""
+        return self._framer.broken
+
+    def feed(self, data: bytes) -> list[bytes]:
+        """The messages that are complete now. Raises Malformed as `StreamFramer.feed` does."""
+        found: list[bytes] = []
+        for item in self._framer.feed(data):
+            if isinstance(item, bytes):
+                found.append(item)
+            elif item is Ping.PING:
+                self._out += Ping.PONG.value
+        return found
+
+    def outgoing(self) -> bytes:
+        """What is to be sent now: pongs."""
+        out, self._out = self._out, b""
+        return out
+
+    def wrap(self, message: bytes) -> bytes:
+        return message
+
+    def ping(self) -> bytes:
+        return Ping.PING.value
+
+    def farewell(self) -> bytes:
+        return b""
 
 
 def _with_request(error: Malformed, source: Malformed) -> Malformed:

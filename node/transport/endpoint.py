@@ -15,10 +15,12 @@ import os
 import socket
 import time
 from collections.abc import Callable, Mapping, Sequence, Set
+from functools import partial
 from pathlib import Path
 from typing import Protocol
 
 from node.config.profile import ProfileSettings, bracketed
+from node.debug import tport
 from node.link import SocketName
 from node.sip import compose
 from node.sip.errors import Malformed, SipError
@@ -32,20 +34,32 @@ from node.sip.transaction import reply_flow
 from node.sip.uri import Uri
 from node.transport.attempt import Attempt
 from node.transport.attempt import Then as Answered
-from node.transport.gate import LATE, Gate
 from node.transport.detour import Detour, Lost
+from node.transport.gate import LATE, Gate
 from node.transport.handoff import Arrived, Bus
 from node.transport.ownership import owner_of
 from node.transport.resolver import Resolver
 from node.transport.routes import Located, Routes
+from node.transport.streams import Streams
 from node.transport.suspects import Suspects
-from node.transport.tcp import Streams
 from node.transport.trace import Trace
 from node.transport.udp import PASSING, Datagrams
+from store.records import Transport
 
 log = logging.getLogger(__name__)
 
 Message = Request | Response
+
+READING = 0.01
+"Seconds for which the UDP socket is read on end when it does not get empty."
+SERVING = 0.005
+"Seconds of new requests before the loop looks again for what is more urgent."
+PROBE = 0.05
+"Seconds between two looks at how late the loop is, while there is traffic on streams."
+
+
+LISTENING: dict[str, Transport] = {"tcp": "TCP", "tls": "TLS", "ws": "WS", "wss": "WSS"}
+"The transports of the kinds of listening sockets."
 
 
 class Alarm(Protocol):
@@ -106,7 +120,8 @@ class Endpoint:
         )
         "Judges requests before they are read."
         self.bus = Bus(bus_folder, token, loop, self)
-        self.streams = Streams(token, loop, self)
+        self.streams = Streams(token, loop, self, settings, profile)
+        self._detour = Detour(self, loop.call_later)
         self._receiving: list[Datagrams] = []
         self._sending: dict[tuple[str, Address], Datagrams] = {}
         self._by_profile: dict[str, Datagrams] = {}
@@ -228,14 +243,15 @@ class Endpoint:
         for name, descriptor in sockets:
             if name.kind == "udp":
                 self._open_udp(name, socket.socket(fileno=descriptor))
-            elif name.kind == "tcp":
-                if name.profile == self.profile:
-                    self.streams.listen(socket.socket(fileno=descriptor), name.profile)
-                else:
-                    os.close(descriptor)
+            elif name.profile == self.profile:
+                transport = LISTENING[name.kind]
+                self._listening[name.profile, transport] = name.port
+                self.streams.listen(socket.socket(fileno=descriptor), name.profile, transport)
             else:
                 os.close(descriptor)
         for datagrams in self._receiving:
+            if tport.level >= 5:
+                tport.say("reads %s of profile %s", endpoint_text(datagrams.local), datagrams.profile)
             self._loop.add_reader(datagrams.sock.fileno(), self._drain, datagrams)
 
     def add(self, sockets: Sequence[tuple[SocketName, int]]) -> None:
@@ -256,6 +272,7 @@ class Endpoint:
         """Go by another configuration; sockets stay as they are."""
         self._settings = settings
         self.routes.configure(settings)
+        self.streams.configure(settings)
         self._named.clear()
         if self.profile in settings:
             self._limits = limits_of(settings[self.profile])
@@ -346,7 +363,8 @@ class Endpoint:
             self._settle()
 
     def on_broken(self, data: bytes, flow: Flow, error: SipError) -> None:
-        self.suspects.note(flow.remote[0], error, self._loop.time())
+        """A stream that cannot be cut any further, and is closed after this."""
+        self._refuse(error, data, flow, None)
 
     def on_drained(self) -> None:
         self._settle()
@@ -357,22 +375,29 @@ class Endpoint:
             self._probing = self._loop.call_later(PROBE, self._on_probe, time.monotonic() + PROBE)
 
     def on_lost(self, flow: Flow) -> None:
+        if tport.level >= 3:
+            tport.say("cannot send to %s", flow)
         self.layer.transport_failed(flow, self._loop.time())
         self._settle()
 
     def on_closed(self, flow: Flow) -> None:
+        if tport.level >= 5:
+            tport.say("connection %s is closed (%s)", flow.connection, flow)
         if self.on_connection_closed is not None:
             self.on_connection_closed(flow)
 
     def on_arrived(self, data: bytes, flow: Flow) -> None:
         """Handed on by another worker, which has judged that it is ours."""
+        if tport.level >= 7:
+            tport.say("%d bytes from %s, handed on to us", len(data), flow)
         try:
             self.take(parse(data), flow)
         except SipError as error:
             self.suspects.note(flow.remote[0], error, self._loop.time())
 
-    def on_through(self, data: bytes, flow: Flow) -> None:
-        self.streams.send(data, flow)
+    def on_through(self, data: bytes, flow: Flow, astray: Callable[[bool], None]) -> None:
+        if not self.streams.send(data, flow, partial(astray, True), dial=False):
+            astray(False)
 
     def on_bus_notice(self, topic: str, body: bytes, sender: str) -> None:
         if self.on_notice is not None:
@@ -472,6 +497,8 @@ class Endpoint:
         watched = self.trace.profiles
         if watched and flow.profile in watched:
             self.trace.seen("send", data, flow)
+        if tport.level >= 7:
+            tport.say("sends %d bytes to %s", len(data), flow)
         if flow.transport != "UDP":
             self._send_by_stream(data, flow)
             return
@@ -487,20 +514,38 @@ class Endpoint:
             self._loop.call_soon(self.on_lost, flow)
 
     def _send_by_stream(self, data: bytes, flow: Flow) -> None:
-        """By our connection, by another worker's, or by a new one (RFC 3261 18.1.1, 18.2.2)."""
-        holder, _, _ = flow.connection.partition("/")
-        if holder and holder != self.token and self.bus.alive(holder):
-            self.bus.send(holder, Through(data, flow), lambda: self.streams.send(data, flow))
-            return
-        self.streams.send(data, flow)
+        """By the connection there is, or by another way."""
+        # Who is told is told later: the layer is in the middle of something.
+        lost = partial(self._loop.call_soon, self.on_lost, flow)
+        if not self.pass_on(data, flow, lost):
+            self._detour.take(data, flow, lost)
 
-    def _flow(self, profile: str, target: Target) -> Flow | None:
+    def pass_on(self, data: bytes, flow: Flow, lost: Lost) -> bool:
+        """By our connection, by a new one, or by another worker's (RFC 3261 18.1.1, 18.2.2). False if there is none."""
+        if self.streams.send(data, flow, lost):
+            return True
+        holder = flow.connection.partition("/")[0]
+        if not holder or holder == self.token or not self.bus.alive(holder):
+            return False
+
+        def astray(sent: bool, /) -> None:
+            if sent:
+                lost()
+            else:
+                self._detour.take(data, flow, lost)
+
+        self.bus.send_through(holder, data, flow, astray)
+        return True
+
+    def _flow(self, profile: str, target: Target, host: str) -> Flow | None:
         local = self._towards(profile, ipv6=":" in target.address[0])
         if local is None:
             return None
         connection = ""
         if target.transport != "UDP":
-            connection = self.streams.connection_to(profile, target.transport, target.address)
+            connection = self.streams.connection_to(profile, target.transport, target.address, host)
+            if not connection and target.transport in ("WS", "WSS"):
+                return None  # only the phone can connect
         return Flow(profile, target.transport, local, target.address, connection)
 
     def _towards(self, profile: str, *, ipv6: bool) -> Address | None:
@@ -523,6 +568,9 @@ class Endpoint:
     # ---- what is not ours, and what nobody can read ----------------------------------------------------------------
 
     def _hand_on(self, owner: str, message: Message, data: bytes, flow: Flow) -> None:
+        if tport.level >= 7:
+            tport.say("%d bytes from %s are for %s", len(data), flow, owner)
+
         def nobody() -> None:
             if self.adopt is not None:
                 self.adopt(message, flow)
@@ -546,18 +594,24 @@ class Endpoint:
         except Malformed:
             return  # not even that much of it can be read
 
-    def _too_many(self) -> bool:
-        """Count a request; is it over the limit of this second?"""
-        now = self._loop.time()
-        since, count = self._window
-        if now - since >= 1.0:
-            self._window = now, 1
-            return False
-        self._window = since, count + 1
-        if count < self._limit:
-            return False
-        self.flooded += 1
-        return True
+
+def limits_of(settings: ProfileSettings) -> Limits:
+    """How much of a message is read."""
+    return Limits(
+        message=settings.max_message_size,
+        fields=settings.max_header_fields,
+        line=settings.max_header_length,
+        uri=settings.max_uri_length,
+        uri_params=settings.max_uri_params,
+    )
+
+
+def port_of(settings: ProfileSettings, transport: str) -> int:
+    """The port that a transport with a port of its own is configured to have."""
+    binding = settings.ws_binding if transport == "WS" else settings.wss_binding
+    if transport == "TLS" or binding is None:
+        return settings.tls_sip_port
+    return binding.port
 
 
 def owns(slot: str, token: str) -> bool:

@@ -28,6 +28,9 @@ PATIENCE = 1.0
 RETRY = 0.01
 WAITING = 1024
 "Messages that may wait for one worker."
+REMEMBERED = 33.0
+"Seconds for which something sent by another worker may still go astray: as long as a transaction waits for its answer."
+THROUGH = 10_000
 BATCH = 64
 UNPLACED = "spare."
 "The token of a worker without a slot begins so."
@@ -43,10 +46,12 @@ class Arrived(msgspec.Struct, tag=0, array_like=True):
 
 
 class Through(msgspec.Struct, tag=1, array_like=True):
-    """Send this through your connection."""
+    """Send this through your connection; tell the sender, by the number, if it goes astray."""
 
     data: bytes
     flow: Flow
+    sender: str = ""
+    number: int = 0
 
 
 class Notices(msgspec.Struct, tag=2, array_like=True):
@@ -56,14 +61,23 @@ class Notices(msgspec.Struct, tag=2, array_like=True):
     sender: str
 
 
-Mail = Arrived | Through | Notices
+class Astray(msgspec.Struct, tag=3, array_like=True):
+    """What you had me send was not `sent`, as there is no such connection; or it was, and the connection broke."""
+
+    number: int
+    sent: bool
+
+
+Mail = Arrived | Through | Notices | Astray
 
 
 class Recipient(Protocol):
     """Who the bus delivers to."""
 
     def on_arrived(self, data: bytes, flow: Flow) -> None: ...
-    def on_through(self, data: bytes, flow: Flow) -> None: ...
+    def on_through(self, data: bytes, flow: Flow, astray: Callable[[bool], None]) -> None:
+        """Send by a connection of ours. `astray` gets False if there is no such, True if it broke before an answer came."""
+
     def on_bus_notice(self, topic: str, body: bytes, sender: str) -> None: ...
     def on_bus_drained(self) -> None:
         """After a batch of any of these."""
@@ -84,6 +98,9 @@ class Bus:
         self._listed = -1.0
         self._others: list[str] = []
         self._behind: set[str] = set()
+        self._number = 0
+        self._through: dict[int, tuple[float, Callable[[bool], None]]] = {}
+        "What others send for us: until when it may go astray, and who is told then."
         self._notices: list[tuple[str, bytes]] = []
         self._sock = socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM | socket.SOCK_NONBLOCK | socket.SOCK_CLOEXEC)
         self._sock.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4 << 20)
@@ -100,6 +117,16 @@ class Bus:
         """Send to a worker. If it is not there, its successor has a second to come; after that `otherwise` is called."""
         self.handed_on += 1
         self._peer(token).send(_encoder.encode(mail), otherwise or self._count_lost)
+
+    def send_through(self, token: str, data: bytes, flow: Flow, astray: Callable[[bool], None]) -> None:
+        """Send by a connection that another worker holds; `astray` as in `Recipient.on_through`."""
+        now = self._loop.time()
+        while self._through and (len(self._through) >= THROUGH or next(iter(self._through.values()))[0] < now):
+            del self._through[next(iter(self._through))]
+        self._number += 1
+        number = self._number
+        self._through[number] = now + REMEMBERED, astray
+        self.send(token, Through(data, flow, self.token, number), lambda: self._astray(number, False))
 
     def tell(self, topic: str, body: Callable[[], bytes]) -> None:
         """Tell all other workers of this node, those without a slot included; `body` is asked for if there are any.
@@ -159,6 +186,15 @@ class Bus:
             peer = self._peers[token] = Peer(self._folder / token, self._loop)
         return peer
 
+    def _astray(self, number: int, sent: bool, /) -> None:
+        _until, astray = self._through.pop(number, (0.0, None))
+        if astray is not None:
+            astray(sent)
+
+    def _tell_astray(self, sender: str, number: int, sent: bool, /) -> None:
+        if sender and self._sock.fileno() >= 0:
+            self.send(sender, Astray(number, sent))
+
     def _count_lost(self) -> None:
         self.lost += 1
 
@@ -187,7 +223,11 @@ class Bus:
                 if type(mail) is Arrived:
                     recipient.on_arrived(mail.data, Flow(*mail.flow))
                 elif type(mail) is Through:
-                    recipient.on_through(mail.data, Flow(*mail.flow))
+                    recipient.on_through(
+                        mail.data, Flow(*mail.flow), partial(self._tell_astray, mail.sender, mail.number)
+                    )
+                elif type(mail) is Astray:
+                    self._astray(mail.number, mail.sent)
                 elif type(mail) is Notices:
                     for topic, body in mail.items:
                         recipient.on_bus_notice(topic, body, mail.sender)

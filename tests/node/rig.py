@@ -87,13 +87,22 @@ class Worker:
 class Rig:
     """A node without a supervisor: kept sockets, workers, the run directory."""
 
-    def __init__(self, run_dir: Path, slots: tuple[str, ...] = ("internal#0",), **overrides: str) -> None:
+    def __init__(
+        self,
+        run_dir: Path,
+        slots: tuple[str, ...] = ("internal#0",),
+        kinds: tuple[str, ...] = ("tcp",),
+        host: str = "127.0.0.1",
+        **overrides: str,
+    ) -> None:
+        """`kinds`: of the listening sockets; certificates lie in `run_dir / "certs"`."""
         self.run_dir = run_dir
         self.sockets: list[tuple[SocketName, socket.socket]] = []
         self.workers: list[Worker] = []
         self.phones: list[PhoneLine] = []
         self.udp = self._open("udp", slots)
-        self.tcp = self._listen()
+        self.listening = {kind: self._listen(kind, host) for kind in kinds}
+        self.tcp = self.listening.get("tcp", ("", 0))
         values = {
             "sip_ip": "127.0.0.1",
             "domain": "pbx.test",
@@ -102,7 +111,12 @@ class Rig:
             "default_password": PASSWORD,
             "event_socket_password": "unused",
             "core_db_dsn": f"sqlite://{run_dir / 'core.db'}",
+            "internal_ssl_enable": str("tls" in kinds).lower(),
+            "internal_tls_port": str(self.listening.get("tls", ("", 5061))[1]),
         }
+        for kind in ("ws", "wss"):
+            if kind in kinds:
+                values[f"internal_{kind}_binding"] = f"[{host}]:{self.listening[kind][1]}"
         self.configuration = load(CONF, {**values, **overrides}, run_dir=run_dir)
         self.epoch = 0
 
@@ -169,13 +183,14 @@ class Rig:
             self.sockets.append((SocketName(profile, kind, "127.0.0.1", port, slot), sock))
         return "127.0.0.1", port
 
-    def _listen(self) -> tuple[str, int]:
-        sock = socket.socket(socket.AF_INET, socket.SOCK_STREAM)
+    def _listen(self, kind: str, host: str) -> tuple[str, int]:
+        sock = socket.socket(socket.AF_INET6 if ":" in host else socket.AF_INET, socket.SOCK_STREAM)
         sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-        sock.bind(("127.0.0.1", 0))
-        sock.listen(64)
-        self.sockets.append((SocketName("internal", "tcp", "127.0.0.1", sock.getsockname()[1]), sock))
-        return "127.0.0.1", sock.getsockname()[1]
+        sock.bind((host, 0))
+        sock.listen(1024)
+        port: int = sock.getsockname()[1]
+        self.sockets.append((SocketName("internal", kind, host, port), sock))
+        return host, port
 
 
 @contextlib.contextmanager

@@ -170,12 +170,16 @@ class Phone:
                 return
             except ConnectionError:
                 continue
-            message = Sip.parse(packet)
-            self.seen.append((time.monotonic(), message))
-            if message.is_response:
-                self._on_response(message)
-            else:
-                self._on_request(message, source)
+            self.arrived(packet, source)
+
+    def arrived(self, packet: bytes, source: tuple[str, int]) -> None:
+        """One message came."""
+        message = Sip.parse(packet)
+        self.seen.append((time.monotonic(), message))
+        if message.is_response:
+            self._on_response(message)
+        else:
+            self._on_request(message, source)
 
     def _on_response(self, message: Sip) -> None:
         queue = self._waiting.get((message.branch, message.method))
@@ -218,6 +222,10 @@ class Line:
         self.task: asyncio.Task[None] | None = None
         self.remote_sdp = ""
         self.reinvited = 0
+        self.reported: list[int] = []
+        "What NOTIFYs said of a transfer, as statuses."
+        self.notices: list[Sip] = []
+        self._notified = asyncio.Event()
         self._invite: Sip | None = None
         self._source: tuple[str, int] | None = None
         self._final: Sip | None = None
@@ -312,6 +320,25 @@ class Line:
             self._take_sdp(answer.body)
         return answer
 
+    async def refer(self, to: str, *headers: tuple[str, str]) -> Sip:
+        """Ask for a transfer: `to` is a Refer-To as it stands. What becomes of it comes into `reported`."""
+        extra = [("Refer-To", to), ("Referred-By", f"<sip:{self.phone.user}@{self.phone.domain}>"), *headers]
+        return await self.phone.request(self._request("REFER", extra), self._next_hop())
+
+    def replacement(self, other: Line) -> str:
+        """The Refer-To that asks for this line's partner to take the place of `other`, a second line of this phone."""
+        tag = other.remote.partition(";tag=")[2]
+        escaped = f"{other.call_id}%3Bto-tag%3D{tag}%3Bfrom-tag%3D{other.tag}".replace("@", "%40")
+        number = other.remote.partition("sip:")[2].partition("@")[0]
+        return f"<sip:{number}@{self.phone.domain}?Replaces={escaped}>"
+
+    async def heard_of(self, status: int, within: float = 5.0) -> None:
+        """Wait until a NOTIFY has said so."""
+        async with asyncio.timeout(within):
+            while status not in self.reported:
+                self._notified.clear()
+                await self._notified.wait()
+
     def close(self) -> None:
         for task in (self._repeat, self.task):
             if task is not None:
@@ -347,6 +374,12 @@ class Line:
                 self.ended_by = self.ended_by or "them"
                 self.ended.set()
                 self.close()
+            case "NOTIFY":
+                self.phone.send(message.answer(200, "OK", self.tag), source)
+                if message.body.startswith("SIP/2.0 "):
+                    self.reported.append(int(message.body.split()[1]))
+                    self.notices.append(message)
+                    self._notified.set()
             case _:
                 self.phone.send(message.answer(200, "OK", self.tag), source)
 

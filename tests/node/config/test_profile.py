@@ -5,6 +5,7 @@ import pytest
 from node.config import ProfileSettings, host, load
 from node.config.profile import Binding, InboundAcl
 from node.config.profile_params import INERT, PARAMETERS
+from node.config.streams import StreamLimits
 from tests.node.config.tree import plant, profile
 
 
@@ -80,6 +81,7 @@ def test_defaults_are_those_of_mod_sofia(tmp_path: Path) -> None:
 
 def test_every_field_that_a_param_fills_exists() -> None:
     helpers = {"codec_prefs", "disable_auth_messages", "disable_auth_subscriptions"}
+    helpers |= {f"stream_{name}" for name in StreamLimits.__dataclass_fields__}
     assert {parameter.field for parameter in PARAMETERS.values()} - helpers <= set(ProfileSettings.__dataclass_fields__)
 
 

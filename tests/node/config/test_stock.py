@@ -196,6 +196,7 @@ def test_it_loads_without_an_error_and_each_warning_has_its_place(stock: Path) -
         "freeswitch.xml:15: section 'languages' is not known to this node and has no effect",
         "sip_profiles/internal.xml:26: ext-rtp-ip is empty: no public address is known, the local one is used",
         "sip_profiles/internal.xml:27: ext-sip-ip is empty: no public address is known, the local one is used",
+        "sip_profiles/internal.xml:30: WSS does not start: /var/run/sofia-node/certs/wss.pem: No such file or directory",
         "sip_profiles/internal.xml:34: profile param 'from-another-module' is not known to this node and has no effect",
         "vars.xml:6: external_rtp_ip is left unset, 'host:' gives no address: it must name a server",
         "vars.xml:7: external_sip_ip is left unset, 'host:' gives no address: it must name a server",

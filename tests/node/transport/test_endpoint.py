@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import socket
 from collections.abc import Iterator
 from pathlib import Path
@@ -169,7 +170,7 @@ def test_a_phone_registers_over_tcp(node: Rig, stream: Stream) -> None:
     registrations = node.ask("registrations")
     assert isinstance(registrations, list)
     assert registrations[0]["status"] == "Registered(TCP)"
-    assert registrations[0]["flow"]["connection"] == "internal.0/1"
+    assert re.fullmatch(r"internal\.0/[0-9a-f]{6}\.1", registrations[0]["flow"]["connection"])
 
 
 # ---- the trace -----------------------------------------------------------------------------------------------------------

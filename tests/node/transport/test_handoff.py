@@ -30,7 +30,7 @@ class Recipient:
     def on_arrived(self, data: bytes, flow: Flow) -> None:
         self.arrived.append((data, flow))
 
-    def on_through(self, data: bytes, flow: Flow) -> None:
+    def on_through(self, data: bytes, flow: Flow, astray: Callable[[bool], None]) -> None:
         self.through.append((data, flow))
 
     def on_bus_notice(self, topic: str, body: bytes, sender: str) -> None:
