@@ -126,6 +126,40 @@ class PendingInvite(msgspec.Struct, kw_only=True, omit_defaults=True):
     cancelled: bool = False
 
 
+class ReliableRecord(msgspec.Struct, kw_only=True, omit_defaults=True):
+    """What an INVITE that came in is told reliably before its answer (RFC 3262 3)."""
+
+    required: bool = False
+    "The caller insists: no provisional response but 100 goes otherwise."
+    cseq: int = 0
+    "CSeq of its INVITE."
+    rseq: int = 0
+    "RSeq of the last one composed; 0 before the first."
+    response: bytes = b""
+    "The one that has no PRACK yet: repeated byte for byte. Empty when all are acknowledged."
+    described: Literal["", "offer", "answer"] = ""
+    "What the session description in it is."
+    prack: int = 0
+    "CSeq of the PRACK that acknowledged the last one: that request again gets its 200 again."
+    complete: bool = False
+    "An offer and its answer were exchanged, and acknowledged: the 2xx holds none, an UPDATE may offer anew."
+    waiting: list[tuple[int, str]] = []
+    "Status and session description of those that follow when the one before is acknowledged."
+
+
+class EarlyRecord(msgspec.Struct, kw_only=True, omit_defaults=True):
+    """An early dialog of an INVITE of ours, made by a reliable provisional response; a forking proxy makes several."""
+
+    dialog: DialogRecord
+    flow: FlowRecord | None = None
+    rseq: int = 0
+    "The last RSeq taken."
+    complete: bool = False
+    "Offer and answer were exchanged in it."
+    prack: bytes = b""
+    "Our PRACK as sent, with its Via, while it has no answer: a successor repeats it."
+
+
 class MediaRecord(msgspec.Struct, kw_only=True, omit_defaults=True):
     """One leg's side of the media: our address and ports, the peer's, and both SDPs as they stand."""
 
@@ -154,6 +188,31 @@ class MediaRecord(msgspec.Struct, kw_only=True, omit_defaults=True):
     held: Literal["", "local", "remote", "both"] = ""
     ssrc: int = 0
     "SSRC of what we ourselves send to this leg (playback, echo excepted)."
+
+
+class ReferralRecord(msgspec.Struct, kw_only=True, omit_defaults=True):
+    """A REFER of this leg's peer (RFC 3515): what it asked for, how far that has come, and what the peer was told of it."""
+
+    cseq: int
+    "Of the REFER; it names the subscription (`Event: refer;id=3`), and a repeated REFER is known by it."
+    request: bytes = b""
+    "The REFER as received, until its 202 is sure to have arrived: whoever takes over sends that again."
+    flow: FlowRecord | None = None
+    target: str = ""
+    "The Refer-To as it came."
+    by: str = ""
+    "Referred-By."
+    kind: Literal["blind", "attended"] = "blind"
+    silent: bool = False
+    "It does not want to hear of it (RFC 4488)."
+    confirm: bool = False
+    "It hears what really becomes of it, and has its call back if that fails."
+    state: Literal["accepted", "trying", "final", "told"] = "accepted"
+    "On record; under way; over; and the peer knows."
+    status: int = 100
+    "What the last NOTIFY says, or is to say."
+    transferee: str = ""
+    "UUID of the leg that is transferred."
 
 
 class LegRecord(msgspec.Struct, kw_only=True, omit_defaults=True):
@@ -190,6 +249,8 @@ class LegRecord(msgspec.Struct, kw_only=True, omit_defaults=True):
     bridged: float = 0.0
     invite_cseq: int = 0
     "CSeq of the last INVITE we sent on it: what its 2xx, come again, is acknowledged by."
+    credentials: tuple[tuple[str, str], ...] = ()
+    "Header fields of that INVITE which its ACK repeats (RFC 3261 22.1)."
     awaits_ack: bool = False
     "Its 2xx has no ACK of ours yet."
     delayed: bool = False
@@ -199,7 +260,19 @@ class LegRecord(msgspec.Struct, kw_only=True, omit_defaults=True):
     cause: str = ""
     "Why it ended, or is to end as soon as it has acknowledged."
     session_expires: int = 0
+    "Session timer (RFC 4028): the interval agreed on, or proposed while nobody is the refresher; 0 for none."
     session_refresher: Literal["", "us", "them"] = ""
+    session_minimum: int = 0
+    "The greatest Min-SE we were told."
+    session_refreshed: float = 0.0
+    "When the session was refreshed last (store's clock); 0 before the answer."
+    reliable: ReliableRecord | None = None
+    "For a caller that knows 100rel, until its INVITE is over."
+    early: list[EarlyRecord] = []
+    "For a callee that has not answered."
+    referral: ReferralRecord | None = None
+    taken_from: str = ""
+    "UUID of the call it was taken from by a transfer, while that one's record may still have it."
 
 
 class Step(msgspec.Struct, frozen=True, array_like=True):
@@ -249,8 +322,6 @@ class Lease(msgspec.Struct, frozen=True, kw_only=True):
 
 
 def encode(record: Record) -> bytes:
-    credentials: tuple[tuple[str, str], ...] = ()
-    "Header fields of that INVITE which its ACK repeats (RFC 3261 22.1)."
     try:
         return msgspec.msgpack.encode(record)
     except UnicodeEncodeError:

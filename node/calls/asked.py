@@ -10,6 +10,7 @@ from node.sip.message import Response
 
 if TYPE_CHECKING:
     from node.calls.call import Call
+    from node.sip.layer import ClientTransaction
 
 Then = Callable[[Leg, int, Response | None], None]
 
@@ -32,6 +33,15 @@ class Asked:
         """A response, or none."""
         if self.call is not None:
             self.call.post(self.then, self.leg, status, response)
+
+    def hear_refusal(self, transaction: ClientTransaction, response: Response) -> None:
+        """A refusal of our INVITE. It is acknowledged when what we make of it is on record: until then it comes again."""
+        if self.call is not None:
+            self.call.post(self._refused, self.call, transaction, response)
+
+    def _refused(self, call: Call, transaction: ClientTransaction, response: Response) -> None:
+        call.once_stored(call.exchange.endpoint.acknowledge, transaction)
+        self.then(self.leg, response.status, response)
 
     def forget(self) -> None:
         """Nobody wants to hear of it any more."""

@@ -52,6 +52,27 @@ def judge_offer(view: OfferView) -> OfferStep:
             return OfferStep.RELAY
 
 
+@dataclass(frozen=True, slots=True)
+class EarlyOfferView:
+    """What is seen when an UPDATE with an offer comes before the INVITE is answered (RFC 3311 5.1, 5.2)."""
+
+    complete: bool
+    "The INVITE's offer has its answer already, told reliably and acknowledged."
+    ours_open: bool
+    "An offer of ours has no answer yet."
+
+
+def judge_early_offer(view: EarlyOfferView) -> OfferStep:
+    """What to do with it."""
+    match view:
+        case EarlyOfferView(ours_open=True):
+            return OfferStep.GLARE
+        case EarlyOfferView(complete=False):
+            return OfferStep.TOO_SOON
+        case _:
+            return OfferStep.ANSWER
+
+
 def ends_dialog(status: int) -> bool:
     """Whether this answer to a request inside a dialog says that the dialog is gone (RFC 5057 5.1, RFC 3261 12.2.1.2)."""
     return status in (404, 408, 410, 416, 481, 482, 484, 485, 502, 604)

@@ -21,6 +21,7 @@ from node.calls.exchange import MEMORY, Exchange
 from node.calls.leg import Leg
 from node.calls.modify import Modification
 from node.calls.snapshot import snapshot
+from node.debug import nua
 from node.sip import compose
 from node.sip.message import Request, Response
 from store.interface import Outcome
@@ -28,14 +29,12 @@ from store.records import CallState, PendingInvite, Registration, Step
 
 if TYPE_CHECKING:
     from node.calls.dial import Dialing
+    from node.calls.transfer import Pursuit
     from node.calls.waiting import Waiting
     from node.sip.layer import ClientTransaction, ServerTransaction
     from node.transport.endpoint import Alarm
 
 log = logging.getLogger(__name__)
-
-T1, T2 = 0.5, 4.0
-"RFC 3261 17.1.1.1; the 2xx is repeated by these whatever the profile's timers are."
 
 
 class Call:
@@ -46,6 +45,7 @@ class Call:
         "_busy",
         "_dirty",
         "_mail",
+        "_once",
         "answered_by",
         "bridged",
         "created",
@@ -59,11 +59,11 @@ class Call:
         "profile",
         "progress",
         "recovered",
+        "referred",
         "registrations",
         "state",
         "steps",
         "tracked",
-        "unheard",
         "uuid",
         "version",
         "waiting",
@@ -88,17 +88,19 @@ class Call:
         self.recovered = False
         self.dialing: Dialing | None = None
         self.modification: Modification | None = None
+        self.referred: Pursuit | None = None
+        "A transfer under way whose outcome its author waits for."
         self.waiting: Waiting | None = None
         "The application that was given control and has not given it back."
         self.registrations: dict[str, Registration] = {}
         "By contact: the bindings that a lookup found, for their flows."
         self.answered_by: Callable[[Leg, str], None] | None = None
         "Who wants to know that a 2xx of ours is acknowledged, and with which SDP (delayed offer)."
-        self.unheard: Leg | None = None
-        "Who has sent an INVITE and has not been told 100 yet."
         settings = exchange.profile(profile)
         self.tracked = settings is None or settings.track_calls
         self._mail: deque[tuple[Callable[..., None], tuple[Any, ...]]] = deque()
+        self._once: list[tuple[Callable[..., None], tuple[Any, ...]]] = []
+        "What waits for the next put to be stored."
         self._busy = False
         self._dirty = False
 
@@ -126,9 +128,11 @@ class Call:
         finally:
             self._busy = False
         if self._dirty:
-            self._put(None)
+            self._put()
 
     def _do(self, action: Callable[..., None], args: tuple[Any, ...]) -> None:
+        if nua.level >= 9:
+            nua.say("call %s: %s", self.uuid, getattr(action, "__qualname__", action))
         try:
             action(*args)
         except Exception:
@@ -160,28 +164,41 @@ class Call:
 
     def commit(self, then: Callable[..., None], *args: Any) -> None:
         """Write the record now; `then(*args)` when it is stored, or at risk. Never if a newer epoch rules."""
-        self._put(partial(self.post, self._stored, then, args))
+        self._once.append((then, args))
+        self._put()
 
-    def _put(self, then: Callable[[Outcome], None] | None) -> None:
+    def once_stored(self, then: Callable[..., None], *args: Any) -> None:
+        """The same with the next put, whatever asks for it: when the present action is done at the latest."""
+        self._once.append((then, args))
+        self._dirty = True
+
+    def _put(self) -> None:
         self._dirty = False
-        if self.state == "ended" and not self.version and then is None:
+        once = self._once
+        if self.state == "ended" and not self.version and not once:
             return  # it never came to anything
         self.version += 1
-        if then is None and self.unheard is not None:
-            then = partial(self.post, self._stored, self._say_trying, (self.unheard,))
-            self.unheard = None
+        if nua.level >= 7:
+            nua.say(
+                "call %s: record %d, %s, legs %s", self.uuid, self.version, self.state, [x.state for x in self.legs]
+            )
+        then = None
+        if once:
+            then = partial(self.post, self._stored, once)
+            self._once = []
         if self.tracked:
             self.exchange.writer.put(snapshot(self), then)
         elif then is not None:
             then(Outcome.STORED)
 
-    def _stored(self, then: Callable[..., None], args: tuple[Any, ...], outcome: Outcome) -> None:
+    def _stored(self, once: list[tuple[Callable[..., None], tuple[Any, ...]]], outcome: Outcome) -> None:
         if outcome is Outcome.FENCED:
             log.warning("call %s belongs to somebody else now, leaving it alone", self.uuid)
             return
-        then(*args)
+        for then, args in once:
+            then(*args)
 
-    def _say_trying(self, leg: Leg) -> None:
+    def say_trying(self, leg: Leg) -> None:
         """100 once the call is on record: a caller who stops repeating its INVITE is known to a successor."""
         if not leg.live or not leg.served or leg.transaction.final:
             return
@@ -206,7 +223,21 @@ class Call:
         """Send an INVITE that bears its Via already, because it was written down before."""
         assert leg.flow is not None, "a leg without a flow"
         leg.transaction = self.exchange.endpoint.revive_client(request, leg.flow, proceeding=False)
+        leg.transaction.reserved = True
         leg.asked = leg.transaction.owner = Asked(self, leg, then)
+
+    def send_written(self, leg: Leg, request: Request, then: Then, answers: int = 0) -> None:
+        """A re-INVITE, which leaves when it is on record: whatever the peer does about it is known to a successor."""
+        assert leg.flow is not None, "a leg without a flow"
+        request = self.exchange.endpoint.layer.with_via(request, leg.flow)
+        leg.invite_cseq = request.cseq.number
+        leg.transaction = None
+        leg.pending = pending = PendingInvite(role="client", request=request.encode(), flow=leg.flow.to_record())
+        self.commit(self._send_written, leg, pending, request, challenged.hearing(self, leg, request, then, answers))
+
+    def _send_written(self, leg: Leg, pending: PendingInvite, request: Request, then: Then) -> None:
+        if leg.pending is pending and leg.live:
+            self.send(leg, request, then)
 
     def acknowledge(self, leg: Leg, sdp: str = "") -> None:
         """ACK the 2xx of the last INVITE we sent on this leg, the first time or again."""
@@ -227,19 +258,6 @@ class Call:
         exchange = self.exchange
         extra = [*exchange.headers(leg.profile), *headers]
         if status < 300:
-    def send_written(self, leg: Leg, request: Request, then: Then, answers: int = 0) -> None:
-        """A re-INVITE, which leaves when it is on record: whatever the peer does about it is known to a successor."""
-        assert leg.flow is not None, "a leg without a flow"
-        request = self.exchange.endpoint.layer.with_via(request, leg.flow)
-        leg.invite_cseq = request.cseq.number
-        leg.transaction = None
-        leg.pending = pending = PendingInvite(role="client", request=request.encode(), flow=leg.flow.to_record())
-        self.commit(self._send_written, leg, pending, request, challenged.hearing(self, leg, request, then, answers))
-
-    def _send_written(self, leg: Leg, pending: PendingInvite, request: Request, then: Then) -> None:
-        if leg.pending is pending and leg.live:
-            self.send(leg, request, then)
-
             extra += invite.callee(leg, "")
         if sdp:
             extra.append(("Content-Disposition", "session"))
@@ -257,104 +275,15 @@ class Call:
 
     def ring(self, leg: Leg, status: int = 180) -> None:
         """Tell an unanswered caller that it rings."""
-        if leg.state not in ("trying", "ringing") or leg.transaction is None or leg.pending is None:
-            return
-        response = self.respond(leg, status)
-        leg.pending.response = response.encode()
-        self.exchange.endpoint.respond(leg.transaction, response)
-        first = leg.state == "trying"
-        leg.state = "ringing"
-        self.state = "ringing"
-        leg.progressed = leg.progressed or self.exchange.wall()
-        self.save()
-        if first:
-            self.tell("CHANNEL_PROGRESS", leg)
+        serving.ring(self, leg, status)
 
     def early(self, leg: Leg, sdp: str) -> None:
-        """Early media: 183 with an answer."""
-        if leg.state not in ("trying", "ringing", "early") or leg.transaction is None or leg.pending is None:
-            return
-        response = self.respond(leg, 183, sdp=sdp)
-        leg.pending.response = response.encode()
-        self.exchange.endpoint.respond(leg.transaction, response)
-        leg.state = "early"
-        leg.early_sent = True
-        self.state = "ringing"
-        leg.progress_media = leg.progress_media or self.exchange.wall()
-        self.save()
-        self.tell("CHANNEL_PROGRESS_MEDIA", leg)
+        """Early media: 183 with a session description."""
+        serving.early(self, leg, sdp)
 
     def answer(self, leg: Leg, sdp: str, then: Callable[[], None] | None = None) -> None:
-        """Answer a caller. The 200 goes out when the record with it is stored: a successor can send it byte for byte."""
-        assert leg.transaction is not None
-        assert leg.pending is not None
-        response = self.respond(leg, 200, sdp=sdp, headers=self._timer_headers(leg))
-        leg.pending.response = response.encode()
-        leg.pending.acknowledged = False
-        leg.state = "answered"
-        leg.answered = leg.answered or self.exchange.wall()
-        self.state = "answered"
-        leg.variables["endpoint_disposition"] = "ANSWER"
-        self.commit(self._answer_stored, leg, leg.transaction, response, then)
-
-    def _timer_headers(self, leg: Leg) -> tuple[tuple[str, str], ...]:
-        if not leg.session_expires:
-            return ()
-        refresher = "uac" if leg.session_refresher == "them" else "uas"
-        required = (("Require", "timer"),) if refresher == "uac" else ()
-        return (("Session-Expires", f"{leg.session_expires};refresher={refresher}"), *required)
-
-    def _answer_stored(
-        self, leg: Leg, transaction: ServerTransaction, response: Response, then: Callable[[], None] | None
-    ) -> None:
-        if leg.transaction is not transaction or not leg.live:
-            return  # the caller gave up while the record was being written
-        self.exchange.endpoint.respond(transaction, response)
-        self.repeat(leg, T1, 0.0)
-        self.tell("CHANNEL_ANSWER", leg)
-        if then is not None:
-            then()
-
-    # ---- our 2xx until its ACK -------------------------------------------------------------------------------------
-
-    def repeat(self, leg: Leg, delay: float, waited: float) -> None:
-        """Have our 2xx sent again after `delay`; without an ACK for 64*T1 the leg is ended (RFC 3261 13.3.1.4)."""
-        if leg.repeat is not None:
-            leg.repeat.cancel()
-        leg.repeat = self.later(delay, self._repeat, leg, delay, waited + delay)
-
-    def _repeat(self, leg: Leg, delay: float, waited: float) -> None:
-        leg.repeat = None
-        pending = leg.pending
-        if pending is None or pending.acknowledged or not leg.live or leg.transaction is None:
-            return
-        if waited >= 64 * T1:
-            log.info("call %s: leg %s never acknowledged our 200, ending it", self.uuid, leg.uuid)
-            pending.acknowledged = True
-            self.end(leg.cause or "RECOVERY_ON_TIMER_EXPIRE")
-            return
-        self.exchange.endpoint.send(pending.response, leg.transaction.reply_flow)
-        self.repeat(leg, min(2 * delay, T2), waited)
-
-    def on_ack(self, leg: Leg, request: Request) -> None:
-        """The ACK to a 2xx of ours."""
-        pending = leg.pending
-        if pending is None or pending.role != "server" or leg.transaction is None:
-            return  # an ACK again
-        if leg.transaction.request.cseq.number != request.cseq.number or not pending.response:
-            return
-        if leg.repeat is not None:
-            leg.repeat.cancel()
-            leg.repeat = None
-        self.settle(leg)
-        self.save()
-        sdp = invite.sdp_of(request)
-        waiting, self.answered_by = self.answered_by, None
-        if waiting is not None:
-            waiting(leg, sdp)
-        if leg.live and leg.cause:
-            self.release(leg, leg.cause)
-            self._finish_if_over()
+        """Answer a caller; `then` when the record is stored and the 200 on its way."""
+        serving.answer(self, leg, sdp, then)
 
     def settle(self, leg: Leg) -> None:
         """The INVITE transaction of a leg is over."""
@@ -372,6 +301,11 @@ class Call:
         for leg in list(self.legs):
             self.release(leg, cause)
         self._finish_if_over()
+
+    def conclude(self, cause: str) -> None:
+        """The dialplan has nothing more to do: the end, or, if it was a transfer's, back to who asked for that."""
+        if self.referred is None or not self.referred.failed(cause):
+            self.end(cause)
 
     def release(self, leg: Leg, cause: str) -> None:
         """End one leg by what its state asks for: BYE, CANCEL, or a final response."""
@@ -414,9 +348,16 @@ class Call:
             if leg.pending.cancelled:
                 return
             leg.pending.cancelled = True
+        self._silence(leg)
         leg.variables.setdefault("sip_hangup_disposition", "send_cancel")
         self.exchange.endpoint.cancel(leg.transaction, [*leg.reason(cause), *leg.extra_headers("sip_bye_h_")])
         self.save()
+
+    def _silence(self, leg: Leg) -> None:
+        """Its media port serves others from now on: should it answer after all, it is hung up on."""
+        self.exchange.media.close(leg.uuid)
+        if leg.media is not None:
+            leg.media.port = 0
 
     def _refuse(self, leg: Leg, cause: str) -> None:
         if leg.transaction is None or leg.transaction.final or leg.dialog is None:
@@ -454,6 +395,8 @@ class Call:
         self.tell("CHANNEL_HANGUP", leg)
         if leg in self.bridged:
             self.unbridge()
+        if self.referred is not None:
+            self.referred.forget(leg)
         self.tell("CHANNEL_HANGUP_COMPLETE", leg)
         self.tell("CHANNEL_DESTROY", leg)
         self.settle(leg)
@@ -486,7 +429,7 @@ class Call:
         if self.waiting is not None:
             self.waiting.abandon()
         # Nothing may hold the call in a circle now: it is freed when the last message about it is.
-        self.dialing = self.waiting = self.modification = self.answered_by = None
+        self.dialing = self.waiting = self.modification = self.answered_by = self.referred = None
         self.steps = []
         self.progress = {}
         self.save()
@@ -535,6 +478,10 @@ class Call:
 
     def lost(self, leg: Leg, cause: str) -> None:
         """A leg ended by its peer, or given up for dead: what does that mean for the others?"""
+        if self._is_aside(leg):
+            self.over(leg, cause)
+            self._finish_if_over()
+            return
         partner = self.partner(leg)
         was_caller = leg is self.legs[0]
         if self.modification is not None:
@@ -546,6 +493,10 @@ class Call:
 
     def kill(self, leg: Leg, cause: str) -> None:
         """Somebody wants this leg gone."""
+        if self._is_aside(leg):
+            self.release(leg, cause)
+            self._finish_if_over()
+            return
         partner = self.partner(leg)
         was_caller = leg is self.legs[0]
         if self.modification is not None:
@@ -556,6 +507,10 @@ class Call:
         if was_caller or leg.answered:
             self._follow(partner, cause, was_caller=was_caller)
 
+    def _is_aside(self, leg: Leg) -> bool:
+        """It has transferred its call away, or another leg took its place: nobody's fate hangs on it any more."""
+        return leg.confirmed and leg is not self.legs[0] and leg not in self.bridged
+
     def _follow(self, partner: Leg | None, cause: str, *, was_caller: bool) -> None:
         """One leg of a bridge is gone: its caller may go on with the dialplan, all others end too."""
         if was_caller or partner is None or self.waiting is None:
@@ -564,13 +519,23 @@ class Call:
             self.waiting.left(partner, cause)
         self._finish_if_over()
 
-    def refresh_session(self, leg: Leg) -> None:
-        """The session timer says that it is our turn."""
-        refresh.refresh_session(self, leg)
+    def on_ack(self, leg: Leg, request: Request) -> None:
+        """The ACK to a 2xx of ours."""
+        serving.on_ack(self, leg, request)
+
+    def on_session_due(self, leg: Leg) -> None:
+        """The session timer says that it is time."""
+        refresh.on_session_due(self, leg)
 
     def on_ended_elsewhere(self, leg: Leg) -> None:
-        """A predecessor had refused this caller already."""
+        """A predecessor had refused this caller, or its re-INVITE, already."""
+        reinvited = leg.confirmed
         self.settle(leg)
+        if reinvited:
+            if self.modification is not None:
+                self.modification.cancelled(leg)
+            self.save()
+            return
         self.over(leg, "NORMAL_CLEARING")
         self.end("NORMAL_CLEARING")
 
@@ -589,7 +554,7 @@ class Call:
             self.waiting.forget()
         if self.dialing is not None:
             self.dialing.forget()
-        self.dialing = self.waiting = self.modification = self.answered_by = None
+        self.dialing = self.waiting = self.modification = self.answered_by = self.referred = None
 
     def proceed(self) -> None:
         """The running application has done its work: on to the next."""
@@ -609,5 +574,7 @@ class Call:
 
     def tell(self, name: str, leg: Leg, partner: Leg | None = None) -> None:
         """Fire a channel event, if anybody listens."""
+        if nua.level >= 5:
+            nua.say("call %s: %s, leg %s %s, %s", self.uuid, name, leg.uuid, leg.name, leg.state)
         if self.exchange.events.wanted(name):
             self.exchange.events.fire(rows.channel_event(self, leg, name, partner))

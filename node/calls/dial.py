@@ -11,10 +11,11 @@ from collections.abc import Callable
 from functools import partial
 from typing import TYPE_CHECKING
 
-from node.calls import anchor, causes, challenged, dial_string, expansion, invite, outbound, outcome, prack, timer
+from node.calls import anchor, causes, challenged, dial_string, expansion, flows, invite, outbound, outcome, prack, timer
 from node.calls.destination import Destination, resolve
 from node.calls.dial_string import BadDialString, DialString, Group, Target
 from node.calls.leg import Leg, truth
+from node.calls.targets import Targets
 from node.media.errors import MediaError
 from node.sip.errors import SipError
 from node.sip.flow import Flow
@@ -57,7 +58,7 @@ class Attempt:
 
     __slots__ = ("alarm", "answers", "destination", "leg", "part", "progress_alarm", "redirects", "targets")
 
-    def __init__(self, leg: Leg, part: Part | None) -> None:
+    def __init__(self, call: Call, leg: Leg, part: Part | None) -> None:
         self.leg = leg
         self.part = part
         self.destination: Destination | None = None
@@ -206,7 +207,7 @@ class Dialing:
             return
         call, caller = self.call, self.caller
         leg = outbound.new_leg(call, caller, destination, variables)
-        attempt = Attempt(leg, part)
+        attempt = Attempt(call, leg, part)
         attempt.destination = destination
         self.attempts.append(attempt)
         call.legs.append(leg)
@@ -225,21 +226,21 @@ class Dialing:
         registration = call.registrations.get(destination.contact)
         if registration is not None and registration.flow is not None and registration.flow.connection:
             # The connection the phone registered by; whether it still stands is seen when we send.
-            attempt.flows.append(Flow.from_record(registration.flow))
+            attempt.targets.flows.append(Flow.from_record(registration.flow))
         found = partial(call.post, self._on_located, attempt)
         call.exchange.endpoint.locate(destination.hop, destination.profile, found)
 
     def _on_located(self, attempt: Attempt, flows: list[Flow] | SipError) -> None:
         if not self._active(attempt):
             return
-        if isinstance(flows, SipError):
-            if not attempt.flows:
-                self._give_up(attempt, causes.from_status(flows.status), flows.status)
-                return
-        else:
-            attempt.flows += [flow for flow in flows if flow not in attempt.flows]
+        targets = attempt.targets
+        targets.add(() if isinstance(flows, SipError) else flows)
+        if not targets.flows:
+            status = flows.status if isinstance(flows, SipError) else 503
+            self._give_up(attempt, causes.from_status(status), status)
+            return
         leg = attempt.leg
-        leg.flow = attempt.flows.pop(0)
+        leg.flow = targets.flows.pop(0)
         assert leg.media is not None
         if leg.media.port:
             self._send(attempt)
@@ -273,12 +274,15 @@ class Dialing:
         """The INVITE leaves once its record is stored: whatever rings is known to a successor."""
         if self._active(attempt):
             self.call.send(attempt.leg, request, self.on_response)
+            attempt.targets.watch(partial(self._try_next, attempt))
 
     # ---- what comes back -------------------------------------------------------------------------------------------
 
     def on_response(self, leg: Leg, status: int, response: Response | None) -> None:
         """A response to a leg's INVITE; None with 408 or 503 when there was none."""
         attempt = next((one for one in self.attempts if one.leg is leg), None)
+        if attempt is not None:
+            attempt.targets.heard()
         if attempt is None or self.over:
             outcome.late_response(self.call, leg, status, response)
         elif status < 200:
@@ -293,17 +297,22 @@ class Dialing:
             return
         elif status == 422 and response is not None and timer.enlarge(leg, response):
             self._send(attempt, credentials=leg.credentials)
+        elif (response is None or status == flows.FLOW_FAILED) and self._other_flow(attempt):
+            return
         elif attempt.targets.worth(response):
             self._try_next(attempt, status, response)
         else:
-            cause = response is not None and causes.from_reason(response.headers("Reason"))
-            self._give_up(attempt, cause or causes.from_status(status), status)
+            self._refused(attempt, status, response)
+
+    def _refused(self, attempt: Attempt, status: int, response: Response | None) -> None:
+        cause = response is not None and causes.from_reason(response.headers("Reason"))
+        self._give_up(attempt, cause or causes.from_status(status), status)
 
     def _on_provisional(self, attempt: Attempt, status: int, response: Response) -> None:
         leg, caller, call = attempt.leg, self.caller, self.call
         if leg.pending is not None:
             leg.pending.response = response.encode()
-        if status == 100:
+        if status == 100 or not prack.take(call, leg, response):
             return
         if attempt.progress_alarm is not None:
             attempt.progress_alarm.cancel()
@@ -338,6 +347,9 @@ class Dialing:
             if not caller.confirmed and caller.media.remote_sdp:
                 answer = caller.media.local_sdp if caller.media.codec else anchor.answer_to(caller, sdp)
                 call.early(caller, answer)
+            elif not caller.confirmed and caller.reliable is not None and leg.media is not None and leg.media.codec:
+                # Nothing was offered: what the callee offered and we agreed to is our offer, its answer comes in a PRACK.
+                call.early(caller, anchor.offer_to(exchange, caller, anchor.towards(leg)))
             anchor.aim(exchange, caller)
             exchange.media.join(caller.uuid, leg.uuid)
         except SipError as error:
@@ -370,7 +382,17 @@ class Dialing:
                 one.variables["sip_redirect_contact_user_0"] = uri.user
                 one.variables["sip_redirect_contact_host_0"] = uri.host
         attempt.destination = attempt.destination.elsewhere(uri)
-        attempt.flows = []
+        attempt.targets.restart()
+        self._locate(attempt)
+        return True
+
+    def _other_flow(self, attempt: Attempt) -> bool:
+        """A phone with several flows (RFC 5626): by another one, if there is one left."""
+        found = flows.other(self.call, attempt.leg, attempt.destination)
+        if found is None:
+            return False
+        attempt.destination = found
+        attempt.targets.restart()
         self._locate(attempt)
         return True
 
@@ -457,6 +479,7 @@ class Dialing:
             if alarm is not None:
                 alarm.cancel()
         attempt.alarm = attempt.progress_alarm = None
+        attempt.targets.heard()
 
     def _active(self, attempt: Attempt) -> bool:
         return not self.over and attempt in self.attempts and attempt.leg.live
@@ -494,6 +517,8 @@ class Dialing:
             variables = attempt.leg.variables
             found = resolve(self.call.exchange, variables.get("sip_dialed", ""), dict(variables))
             attempt.destination = found if isinstance(found, Destination) else None
+            if attempt.leg.pending is not None and not attempt.leg.pending.response:
+                attempt.targets.watch(partial(self._try_next, attempt))
         self.attempts = attempts
 
     def again(self, leg: Leg) -> None:

@@ -10,13 +10,14 @@ from collections.abc import Mapping
 from urllib.parse import unquote
 
 from node.calls.leg import Leg, mentions, truth
+from node.config.profile import ProfileSettings
 from node.sip import compose
 from node.sip.errors import BadExtension, Malformed, NotAcceptable, SipError, UnsupportedMedia
 from node.sip.fields import NameAddr, quote
 from node.sip.flow import Flow
 from node.sip.message import Request, Response
 from node.sip.uri import Uri
-from node.transport.capabilities import UNDERSTOOD
+from node.transport.capabilities import understands
 
 SDP = "application/sdp"
 
@@ -33,9 +34,9 @@ class MissingContact(SipError):
     reason = "Missing Contact Header"
 
 
-def judge(request: Request) -> None:
+def judge(request: Request, settings: ProfileSettings) -> None:
     """Refuse what no call can be made of. Raises the SipError to answer with."""
-    wanted = [tag for tag in request.headers("Require") if tag.lower() not in UNDERSTOOD]
+    wanted = [tag for tag in request.headers("Require") if not understands(settings, tag)]
     if wanted:
         raise BadExtension(wanted)
     if not request.contacts:
@@ -96,6 +97,8 @@ def arrive(leg: Leg, request: Request, flow: Flow, given: Mapping[str, str]) -> 
     if allow := request.header("Allow"):
         variables["sip_allow"] = allow
     _address(variables, "sip_req", uri)
+    if uri.params and (gr := uri.param("gr")):
+        variables["sip_req_gr"] = gr
     _address(variables, "sip_to", to.uri)
     _address(variables, "sip_contact", request.contacts[0].uri)
     if leg.user_agent:

@@ -5,15 +5,50 @@ Pure state with the small questions about it; the call (`call.py`) is the only o
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any, Literal
 
 from node.calls import causes
 from node.sip.dialog import Dialog
 from node.sip.flow import Flow
-from store.records import LegState, MediaRecord, PendingInvite
+from store.records import EarlyRecord, LegState, MediaRecord, PendingInvite, ReferralRecord, ReliableRecord
 
 Direction = Literal["inbound", "outbound"]
+
+
+class Early:
+    """An early dialog of an INVITE of ours: one for each To tag that answered reliably (RFC 3261 12.1.2)."""
+
+    __slots__ = ("complete", "dialog", "flow", "prack", "rseq", "transaction")
+
+    def __init__(self, dialog: Dialog, rseq: int) -> None:
+        self.dialog = dialog
+        self.rseq = rseq
+        "The last RSeq taken."
+        self.flow: Flow | None = None
+        "Where its requests go; None while that is not known."
+        self.complete = False
+        "Offer and answer were exchanged in it."
+        self.prack = b""
+        "Our PRACK as sent, while it has no answer."
+        self.transaction: Any = None
+
+    def to_record(self) -> EarlyRecord:
+        return EarlyRecord(
+            dialog=self.dialog.to_record(),
+            flow=self.flow.to_record() if self.flow is not None else None,
+            rseq=self.rseq,
+            complete=self.complete,
+            prack=self.prack,
+        )
+
+    @classmethod
+    def from_record(cls, record: EarlyRecord) -> Early:
+        early = cls(Dialog.from_record(record.dialog), record.rseq)
+        early.flow = Flow.from_record(record.flow) if record.flow is not None else None
+        early.complete = record.complete
+        early.prack = record.prack
+        return early
 
 
 class Leg:
@@ -31,17 +66,20 @@ class Leg:
         "cause",
         "context",
         "created",
+        "credentials",
         "delayed",
         "destination",
         "dialog",
         "dialplan",
         "direction",
+        "early",
         "early_sent",
         "flow",
         "gateway",
         "hold_accumulated",
         "hung_up",
         "invite_cseq",
+        "keyring",
         "last_hold",
         "media",
         "name",
@@ -50,23 +88,28 @@ class Leg:
         "profile",
         "progress_media",
         "progressed",
+        "referral",
         "refresh",
+        "reliable",
         "repeat",
         "session_expires",
+        "session_minimum",
+        "session_refreshed",
         "session_refresher",
         "state",
+        "taken_from",
         "transaction",
         "user_agent",
         "username",
         "uuid",
         "variables",
+        "withheld",
     )
 
     def __init__(self, uuid: str, direction: Direction, profile: str, *, created: float) -> None:
         self.uuid = uuid
         self.direction = direction
         self.profile = profile
-        "credentials",
         self.state: LegState = "trying"
         self.flow: Flow | None = None
         self.dialog: Dialog | None = None
@@ -79,7 +122,6 @@ class Leg:
         self.variables: dict[str, str] = {}
         self.name = ""
         self.username = ""
-        "keyring",
         self.caller_id_name = ""
         self.caller_id_number = ""
         self.callee_id_name = ""
@@ -100,18 +142,34 @@ class Leg:
         self.hold_accumulated = 0.0
         self.session_expires = 0
         self.session_refresher: Literal["", "us", "them"] = ""
+        self.session_minimum = 0
+        self.session_refreshed = 0.0
+        self.reliable: ReliableRecord | None = None
+        "Of a caller that knows 100rel: what it was told reliably."
+        self.withheld: Callable[[], None] | None = None
+        "Its 2xx, which waits for the PRACK of what was told before."
+        self.early: list[Early] = []
+        "Of a callee: its early dialogs with reliable responses."
         self.cause = ""
         "Why it ended."
         self.invite_cseq = 0
         "CSeq of the last INVITE we sent on it: what a 2xx again is acknowledged by."
+        self.credentials: tuple[tuple[str, str], ...] = ()
+        "The credentials of that INVITE: its ACK repeats them (RFC 3261 22.1)."
+        self.keyring: Any = None
+        "What it answers challenges with; made at the first one."
         self.awaits_ack = False
         "Its 2xx has no ACK of ours yet."
         self.delayed = False
         "Our last INVITE on it had no offer: our ACK holds the answer."
         self.early_sent = False
         "An SDP answer went out in a 183."
+        self.referral: ReferralRecord | None = None
+        "What its peer asked us by REFER."
+        self.taken_from = ""
+        "UUID of the call it was taken from by a transfer, while that one's record may still have it."
         self.repeat: Any = None
-        "The alarm that sends our 2xx again."
+        "The alarm that sends our 2xx again, or our reliable provisional response."
         self.refresh: Any = None
         "The alarm of the session timer."
 
@@ -154,10 +212,6 @@ class Leg:
         if self.state == "answered":
             return "HELD" if self.held else "ACTIVE"
         return {"trying": "DOWN", "ringing": "RINGING", "early": "EARLY"}[self.state]
-        self.credentials: tuple[tuple[str, str], ...] = ()
-        "The credentials of that INVITE: its ACK repeats them (RFC 3261 22.1)."
-        self.keyring: Any = None
-        "What it answers challenges with; made at the first one."
 
     def is_true(self, name: str) -> bool:
         """Whether a variable is set to what FreeSWITCH takes for true."""
@@ -173,6 +227,7 @@ class Leg:
             protocol == "sip"
             and status.isdigit()
             and int(status) >= 300
+            and int(status) not in (401, 407)  # a challenge to us is none to the caller, who could not answer it
             and not self.is_true("sip_ignore_remote_cause")
         ):
             return int(status), ""
@@ -201,4 +256,3 @@ def truth(value: str) -> bool:
     """`switch_true`."""
     value = value.lower()
     return value in ("true", "yes", "on", "enabled", "active", "allow", "t") or (value.isdigit() and int(value) != 0)
-            and int(status) not in (401, 407)  # a challenge to us is none to the caller, who could not answer it

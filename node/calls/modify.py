@@ -7,16 +7,17 @@ at a time: whoever comes second gets 491 (RFC 3261 14.2, RFC 3311 5.2). A leg no
 from __future__ import annotations
 
 import logging
+import random
 from collections.abc import Callable
 from functools import partial
 from typing import TYPE_CHECKING
 
-from node.calls import anchor, bridge, invite, timer
+from node.calls import anchor, bridge, hold, invite, refresh, serving, timer
 from node.calls.bridge import OfferStep, OfferView
 from node.calls.leg import Leg
 from node.calls.reply import answer, contact_user, own_user
 from node.sip import compose
-from node.sip.errors import SipError
+from node.sip.errors import SipError, UnsupportedMedia
 from node.sip.message import Request, Response
 from store.records import PendingInvite
 
@@ -28,25 +29,28 @@ log = logging.getLogger(__name__)
 
 
 def on_offer(call: Call, leg: Leg, request: Request, transaction: ServerTransaction) -> None:
-    assert leg.dialog is not None
-    if request.method == "UPDATE" and not request.body:
-        _on_refresh(call, leg, request, transaction)
+    """A re-INVITE, or an UPDATE with an offer in a confirmed dialog."""
+    if request.method == "INVITE" and not _acceptable(call, leg, request, transaction):
         return
-    if request.method == "INVITE" and _answered_unheard(call, leg):
-        _take_as_acknowledged(call, leg)
+    unheard = _answered_unheard(call, leg)
+    if request.method == "INVITE" and unheard and call.answered_by is None:
+        # Who sends a new INVITE has done with the former one (RFC 3261 14.1): its ACK was lost, or went to a predecessor.
+        serving.acknowledged(call, leg)
     partner = call.partner(leg)
+    ours = leg.pending is not None and leg.pending.role == "client"
+    theirs = _server_pending(call, leg)
+    if request.method == "UPDATE" and unheard:
+        # Our 2xx has answered its offer, or made ours; an UPDATE does not wait for the ACK (RFC 3311 5.2).
+        theirs, ours = False, call.answered_by is not None
     view = OfferView(
         bridged=partner is not None and partner.confirmed,
-        ours_pending=leg.pending is not None and leg.pending.role == "client",
-        theirs_pending=_server_pending(call, leg),
+        ours_pending=ours,
+        theirs_pending=theirs,
         partner_pending=partner is not None and (call.modification is not None or _pending(partner)),
     )
-    step = bridge.judge_offer(view)
-    if not leg.confirmed:
-        step = OfferStep.GLARE  # an UPDATE with an offer before the answer: its turn comes after it
-    match step:
+    match bridge.judge_offer(view):
         case OfferStep.TOO_SOON:
-            answer(call, leg, request, transaction, 500, headers=(("Retry-After", "1"),))
+            answer(call, leg, request, transaction, 500, headers=later())
         case OfferStep.GLARE:
             answer(call, leg, request, transaction, 491)
         case OfferStep.ANSWER:
@@ -54,6 +58,27 @@ def on_offer(call: Call, leg: Leg, request: Request, transaction: ServerTransact
         case OfferStep.RELAY:
             assert partner is not None
             Modification(call, leg, partner, request, transaction).begin()
+
+
+def _acceptable(call: Call, leg: Leg, request: Request, transaction: ServerTransaction) -> bool:
+    """Refuse a re-INVITE that cannot be served, whatever it offers."""
+    try:
+        if not leg.confirmed:
+            # RFC 3261 14.2: one more INVITE while the first has no final answer.
+            answer(call, leg, request, transaction, 500, headers=later())
+            return False
+        if request.body and not invite.sdp_of(request):
+            raise UnsupportedMedia(request.content_type)
+        timer.judge(request, call.exchange.profile(leg.profile))
+    except SipError as error:
+        answer(call, leg, request, transaction, error.status, headers=tuple(error.headers))
+        return False
+    return True
+
+
+def later() -> tuple[tuple[str, str], ...]:
+    """RFC 3261 14.2, RFC 3311 5.2: between 0 and 10 seconds."""
+    return (("Retry-After", str(random.randint(0, 10))),)
 
 
 def _server_pending(call: Call, leg: Leg) -> bool:
@@ -66,28 +91,11 @@ def _server_pending(call: Call, leg: Leg) -> bool:
 def _answered_unheard(call: Call, leg: Leg) -> bool:
     """Has this leg our 200, and only its ACK has not reached us?"""
     answered = leg.served and leg.transaction.final and call.modification is None
-    return answered and _server_pending(call, leg) and call.answered_by is None
-
-
-def _take_as_acknowledged(call: Call, leg: Leg) -> None:
-    """Who sends a new INVITE has done with the former one (RFC 3261 14.1): its ACK was lost, or went to a predecessor."""
-    if leg.repeat is not None:
-        leg.repeat.cancel()
-        leg.repeat = None
-    call.settle(leg)
+    return answered and _server_pending(call, leg)
 
 
 def _pending(leg: Leg) -> bool:
     return leg.awaits_ack or (leg.pending is not None and not leg.pending.acknowledged)
-
-
-def _on_refresh(call: Call, leg: Leg, request: Request, transaction: ServerTransaction) -> None:
-    """An UPDATE without an offer: a new Contact, or the session timer's beat."""
-    assert leg.dialog is not None
-    leg.dialog.refresh(request)
-    headers = timer.refreshed(call, leg, request)
-    call.save()
-    answer(call, leg, request, transaction, 200, headers=headers, contact=True)
 
 
 def _answer_alone(call: Call, leg: Leg, request: Request, transaction: ServerTransaction) -> None:
@@ -101,7 +109,7 @@ def _answer_alone(call: Call, leg: Leg, request: Request, transaction: ServerTra
     try:
         ours = anchor.again(leg, sdp) if sdp else leg.media.local_sdp
         if sdp:
-            take(call, leg, sdp)
+            hold.take(call, leg, sdp)
         else:
             call.answered_by = partial(_on_late_answer, call)
     except SipError as error:
@@ -114,7 +122,7 @@ def _answer_alone(call: Call, leg: Leg, request: Request, transaction: ServerTra
 def _on_late_answer(call: Call, leg: Leg, sdp: str) -> None:
     if sdp:
         try:
-            take(call, leg, sdp)
+            hold.take(call, leg, sdp)
         except SipError as error:
             log.info("call %s: answer of %s not understood: %s", call.uuid, leg.name, error)
 
@@ -135,7 +143,7 @@ def finish_offer(
     then: Callable[[], None] | None = None,
 ) -> None:
     """Answer an offer 200. The record first: whoever takes over goes on with what the peer was told."""
-    headers = [*call.exchange.headers(leg.profile), *timer.refreshed(call, leg, request)]
+    headers = [*call.exchange.headers(leg.profile), *timer.granted(call, leg, request)]
     if sdp:
         headers.append(("Content-Disposition", "session"))
     response = compose.response(
@@ -160,23 +168,8 @@ def _offer_stored(
         return
     call.exchange.endpoint.respond(transaction, response)
     if leg.transaction is transaction:
-        call.repeat(leg, 0.5, 0.0)
+        serving.repeat(call, leg, serving.T1, 0.0)
     call.tell("sofia::reinvite", leg)
-
-
-def take(call: Call, leg: Leg, sdp: str) -> None:
-    """A leg's new description counts; say so if it changed whether it holds."""
-    held = leg.held
-    anchor.hear(call.exchange, leg, sdp)
-    if leg.held == held:
-        return
-    now = call.exchange.wall()
-    if leg.held:
-        leg.last_hold = now
-        call.tell("CHANNEL_HOLD", leg)
-    else:
-        leg.hold_accumulated += now - leg.last_hold if leg.last_hold else 0.0
-        call.tell("CHANNEL_UNHOLD", leg)
 
 
 class Modification:
@@ -203,7 +196,8 @@ class Modification:
         call.modification = self
         sdp = invite.sdp_of(self.request)
         if self.request.method == "INVITE":
-            call.unheard = self.source  # 100 when it is on record: a successor must hear of it again if it is not
+            # 100 when it is on record: a successor must hear of it again if it is not.
+            call.once_stored(call.say_trying, source)
             hold_server(call, source, self.request, self.transaction)
         try:
             offer = anchor.offer_to(call.exchange, target, sdp) if sdp else ""
@@ -215,23 +209,14 @@ class Modification:
     def _ask(self, offer: str) -> None:
         call, target = self.call, self.target
         assert target.dialog is not None
-        method = "UPDATE" if self.request.method == "UPDATE" and self._allows_update() else "INVITE"
-        request = target.dialog.request(
-            method,
-            contact=call.exchange.contact(target, own_user(target)),
-            headers=[*call.exchange.headers(target.profile), *timer.asking(target)],
-            body=offer.encode("utf-8", "surrogateescape"),
-            content_type=invite.SDP if offer else None,
-        )
-        if method == "INVITE":
-            target.invite_cseq = request.cseq.number
-            target.delayed = not offer
-        transaction = call.ask(target, request, self._on_response)
-        if method == "INVITE":
-            assert target.flow is not None
-            target.transaction = transaction
-            encoded = transaction.request.encode()
-            target.pending = PendingInvite(role="client", request=encoded, flow=target.flow.to_record())
+        headers = [*call.exchange.headers(target.profile), *timer.asking(call, target)]
+        if self.request.method == "INVITE" or not self._allows_update():
+            refresh.write_invite(call, target, offer, headers, self._on_response)
+            return
+        body = offer.encode("utf-8", "surrogateescape")
+        contact = call.exchange.contact(target, own_user(target))
+        request = target.dialog.request("UPDATE", contact=contact, headers=headers, body=body, content_type=invite.SDP)
+        call.ask(target, request, self._on_response)
         call.save()
 
     def _allows_update(self) -> bool:
@@ -296,13 +281,13 @@ class Modification:
         offered = invite.sdp_of(self.request)
         try:
             if offered:
-                take(call, leg, sdp)
+                hold.take(call, leg, sdp)
                 ours = anchor.answer_to(source, sdp, offered)
-                take(call, source, offered)
+                hold.take(call, source, offered)
                 acknowledge: Callable[[], None] | None = partial(self._acknowledge, leg)
             else:
                 # The other way round: its 200 holds the offer, our peer's ACK will hold the answer.
-                take(call, leg, sdp)
+                hold.take(call, leg, sdp)
                 ours = anchor.offer_to(call.exchange, source, sdp)
                 acknowledge = None
                 self._ack_pending = True
@@ -330,7 +315,7 @@ class Modification:
         if not target.live:
             return
         try:
-            take(call, source, sdp)
+            hold.take(call, source, sdp)
             answer_ = anchor.answer_to(target, sdp)
         except (SipError, ValueError) as error:
             log.info("call %s: answer of %s not understood: %s", call.uuid, source.name, error)
@@ -346,7 +331,9 @@ class Modification:
         if self.over or leg is not self.source:
             return
         self.over = True
-        if self.target.pending is not None and self.target.transaction is not None:
+        if self.target.transaction is None:
+            self.target.pending = None  # it is being written down, and will not leave
+        elif self.target.pending is not None:
             self.target.pending.cancelled = True
             self.call.exchange.endpoint.cancel(self.target.transaction)
             self.target.transaction.owner.then = partial(_on_cancelled, self.call)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from node.calls import anchor, invite
+from node.calls import anchor, invite, timer
 from node.calls.destination import Destination
 from node.calls.exchange import Exchange, new_uuid
 from node.calls.leg import Leg

@@ -5,7 +5,7 @@ from __future__ import annotations
 from functools import partial
 from typing import TYPE_CHECKING
 
-from node.calls import causes
+from node.calls import causes, prack, timer
 from node.calls.leg import Leg
 from node.sip.dialog import Dialog
 from node.sip.errors import SipError
@@ -96,6 +96,11 @@ def confirm(call: Call, leg: Leg, response: Response) -> None:
         leg.asked.then = partial(late_response, call)
     leg.user_agent = response.user_agent
     leg.variables["sip_to_tag"] = response.to_tag
+    if leg.early:
+        prack.confirmed(leg)
+    if allow := response.header("Allow"):
+        leg.variables["sip_allow"] = allow
+    timer.agreed(call, leg, response)
     if leg.flow.connection or leg.nat or leg.flow.reliable:
         return  # it is reached by the way we came, whatever its Contact says
     found = partial(call.post, _on_way, leg)

@@ -15,12 +15,26 @@ from dataclasses import dataclass
 from functools import partial
 from typing import Literal
 
-from node.calls import anchor, applications, bridge, outcome, refresh, timer
+from node.calls import (
+    alignment,
+    anchor,
+    applications,
+    bridge,
+    outcome,
+    prack,
+    refresh,
+    reliable,
+    serving,
+    timer,
+    transfer,
+    union,
+)
 from node.calls.asked import Asked
-from node.calls.call import T1, Call
+from node.calls.call import Call
 from node.calls.exchange import Exchange
 from node.calls.leg import Leg
 from node.calls.modify import Modification
+from node.calls.serving import T1
 from node.calls.snapshot import restored
 from node.events import Event
 from node.media.errors import MediaError
@@ -99,6 +113,7 @@ class Recovery:
         call = Call(exchange, record.uuid, record.profile_name)
         restored(call, record)
         exchange.calls[call.uuid] = call
+        union.claim(call)
         live = [leg for leg in call.legs if leg.live and leg.dialog is not None]
         for leg in call.legs:
             exchange.enrol(call, leg)
@@ -118,7 +133,7 @@ class Recovery:
             if leg.cause and leg.confirmed and leg.pending is None:
                 continue  # its BYE is all that is left to do
             leg.variables["recovered"] = "true"
-            timer.start(call, leg)
+            timer.resume(call, leg)
             self._acknowledge(call, leg)
             call.tell("CHANNEL_CREATE", leg)
             if leg.direction == "outbound":
@@ -132,7 +147,9 @@ class Recovery:
             call.finish()
             return
         self._resume_modification(call)
+        transfer.prepare(call)
         applications.resume(call)
+        alignment.resume(call)
         self._end_doomed(call)
         if self._reinvite == "always":
             for leg in live:
@@ -141,6 +158,7 @@ class Recovery:
     def _revive_transaction(self, call: Call, leg: Leg) -> None:
         """The leg's INVITE goes on: a server one answers retransmissions, a client one waits for its response."""
         pending, endpoint = leg.pending, self._exchange.endpoint
+        prack.revive(call, leg)
         if pending is None:
             return
         request = parse(pending.request)
@@ -156,9 +174,12 @@ class Recovery:
                 # Whether the predecessor came to sending it, nobody knows; hearing it twice does no harm.
                 endpoint.send(pending.response, leg.transaction.reply_flow)
             if pending.response.startswith(b"SIP/2.0 2"):
-                call.repeat(leg, T1, 0.0)
+                serving.repeat(call, leg, T1, 0.0)
+            else:
+                reliable.revive(call, leg)
             return
         leg.transaction = endpoint.revive_client(request, flow, proceeding=bool(pending.response))
+        leg.transaction.reserved = True
         if leg.confirmed:
             then = partial(refresh.on_reinvited, call, None)
         else:
@@ -194,7 +215,9 @@ class Recovery:
     def _end_doomed(self, call: Call) -> None:
         """Legs that were only waiting for their ACK, or for their partner, to be ended."""
         for leg in list(call.legs):
-            if leg.live and leg.cause and leg.pending is None and leg.confirmed:
+            if leg.referral is not None and leg.referral.state != "told":
+                transfer.resume(call, leg)
+            elif leg.live and leg.cause and leg.pending is None and leg.confirmed:
                 call.release(leg, leg.cause)
         call.finish()
 

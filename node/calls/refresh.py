@@ -3,15 +3,15 @@
 from __future__ import annotations
 
 import logging
+import random
 from functools import partial
 from typing import TYPE_CHECKING
 
-from node.calls import invite, modify, timer
+from node.calls import hold, invite, timer
 from node.calls.leg import Leg
 from node.calls.reply import own_user
 from node.sip.errors import SipError
 from node.sip.message import Response
-from store.records import PendingInvite
 
 if TYPE_CHECKING:
     from node.calls.asked import Then
@@ -23,20 +23,23 @@ log = logging.getLogger(__name__)
 def reinvite(call: Call, leg: Leg, sdp: str, then: Then) -> None:
     """Offer a leg something by ourselves; `then` hears of the final response, which is acknowledged already."""
     assert leg.dialog is not None
+    headers = [*call.exchange.headers(leg.profile), *timer.asking(call, leg), ("Content-Disposition", "session")]
+    write_invite(call, leg, sdp, headers, partial(on_reinvited, call, then))
+
+
+def write_invite(call: Call, leg: Leg, sdp: str, headers: list[tuple[str, str]], then: Then) -> None:
+    """Write a re-INVITE, with an offer or (empty) without one, and send it when it is on record."""
+    assert leg.dialog is not None
     assert leg.flow is not None
     request = leg.dialog.request(
         "INVITE",
         contact=call.exchange.contact(leg, own_user(leg)),
-        headers=[*call.exchange.headers(leg.profile), *timer.asking(leg), ("Content-Disposition", "session")],
+        headers=headers,
         body=sdp.encode("utf-8", "surrogateescape"),
-        content_type=invite.SDP,
+        content_type=invite.SDP if sdp else None,
     )
-    leg.invite_cseq = request.cseq.number
-    leg.delayed = False
-    leg.transaction = call.ask(leg, request, partial(on_reinvited, call, then))
-    encoded = leg.transaction.request.encode()
-    leg.pending = PendingInvite(role="client", request=encoded, flow=leg.flow.to_record())
-    call.save()
+    leg.delayed = not sdp
+    call.send_written(leg, request, then)
 
 
 def on_reinvited(call: Call, then: Then | None, leg: Leg, status: int, response: Response | None) -> None:
@@ -57,7 +60,7 @@ def on_reinvited(call: Call, then: Then | None, leg: Leg, status: int, response:
         timer.agreed(call, leg, response)
         if sdp := invite.sdp_of(response):
             try:
-                modify.take(call, leg, sdp)
+                hold.take(call, leg, sdp)
             except SipError as error:
                 log.info("call %s: answer of %s not understood: %s", call.uuid, leg.name, error)
     else:
@@ -67,27 +70,58 @@ def on_reinvited(call: Call, then: Then | None, leg: Leg, status: int, response:
         then(leg, status, response)
 
 
-def refresh_session(call: Call, leg: Leg) -> None:
-    """The session timer's beat is ours: say again what we said last (RFC 4028 7.4)."""
+# ---- the session timer -----------------------------------------------------------------------------------------------------
+
+
+def on_session_due(call: Call, leg: Leg) -> None:
+    """The session timer's beat: refresh, if that is ours to do (RFC 4028 7.4); else the session is over (10)."""
     leg.refresh = None
-    if not leg.confirmed or leg.dialog is None or leg.media is None:
+    if not leg.confirmed or leg.dialog is None or leg.media is None or leg.cause:
         return
-    timer.start(call, leg)
+    if leg.session_refresher != "us" or timer.left(call, leg) <= 0:
+        log.info("call %s: the session of %s was not refreshed, ending it", call.uuid, leg.name)
+        call.kill(leg, timer.EXPIRED)
+        return
     if call.modification is not None or leg.pending is not None or leg.awaits_ack:
-        return  # an offer is under way and refreshes by itself
-    then = partial(_on_session_refreshed, call)
-    if "UPDATE" not in leg.variables.get("sip_allow", ""):
-        reinvite(call, leg, leg.media.local_sdp, then)
+        timer.again(call, leg, 2.0)  # an offer is under way, and refreshes by itself if it comes through
         return
-    headers = [*call.exchange.headers(leg.profile), *timer.asking(leg)]
+    settings = call.exchange.profile(leg.profile)
+    if not timer.by_update(leg, settings):
+        reinvite(call, leg, leg.media.local_sdp, partial(_on_refreshed, call))
+        return
+    headers = [*call.exchange.headers(leg.profile), *timer.asking(call, leg)]
     contact = call.exchange.contact(leg, own_user(leg))
-    call.ask(leg, leg.dialog.request("UPDATE", contact=contact, headers=headers), then)
+    call.ask(leg, leg.dialog.request("UPDATE", contact=contact, headers=headers), partial(_on_refreshed, call))
 
 
-def _on_session_refreshed(call: Call, leg: Leg, status: int, response: Response | None) -> None:
-    if status < 200 or not leg.live:
+def _on_refreshed(call: Call, leg: Leg, status: int, response: Response | None) -> None:
+    """A response to the refresh; a 2xx to a re-INVITE counts already."""
+    if status < 200 or not leg.confirmed:
         return
     if response is not None and status < 300:
-        timer.agreed(call, leg, response)
-    elif status in (408, 481):
-        call.lost(leg, "RECOVERY_ON_TIMER_EXPIRE")
+        if response.cseq.method == "UPDATE":
+            assert leg.dialog is not None
+            leg.dialog.refresh(response)
+            timer.agreed(call, leg, response)
+            call.save()
+        return
+    if status in (408, 481):
+        log.info("call %s: %s does not answer the refresh of its session, ending it", call.uuid, leg.name)
+        call.kill(leg, timer.EXPIRED)
+        return
+    timer.again(call, leg, _pause(call, leg, status, response))
+
+
+def _pause(call: Call, leg: Leg, status: int, response: Response | None) -> float:
+    """Seconds until it is tried again."""
+    if response is None:
+        return 1.0  # the connection is gone; another one may be found
+    if status == 422 and timer.enlarge(leg, response):
+        return 0.0
+    if status == 491:
+        return random.uniform(2.1, 4.0) if leg.direction == "outbound" else random.uniform(0.0, 2.0)
+    if status in (405, 501) and response.cseq.method == "UPDATE":
+        leg.variables["sip_update_refresher"] = "false"
+        return 0.0
+    after = (response.header("Retry-After") or "").partition(";")[0].partition("(")[0].strip()
+    return max(float(after[:6]) if after.isdecimal() else 0.0, timer.left(call, leg) / 4, 1.0)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import TYPE_CHECKING
 
-from node.calls import invite, modify, relay
+from node.calls import invite, modify, prack, relay, reliable, transfer, update
 from node.calls.leg import Leg
 from node.calls.reply import answer
 from node.sip.errors import OutOfOrder
@@ -20,9 +20,11 @@ if TYPE_CHECKING:
 
 def on_request(call: Call, leg: Leg, request: Request, transaction: ServerTransaction) -> None:
     """A request in the leg's dialog, ACK excepted."""
-    assert leg.dialog is not None
+    early = prack.early_of(leg, request.from_tag) if leg.early and not leg.confirmed else None
+    dialog = early.dialog if early is not None else leg.dialog
+    assert dialog is not None
     try:
-        leg.dialog.accepts(request)
+        dialog.accepts(request)
     except OutOfOrder as error:
         answer(call, leg, request, transaction, error.status, headers=tuple(error.headers))
         return
@@ -37,10 +39,6 @@ def _options(call: Call, leg: Leg, request: Request, transaction: ServerTransact
     answer(call, leg, request, transaction, 200, headers=(("Accept", invite.SDP),))
 
 
-def _prack(call: Call, leg: Leg, request: Request, transaction: ServerTransaction) -> None:
-    answer(call, leg, request, transaction, 481)
-
-
 def _not_allowed(call: Call, leg: Leg, request: Request, transaction: ServerTransaction) -> None:
     answer(call, leg, request, transaction, 405)
 
@@ -48,11 +46,13 @@ def _not_allowed(call: Call, leg: Leg, request: Request, transaction: ServerTran
 SERVICES: dict[str, Service] = {
     "BYE": _bye,
     "INVITE": modify.on_offer,
-    "UPDATE": modify.on_offer,
+    "UPDATE": update.on_update,
     "OPTIONS": _options,
-    "PRACK": _prack,
+    "PRACK": reliable.on_prack,
     "INFO": relay.pass_on,
     "MESSAGE": relay.pass_on,
     "NOTIFY": relay.pass_on,
+    "REFER": transfer.on_refer,
+    "SUBSCRIBE": transfer.on_subscribe,
 }
 "By method: what serves a request inside a dialog, and answers it."

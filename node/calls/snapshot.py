@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from node.calls.leg import Leg
+from node.calls.leg import Early, Leg
 from node.sip.dialog import Dialog
 from node.sip.flow import Flow
 from store.records import CallRecord, LegRecord
@@ -98,6 +98,12 @@ def leg_record(leg: Leg) -> LegRecord:
         cause=leg.cause,
         session_expires=leg.session_expires,
         session_refresher=leg.session_refresher,
+        session_minimum=leg.session_minimum,
+        session_refreshed=leg.session_refreshed,
+        reliable=leg.reliable,
+        early=[early.to_record() for early in leg.early],
+        referral=leg.referral,
+        taken_from=leg.taken_from,
     )
 
 
@@ -120,13 +126,17 @@ def restored_leg(record: LegRecord) -> Leg:
     leg.answered, leg.bridged_at = record.answered, record.bridged
     leg.invite_cseq, leg.awaits_ack, leg.early_sent = record.invite_cseq, record.awaits_ack, record.early_sent
     leg.delayed, leg.cause = record.delayed, record.cause
+    leg.credentials = record.credentials
     leg.session_expires, leg.session_refresher = record.session_expires, record.session_refresher
+    leg.session_minimum, leg.session_refreshed = record.session_minimum, record.session_refreshed
+    leg.reliable = record.reliable
+    leg.early = [Early.from_record(early) for early in record.early]
+    leg.referral, leg.taken_from = record.referral, record.taken_from
     return leg
 
 
 def restored(call: Call, record: CallRecord) -> None:
     """Fill a new call from its record."""
-    leg.credentials = record.credentials
     call.state = record.state
     call.legs = [restored_leg(leg) for leg in record.legs]
     call.bridged = [leg for uuid in record.bridged for leg in call.legs if leg.uuid == uuid]

@@ -16,7 +16,7 @@ import time
 from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 
-from node.calls import applications, causes, invite, originate, outcome, requests, rows, timer
+from node.calls import applications, causes, invite, originate, outcome, reliable, requests, rows, timer
 from node.calls.asked import Asked
 from node.calls.call import Call
 from node.calls.exchange import Exchange, new_uuid
@@ -118,7 +118,7 @@ class Switchboard:
             self.exchange.count(flow.profile, "failed_calls_in")
             self._refuse(request, transaction, error.status, error.reason, tuple(error.headers))
             return
-        call.unheard = leg
+        call.once_stored(call.say_trying, leg)
         self.exchange.count(leg.profile, "calls_in")
         call.tell("CHANNEL_CREATE", leg)
         call.post(applications.begin, call)
@@ -142,7 +142,10 @@ class Switchboard:
             raise TooManyHops("Max-Forwards is used up")
         if self.exchange.endpoint.layer.merged(transaction):
             raise LoopDetected("the same request came before by another way")
-        invite.judge(request)
+        settings = self.exchange.profile(transaction.flow.profile)
+        assert settings is not None, "a flow of a profile we do not have"
+        invite.judge(request, settings)
+        timer.judge(request, settings)
 
     def _arrive(
         self,
@@ -167,7 +170,8 @@ class Switchboard:
         leg.dialog = Dialog.uas(request, exchange.names.tag())
         call.legs.append(leg)
         call.receive(leg, request, transaction)
-        timer.arrive(call, leg, request, settings.minimum_session_expires)
+        if settings.enable_100rel:
+            reliable.arrive(leg, request)
         exchange.calls[call.uuid] = call
         exchange.enrol(call, leg)
         return call, leg
@@ -250,14 +254,21 @@ class Switchboard:
                 call.post(call.on_cancel, leg, request)
 
     def on_response(self, response: Response, transaction: ClientTransaction) -> None:
+        routes = self.exchange.endpoint.routes
+        if response.status == 503 or routes.outages:
+            routes.heard(response, transaction)
         asked = transaction.owner
         if isinstance(asked, Asked):
             if response.status >= 300 or (response.status >= 200 and transaction.method != "INVITE"):
                 transaction.owner = None
-        routes = self.exchange.endpoint.routes
-        if response.status == 503 or routes.outages:
-            routes.heard(response, transaction)
-            asked.hear(response.status, response)
+            if not (transaction.reserved and response.status >= 300):
+                asked.hear(response.status, response)
+                return
+            if asked.call is not None:
+                asked.hear_refusal(transaction, response)
+                return
+        if transaction.reserved and response.status >= 300:
+            self.exchange.endpoint.acknowledge(transaction)
 
     def on_failure(self, transaction: ClientTransaction, cause: Failure) -> None:
         self.exchange.endpoint.routes.unreached(transaction, cause)

@@ -10,7 +10,7 @@ from collections.abc import Callable
 from functools import partial
 from typing import TYPE_CHECKING
 
-from node.calls import anchor, bridge, invite
+from node.calls import alignment, anchor, bridge, invite, reliable
 from node.calls.dial import Attempt, Dialing
 from node.calls.leg import Leg
 from node.media import negotiation
@@ -64,7 +64,7 @@ class Waiting:
     def fail(self, cause: str) -> None:
         """Nothing can follow: end the call."""
         if self.call.waiting is self:
-            self.call.end(cause)
+            self.call.conclude(cause)
 
 
 class Answering(Waiting):
@@ -114,9 +114,13 @@ class Answering(Waiting):
             call.answer(leg, sdp, self._go_on)
 
     def _offer(self) -> None:
-        """The INVITE had no offer: ours goes in the 200, the answer comes in the ACK."""
+        """The INVITE had no offer: ours goes in the 200, or in a reliable 183; the answer comes in the ACK or PRACK."""
         if self._early:
-            self._go_on()
+            if self.leg.reliable is None:
+                self._go_on()
+                return
+            self.call.answered_by = self._on_answer
+            self.call.early(self.leg, anchor.own_offer(self.call.exchange, self.leg))
             return
         self.call.answered_by = self._on_answer
         self.call.answer(self.leg, anchor.own_offer(self.call.exchange, self.leg))
@@ -346,7 +350,7 @@ class Bridging(Waiting):
         if bridge.goes_on_after_failure(cause, variables):
             self.done()
         else:
-            self.call.end(cause)
+            self.call.conclude(cause)
 
     # ---- somebody did ----------------------------------------------------------------------------------------------
 
@@ -354,19 +358,19 @@ class Bridging(Waiting):
         call, caller = self.call, self.leg
         assert caller.media is not None
         assert leg.media is not None
-        delayed = not caller.confirmed and not caller.media.remote_sdp
+        delayed = not caller.confirmed and not caller.media.remote_sdp and not reliable.offers(caller)
         try:
             sdp = invite.sdp_of(response) or leg.media.remote_sdp
             if not sdp:
                 raise NotAcceptable("a 200 without a session description")
             anchor.hear(call.exchange, leg, sdp)
-            mine = self._towards_caller(sdp, delayed=delayed)
+            mine = self._towards_caller(anchor.towards(leg) if leg.media.codec else sdp, delayed=delayed)
         except SipError as refusal:
             log.info("call %s: answer of %s not understood: %s", call.uuid, leg.name, refusal)
             call.release(leg, "INCOMPATIBLE_DESTINATION")
             self._failed("INCOMPATIBLE_DESTINATION", 488)
             return
-        self._unite(leg)
+        self.unite(leg)
         if caller.confirmed:
             call.commit(self._through, leg)
         elif delayed:
@@ -382,13 +386,13 @@ class Bridging(Waiting):
         assert media is not None
         if delayed:
             return anchor.offer_to(call.exchange, caller, sdp)
-        if caller.confirmed or media.codec:
+        if caller.confirmed or media.codec or reliable.settled(caller):
             return media.local_sdp
         mine = anchor.answer_to(caller, sdp)
         anchor.hear(call.exchange, caller, media.remote_sdp)
         return mine
 
-    def _unite(self, leg: Leg) -> None:
+    def unite(self, leg: Leg) -> None:
         """Two legs are one from now on."""
         call, caller = self.call, self.leg
         self._peer = leg
@@ -413,6 +417,10 @@ class Bridging(Waiting):
             self.call.acknowledge(leg)
         self.call.tell("CHANNEL_ANSWER", leg)
         self.call.tell("CHANNEL_BRIDGE", self.leg, leg)
+        if "transfer_source" in self.leg.variables:
+            alignment.align(self.call)  # what it had agreed on, it had agreed on with somebody else
+        if self.call.referred is not None:
+            self.call.referred.reached()
 
     def _on_caller_answer(self, caller: Leg, sdp: str) -> None:
         """The caller's ACK holds the answer to the callee's offer: it goes on in our ACK."""
@@ -424,7 +432,7 @@ class Bridging(Waiting):
             if not sdp:
                 raise NotAcceptable("an ACK without the answer")
             anchor.hear(call.exchange, caller, sdp)
-            answer = anchor.answer_to(leg, sdp)
+            answer = anchor.answer_to(leg, sdp) if leg.delayed else ""
         except SipError as refusal:
             log.info("call %s: answer of %s not understood: %s", call.uuid, caller.name, refusal)
             call.end("INCOMPATIBLE_DESTINATION")
@@ -455,9 +463,7 @@ class Bridging(Waiting):
         """Take up the legs that are bridged, or still being called."""
         call = self.call
         if call.bridged:
-            self._peer = call.bridged[1]
-            if self._peer.delayed and self._peer.awaits_ack:
-                call.answered_by = self._on_caller_answer
+            self._resume_bridged(call.bridged[1])
             return
         called = [leg for leg in call.legs if leg is not self.leg and leg.live and not leg.confirmed]
         ringing = [leg for leg in called if leg.pending is not None and not leg.pending.cancelled]
@@ -473,3 +479,13 @@ class Bridging(Waiting):
         dialing.revive([Attempt(call, leg, None) for leg in ringing], text, group)
         for leg in unsent:
             dialing.again(leg)
+
+    def _resume_bridged(self, peer: Leg) -> None:
+        """Take up two legs that are one already; the caller's 200 may still wait for its PRACK or its ACK."""
+        call, caller = self.call, self.leg
+        self._peer = peer
+        if caller.served and not caller.confirmed:
+            assert caller.media is not None
+            call.answer(caller, caller.media.local_sdp, partial(self._through, peer))
+        elif (peer.delayed and peer.awaits_ack) or (caller.media is not None and not caller.media.remote_sdp):
+            call.answered_by = self._on_caller_answer

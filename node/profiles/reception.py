@@ -9,6 +9,7 @@ from typing import Protocol, TypeVar
 from node.calls.switchboard import Switchboard
 from node.config import Configuration
 from node.config.profile import ProfileSettings
+from node.profiles import subscribing
 from node.profiles.profile import Profile
 from node.profiles.screen import Screen
 from node.registrar.admission import Refusal
@@ -18,8 +19,8 @@ from node.sip.errors import BadExtension, SipError
 from node.sip.flow import Flow
 from node.sip.layer import ClientTransaction, Failure, ServerTransaction
 from node.sip.message import Request, Response
-from node.transport.capabilities import ACCEPT, KNOWN, METHODS, UNDERSTOOD, standing
 from node.transport.attempt import Attempt
+from node.transport.capabilities import ACCEPT, KNOWN, serves, standing, understands
 from node.transport.endpoint import Endpoint
 from store.errors import StoreError
 from store.interface import Store
@@ -104,10 +105,12 @@ class Reception:
     def _receive(self, request: Request, transaction: ServerTransaction, flow: Flow) -> None:
         settings = self._settings[flow.profile]
         method = request.method
-        if method not in METHODS:
+        if not serves(settings, method):
             self.refuse(request, transaction, 405 if method in KNOWN else 501)
             return
-        self._require(request)
+        if method in subscribing.METHODS:
+            subscribing.tell(request, flow)
+        self._require(request, settings)
         if request.to_tag:
             self._in_dialog(request, transaction, flow)
         elif self.standby[flow.profile]:
@@ -161,11 +164,11 @@ class Reception:
         headers = [("Accept", ACCEPT), *self._standing[flow.profile]]
         self.endpoint.respond(transaction, compose.response(request, 200, contact=contact, headers=headers))
 
-    def _require(self, request: Request) -> None:
+    def _require(self, request: Request, settings: ProfileSettings) -> None:
         """RFC 3261 8.2.2.3. Not for CANCEL, which the layer answers."""
         if request.header("Require") is None:
             return
-        strange = [tag for tag in request.headers("Require") if tag.lower() not in UNDERSTOOD]
+        strange = [tag for tag in request.headers("Require") if not understands(settings, tag)]
         if strange:
             raise BadExtension(strange)
 

@@ -23,6 +23,7 @@ from node.sip.tables import (
     NON_INVITE_CLIENT,
     NON_INVITE_SERVER,
     REVIVED_INVITE_SERVER,
+    acknowledge,
 )
 from node.sip.timers import Timers
 from node.sip.token import COOKIE, Names, owner
@@ -167,6 +168,13 @@ class TransactionLayer:
         if not transaction.cancelled and transaction.state in (State.CALLING, State.PROCEEDING):
             transaction.wish_cancelled(tuple(headers))
             transaction.happen(Cause.CANCEL, None, now)
+
+    def acknowledge(self, transaction: ClientTransaction, now: float) -> None:
+        """ACK the refusal of an INVITE that was `reserved`, and from now on whenever it comes again."""
+        transaction.reserved = False
+        refusal, transaction.refusal = transaction.refusal, None
+        if refusal is not None:
+            acknowledge(transaction, refusal, now)
 
     def with_via(self, request: Request, flow: Flow) -> Request:
         """With a Via of ours on top, for what goes outside of transactions: the ACK to a 2xx. Retransmit its bytes."""

@@ -101,6 +101,9 @@ def tell_broken(transaction: ClientTransaction, message: Happening, now: float) 
 def acknowledge(transaction: ClientTransaction, message: Happening, now: float) -> None:
     """The ACK to a failure: hop by hop, with the INVITE's branch and Route (RFC 3261 17.1.1.3)."""
     assert isinstance(message, Response), "only a response is acknowledged"
+    if transaction.reserved:
+        transaction.refusal = message
+        return
     ack = _along(transaction.request, "ACK", message.header("to") or "")
     transaction.ground.out.append((ack.encode(), transaction.flow))
 

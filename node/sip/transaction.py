@@ -225,7 +225,7 @@ class ServerTransaction(Transaction):
 class ClientTransaction(Transaction):
     """A request that we sent. `request` has our Via on top."""
 
-    __slots__ = ("_cancel_headers", "cancelled", "quiet", "status")
+    __slots__ = ("_cancel_headers", "cancelled", "quiet", "refusal", "reserved", "status")
 
     def __init__(
         self, ground: Ground, machine: Machine[Any, Happening], key: Sequence[str], request: Request, flow: Flow
@@ -235,6 +235,10 @@ class ClientTransaction(Transaction):
         "Has the user wished to cancel it?"
         self.quiet = False
         "Our own CANCEL: its fate is nobody's business."
+        self.reserved = False
+        "The user says when a refusal is acknowledged (`layer.acknowledge`); until then its author repeats it."
+        self.refusal: Response | None = None
+        "The refusal that waits for that."
         self.status = 0
         "Status of the last response; 0 before the first."
         self._cancel_headers: tuple[tuple[str, str], ...] = ()

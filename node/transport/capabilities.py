@@ -4,21 +4,43 @@ from __future__ import annotations
 
 from node.config.profile import ProfileSettings
 
-METHODS = ("INVITE", "ACK", "BYE", "CANCEL", "OPTIONS", "INFO", "UPDATE", "REGISTER", "NOTIFY")
+METHODS = ("INVITE", "ACK", "BYE", "CANCEL", "OPTIONS", "INFO", "UPDATE", "REGISTER", "NOTIFY", "PRACK")
 "Methods that are served here."
-KNOWN = frozenset({*METHODS, "MESSAGE", "REFER", "PUBLISH", "SUBSCRIBE", "PRACK"})
+KNOWN = frozenset({*METHODS, "MESSAGE", "REFER", "PUBLISH", "SUBSCRIBE"})
 "Methods that have a meaning; any other is answered 501, and one of these that is not served 405."
 ACCEPT = "application/sdp"
-UNDERSTOOD = frozenset({"timer", "path", "outbound", "norefersub", "tdialog"})
-"Option tags that a Require may name: what they ask for is done, or nothing has to be done for it."
+UNDERSTOOD = frozenset({"path", "outbound", "norefersub", "tdialog"})
+"Option tags that a Require may name on any profile: what they ask for is done, or nothing has to be done for it."
+
+
+def serves(settings: ProfileSettings, method: str) -> bool:
+    """Whether a method is served on a profile."""
+    if method == "UPDATE":
+        return settings.allow_update
+    if method == "PRACK":
+        return settings.enable_100rel
+    return method in METHODS
+
+
+def understands(settings: ProfileSettings, tag: str) -> bool:
+    """Whether a profile knows what an option tag in a Require asks for."""
+    match tag.lower():
+        case "100rel":
+            return settings.enable_100rel
+        case "timer":
+            return settings.enable_timer
+        case low:
+            return low in UNDERSTOOD
 
 
 def allow(settings: ProfileSettings) -> str:
-    return ", ".join(method for method in METHODS if method != "UPDATE" or settings.allow_update)
+    return ", ".join(method for method in METHODS if serves(settings, method))
 
 
 def supported(settings: ProfileSettings) -> str:
-    tags = ["timer"] if settings.enable_timer else []
+    tags = ["100rel"] if settings.enable_100rel else []
+    if settings.enable_timer:
+        tags.append("timer")
     tags += ["path"]
     if settings.enable_rfc_5626:
         tags.append("outbound")

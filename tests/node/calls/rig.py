@@ -14,9 +14,10 @@ import os
 import signal
 import socket
 import time
-from collections.abc import AsyncIterator, Callable, Iterator
+from collections.abc import AsyncIterator, Callable, Iterator, Mapping
 from pathlib import Path
 from tempfile import TemporaryDirectory
+from types import MappingProxyType
 
 from node.calls.call import Call
 from node.calls.recover import Reinvite, Result
@@ -37,6 +38,7 @@ from store.interface import Outcome, Put
 from store.memory import memory_store
 from store.records import CallRecord, Registration, decode_call, encode
 from store.writer import Writer
+from tests.node.calls.clock import ahead
 from tests.support.phone import Phone
 
 DOMAIN = "pbx.test"
@@ -69,6 +71,7 @@ CONF = """\
             <param name="context" value="default"/>
             <param name="inbound-codec-prefs" value="PCMU,PCMA"/>
             <param name="outbound-codec-prefs" value="PCMU,PCMA"/>
+            {params}
           </settings>
         </profile>
         <profile name="external">
@@ -151,7 +154,14 @@ def free_port() -> int:
 class Stage:
     """What outlives a node: kept sockets, the media process, the store, the configuration."""
 
-    def __init__(self, folder: Path, extensions: str = "", *, max_sessions: int = 100) -> None:
+    def __init__(
+        self,
+        folder: Path,
+        extensions: str = "",
+        *,
+        max_sessions: int = 100,
+        params: Mapping[str, str] = MappingProxyType({}),
+    ) -> None:
         self.folder = folder
         self.sockets: list[tuple[SocketName, socket.socket]] = []
         self.internal = self._bind("internal", SLOT)
@@ -172,6 +182,7 @@ class Stage:
                 users=users,
                 extensions=extensions.replace("CARRIER", str(self.carrier)),
                 max_sessions=max_sessions,
+                params="".join(f'<param name="{name}" value="{value}"/>' for name, value in params.items()),
             )
         )
         self.configuration: Configuration = load(folder / "conf")
@@ -237,6 +248,9 @@ class Tap:
             self._rig.crash()
             return
         self._writer.put(record, then)
+
+    def store_time(self) -> float:
+        return self._writer.store_time() + ahead()
 
     def __getattr__(self, name: str) -> object:
         return getattr(self._writer, name)
@@ -404,9 +418,12 @@ async def until(condition: Callable[[], object], within: float = WITHIN) -> None
 
 
 @contextlib.contextmanager
-def stage(extensions: str = "", **options: int) -> Iterator[Stage]:
+def stage(
+    extensions: str = "", *, max_sessions: int = 100, params: Mapping[str, str] = MappingProxyType({})
+) -> Iterator[Stage]:
+    """`params` are more params of the profile `internal`."""
     with TemporaryDirectory(prefix="calls-") as name:
-        made = Stage(Path(name), extensions, **options)
+        made = Stage(Path(name), extensions, max_sessions=max_sessions, params=params)
         try:
             yield made
         finally:
@@ -434,9 +451,11 @@ class Cast:
 
 
 @contextlib.asynccontextmanager
-async def node(extensions: str = "", **options: int) -> AsyncIterator[tuple[Rig, Cast]]:
+async def node(
+    extensions: str = "", *, max_sessions: int = 100, params: Mapping[str, str] = MappingProxyType({})
+) -> AsyncIterator[tuple[Rig, Cast]]:
     """A node and an empty cast; the node may have been buried by the test."""
-    with stage(extensions, **options) as made:
+    with stage(extensions, max_sessions=max_sessions, params=params) as made:
         rig = Rig(made)
         cast = Cast(made)
         try:

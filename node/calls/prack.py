@@ -1,0 +1,148 @@
+"""Reliable provisional responses of a callee (RFC 3262 4), and our PRACKs.
+
+Each To tag is an early dialog of its own, for a proxy may have forked our INVITE. A response is taken once, in the order of
+RSeq; what comes again or too early is passed over, for the callee repeats it until it hears our PRACK. A PRACK is on record
+before it goes out, and a successor repeats it.
+"""
+
+from __future__ import annotations
+
+import logging
+from functools import partial
+from typing import TYPE_CHECKING
+
+from node.calls import anchor, invite
+from node.calls.asked import Asked
+from node.calls.leg import Early, Leg
+from node.calls.reliable import TAG
+from node.sip.dialog import Dialog
+from node.sip.errors import SipError
+from node.sip.flow import Flow
+from node.sip.message import Request, Response, parse
+
+if TYPE_CHECKING:
+    from node.calls.call import Call
+
+log = logging.getLogger(__name__)
+
+
+def take(call: Call, leg: Leg, response: Response) -> bool:
+    """A provisional response above 100; PRACKs it if it wants that. False if it is to be passed over."""
+    rseq = _rseq(call, leg, response)
+    if not rseq:
+        return True
+    early = early_of(leg, response.to_tag)
+    if early is None:
+        early = Early(Dialog.uac(leg.transaction.request, response), rseq)
+        leg.early = [*leg.early, early]
+    elif rseq != early.rseq + 1:
+        return False
+    early.rseq = rseq
+    sdp = invite.sdp_of(response)
+    answer = ""
+    if sdp and leg.delayed:
+        answer = _answer(call, leg, sdp)
+        leg.delayed = not answer
+    early.complete = early.complete or bool(sdp)
+    _acknowledge(call, leg, early, response, answer)
+    return True
+
+
+def early_of(leg: Leg, tag: str) -> Early | None:
+    """The early dialog with this tag of the callee's."""
+    return next((early for early in leg.early if early.dialog.remote_tag == tag), None)
+
+
+def confirmed(leg: Leg) -> None:
+    """A 2xx made the dialog: its numbers go on where the early one's were (RFC 3261 12.1.2), the others are over."""
+    assert leg.dialog is not None
+    early = early_of(leg, leg.dialog.remote_tag)
+    if early is not None:
+        leg.dialog.cseq = max(leg.dialog.cseq, early.dialog.cseq)
+        leg.dialog.remote_cseq = max(leg.dialog.remote_cseq, early.dialog.remote_cseq)
+    leg.early = [one for one in leg.early if one.prack]
+
+
+def _rseq(call: Call, leg: Leg, response: Response) -> int:
+    """The number of a reliable response; 0 for any other."""
+    text = response.header("RSeq")
+    if text is None or not text.isdecimal() or not response.to_tag or leg.transaction is None:
+        return 0
+    settings = call.exchange.profile(leg.profile)
+    known = settings is not None and settings.enable_100rel
+    asked = any(tag.lower() == TAG for tag in response.headers("Require"))
+    return int(text) if known and asked and response.contacts else 0
+
+
+def _answer(call: Call, leg: Leg, offer: str) -> str:
+    """Our answer to the offer that the callee made in its response; empty if there can be none."""
+    assert leg.media is not None
+    try:
+        leg.media.remote_sdp = offer
+        answer = anchor.own_answer(call.exchange, leg)
+    except SipError as error:
+        log.info("call %s: offer of %s cannot be answered: %s", call.uuid, leg.name, error)
+        leg.media.remote_sdp = ""
+        return ""
+    return answer
+
+
+def _acknowledge(call: Call, leg: Leg, early: Early, response: Response, answer: str) -> None:
+    request = early.dialog.request(
+        "PRACK",
+        headers=[*call.exchange.headers(leg.profile), ("RAck", f"{early.rseq} {response.cseq.number} INVITE")],
+        body=answer.encode("utf-8", "surrogateescape"),
+        content_type=invite.SDP if answer else None,
+    )
+    assert leg.flow is not None
+    if early.flow is not None or leg.flow.connection or leg.nat or leg.flow.reliable:
+        early.flow = early.flow or leg.flow
+        _write(call, leg, early, request)
+        return
+    found = partial(call.post, _on_way, call, leg, early, request)
+    call.exchange.endpoint.locate(early.dialog.next_hop, leg.profile, found)
+
+
+def _on_way(call: Call, leg: Leg, early: Early, request: Request, flows: list[Flow] | SipError) -> None:
+    early.flow = leg.flow if isinstance(flows, SipError) or not flows else flows[0]
+    if leg.live:
+        _write(call, leg, early, request)
+
+
+def _write(call: Call, leg: Leg, early: Early, request: Request) -> None:
+    assert early.flow is not None
+    request = call.exchange.endpoint.layer.with_via(request, early.flow)
+    early.prack = request.encode()
+    call.commit(_send, call, leg, early, request)
+
+
+def _send(call: Call, leg: Leg, early: Early, request: Request) -> None:
+    """The PRACK leaves once it is on record."""
+    if not leg.live or early.flow is None:
+        return
+    early.transaction = call.exchange.endpoint.revive_client(request, early.flow, proceeding=False)
+    early.transaction.owner = Asked(call, leg, partial(_on_answered, call, early, request.encode()))
+
+
+def _on_answered(call: Call, early: Early, sent: bytes, leg: Leg, status: int, _response: Response | None) -> None:
+    """It is over, whatever the answer: a callee that did not take it ends its INVITE by itself."""
+    if status < 200:
+        return
+    if status >= 300:
+        log.info("call %s: PRACK to %s was answered %d", call.uuid, leg.name, status)
+    if early.prack != sent:
+        return
+    early.prack, early.transaction = b"", None
+    if leg.confirmed:
+        leg.early = [one for one in leg.early if one is not early]
+    if leg.live:
+        call.save()
+
+
+def revive(call: Call, leg: Leg) -> None:
+    """Taken over: PRACKs without an answer are sent again, as they were."""
+    for early in leg.early:
+        if early.prack:
+            request = parse(early.prack)
+            assert isinstance(request, Request)
+            _send(call, leg, early, request)
