@@ -73,14 +73,14 @@ class WebSocket:
         return len(self._buffer) + begun
 
     def feed(self, data: bytes) -> list[bytes]:
-        """The SIP messages that are complete now."""
+        """The SIP messages that are complete now, those before a fault too."""
+        found: list[bytes] = []
         if self.over:
-            return []
+            return found
         self._buffer += data
         try:
-            if not self.opened and not self._shake_hands():
-                return []
-            return self._messages()
+            if self.opened or self._shake_hands():
+                self._cut(found)
         except Refusal as refusal:
             body = f"{refusal}\n"
             self._out += (
@@ -91,7 +91,7 @@ class WebSocket:
         except Fault as fault:
             self._out += frame(Opcode.CLOSE, fault.code.to_bytes(2, "big"))
             self._end(str(fault))
-        return []
+        return found
 
     def outgoing(self) -> bytes:
         """What is to be sent now: the handshake's answer, pongs, the Close frame."""
@@ -139,8 +139,8 @@ class WebSocket:
 
     # ---- frames ----------------------------------------------------------------------------------------------------
 
-    def _messages(self) -> list[bytes]:
-        found: list[bytes] = []
+    def _cut(self, found: list[bytes]) -> None:
+        """Take all whole frames; messages go into `found`."""
         while not self.over:
             cut = self._frame()
             if cut is None:
@@ -156,7 +156,6 @@ class WebSocket:
                 found.append(message)
             elif len(message) == 4:  # a CRLF ping, usable here too (RFC 7118 6, RFC 5626 3.5.1)
                 self._out += frame(Opcode.TEXT, b"\r\n")
-        return found
 
     def _frame(self) -> tuple[bool, int, bytes] | None:
         """The next whole frame: whether it is the last of its message, its opcode, its unmasked payload."""
