@@ -12,6 +12,7 @@ from node.config.capture import CaptureServer
 from node.config.complaints import Complaints, Place
 from node.config.document import Element
 from node.config.gateway import GatewaySettings
+from node.config.nameservers import name_servers
 from node.config.profile import DomainTag, ProfileSettings
 from node.config.profile_params import INERT, PARAMETERS, transports
 from node.config.sections import GlobalSettings, SwitchSettings
@@ -49,6 +50,7 @@ GLOBAL_PARAMETERS = {
     "debug-sla": Parameter("debug_sla", whole()),
     "auto-restart": Parameter("auto_restart", boolean),
     "abort-on-empty-external-ip": Parameter("abort_on_empty_external_ip", boolean),
+    "dns-servers": Parameter("dns_servers", name_servers),
     "capture-server": Parameter("capture_server", _capture_server),
     "trace-secrets": Parameter("trace_secrets", _trace_secrets),
     "max-reg-threads": Parameter("max_reg_threads", whole()),

@@ -56,6 +56,8 @@ class GlobalSettings:
     max_reg_threads: int = 0
     reg_deny_binding_fetch_and_no_lookup: bool = False
     rewrite_multicasted_fs_path: str = ""
+    dns_servers: tuple[tuple[str, int], ...] = ()
+    "Ours: name servers with their ports; none: those of resolv.conf."
     trace_secrets: bool = False
     "Ours: traces, dumps and captures show credentials and keys as they are."
     params: Mapping[str, str] = field(default_factory=_nothing)

@@ -20,7 +20,7 @@ from node import log as node_log
 from node.config import Configuration, ConfigurationError, Identity, load
 from node.config.acl import check
 from node.console.client import Client
-from node.console.commands import channel, core, show, sofia_contact, sofia_global
+from node.console.commands import channel, core, show, sofia_contact, sofia_dig, sofia_global
 from node.console.format import Origin, stamp, uptime
 from node.console.gauge import Gauge
 from node.console.records import Records
@@ -360,7 +360,7 @@ def _allowed(text: str) -> frozenset[str] | None:
 
 def registry() -> Registry:
     """Every command of the node."""
-    families = (sofia_global, sofia_contact, show, channel, core)
+    families = (sofia_global, sofia_contact, sofia_dig, show, channel, core)
     return Registry(
         [command for family in families for command in family.COMMANDS],
         {"profile": _profile_names, "gateway": _gateway_names, "channel": _channel_uuids},
