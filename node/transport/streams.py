@@ -38,6 +38,7 @@ COST = {"TCP": 1.0, "WS": 1.0, "TLS": 4.0, "WSS": 4.0}
 "A TLS handshake takes a few times the work."
 SWEEP = 5.0
 "Seconds between two looks at all connections and at the certificate files, at most."
+SHORTEST_SWEEP = 0.25
 TELL = 30.0
 "Seconds between two lines about refused connections."
 MAKING = 1000
@@ -444,7 +445,7 @@ class Streams:
     def _period(self) -> float:
         limits, pings = self.limits, self._settings[self._profile].tcp_keepalive / 1000
         times = [limits.handshake_timeout, limits.message_timeout, limits.stall_timeout, limits.idle_timeout]
-        return max(0.25, min(SWEEP, min(times) / 4, pings / 2 or SWEEP))
+        return max(SHORTEST_SWEEP, min(SWEEP, min(times) / 4, pings / 2 or SWEEP))
 
     def _sweep(self) -> None:
         self._sweeping = None

@@ -9,6 +9,7 @@ import signal
 import socket
 import time
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 from pathlib import Path
 
 from ha.process import Process, call, fork
@@ -119,6 +120,16 @@ class Rig:
                 values[f"internal_{kind}_binding"] = f"[{host}]:{self.listening[kind][1]}"
         self.configuration = load(CONF, {**values, **overrides}, run_dir=run_dir)
         self.epoch = 0
+
+    def change(self, profile: str = "internal", **fields: object) -> None:
+        """Other settings of a profile, for workers that are still to be made."""
+        profiles = dict(self.configuration.profiles)
+        profiles[profile] = replace(profiles[profile], **fields)  # type: ignore[arg-type]
+        self.configuration = replace(self.configuration, profiles=profiles)
+
+    def log(self) -> str:
+        """What the workers have logged."""
+        return (self.run_dir / "log" / "sofia-node.log").read_text()
 
     def spawn(self, node: str = "one") -> Worker:
         worker = Worker(self.configuration, self.run_dir, node)

@@ -32,14 +32,17 @@ class Authority:
         """Of an authority under another one: its own certificate and those above, save the root's."""
         return self.text + self._under.chain if self._under is not None else ""
 
-    def issue(self, *names: str, common: str = "", days: int = 30, passphrase: str = "") -> str:
+    def issue(self, *names: str, common: str = "", passphrase: str = "", expired: bool = False) -> str:
         """Key, certificate and chain as one text, for DNS names, addresses and URIs."""
         self._count += 1
         key, certificate = self.folder / f"{self._count}.key", self.folder / f"{self._count}.crt"
         subjects = ",".join(f"{_kind(name)}:{name}" for name in names)
         extensions = ["-addext", f"subjectAltName={subjects}"] if names else []
         extensions += ["-addext", "basicConstraints=critical,CA:FALSE"]
-        _request(key, certificate, common or names[0], extensions, self._signing, days=days, passphrase=passphrase)
+        if expired:
+            self._sign_long_ago(key, certificate, common or names[0], extensions)
+            return key.read_text() + certificate.read_text() + self.chain
+        _request(key, certificate, common or names[0], extensions, self._signing, passphrase=passphrase)
         return key.read_text() + certificate.read_text() + self.chain
 
     def trusting(self, own: str = "") -> ssl.SSLContext:
@@ -51,6 +54,33 @@ class Authority:
             path.write_text(own)
             context.load_cert_chain(path)
         return context
+
+    def _sign_long_ago(self, key: Path, certificate: Path, name: str, extensions: list[str]) -> None:
+        """`openssl req` knows no date but today; `openssl ca` wants files for a whole authority."""
+        request, ca = self.folder / f"{self._count}.csr", self.folder / "ca.cnf"
+        words = ["openssl", "req", "-new", "-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:prime256v1", "-noenc"]
+        words += ["-keyout", str(key), "-out", str(request), "-subj", f"/CN={name}", *extensions]
+        subprocess.run(words, check=True, capture_output=True)
+        (self.folder / "index.txt").write_text("")
+        ca.write_text(
+            f"[ca]\ndefault_ca=d\n[d]\ndatabase={self.folder}/index.txt\nnew_certs_dir={self.folder}\nrand_serial=yes\n"
+            "default_md=sha256\npolicy=p\ncopy_extensions=copy\nunique_subject=no\n[p]\ncommonName=supplied\n"
+        )
+        words = [
+            "openssl",
+            "ca",
+            "-batch",
+            "-notext",
+            "-config",
+            str(ca),
+            "-in",
+            str(request),
+            "-out",
+            str(certificate),
+        ]
+        words += ["-cert", str(self.certificate), "-keyfile", str(self._key)]
+        words += ["-startdate", "20200101000000Z", "-enddate", "20200201000000Z"]
+        subprocess.run(words, check=True, capture_output=True)
 
     @property
     def _signing(self) -> list[str]:
@@ -64,13 +94,12 @@ def _request(
     extensions: list[str],
     signing: list[str],
     *,
-    days: int = 30,
     passphrase: str = "",
 ) -> None:
     words = ["openssl", "req", "-x509", "-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:prime256v1", "-sha256"]
     words += ["-keyout", str(key), "-out", str(certificate), "-subj", f"/CN={name}", *extensions, *signing]
     words += ["-passout", f"pass:{passphrase}"] if passphrase else ["-noenc"]
-    words += ["-days", str(days)]
+    words += ["-days", "30"]
     subprocess.run(words, check=True, capture_output=True)
 
 

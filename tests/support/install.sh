@@ -2,7 +2,7 @@
 # Installs the third-party programs that the tests run against, when it may (root on a Debian machine);
 # says what is missing when it may not.
 set -euo pipefail
-declare -A packages=([sipp]=sip-tester [baresip]=baresip-core [ip]=iproute2 [iptables]=iptables)
+declare -A packages=([sipp]=sip-tester [baresip]=baresip-core [ip]=iproute2 [iptables]=iptables [openssl]=openssl)
 if [ "${1:-}" = bench ]; then
   packages+=([kamailio]="kamailio kamailio-sqlite-modules" [rtpengine]=rtpengine-daemon)
 fi
