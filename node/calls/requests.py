@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import TYPE_CHECKING
 
-from node.calls import invite, modify, prack, relay, reliable, transfer, update
+from node.calls import invite, modify, prack, relay, reliable, transfer, update, way
 from node.calls.leg import Leg
 from node.calls.reply import answer
 from node.sip.errors import OutOfOrder
@@ -28,6 +28,8 @@ def on_request(call: Call, leg: Leg, request: Request, transaction: ServerTransa
     except OutOfOrder as error:
         answer(call, leg, request, transaction, error.status, headers=tuple(error.headers))
         return
+    if way.follow(leg, transaction.flow):
+        call.save()
     SERVICES.get(request.method, _not_allowed)(call, leg, request, transaction)
 
 

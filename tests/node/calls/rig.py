@@ -28,6 +28,7 @@ from node.events import Event, EventStream
 from node.link import SocketName
 from node.media.__main__ import prepare
 from node.media.session import MediaClient
+from node.registrar.binding import stored_contact
 from node.registrar.location import Location
 from node.sip import compose
 from node.sip.flow import Flow
@@ -222,6 +223,26 @@ class Stage:
             sock.close()
 
 
+def binding_of(request: Request, flow: Flow) -> Registration:
+    """What a registrar would write down of a REGISTER; behind a WebSocket as behind a NAT."""
+    contact = request.contacts[0]
+    nat = flow.transport in ("WS", "WSS")
+    return Registration(
+        call_id=request.call_id,
+        sip_user=request.to.uri.user,
+        sip_host=DOMAIN,
+        contact=stored_contact(
+            contact, request.to, source=flow.remote, nat="ws" if nat else "", path=(), received=False, secure_ws=nat
+        ),
+        profile_name="internal",
+        expires=int(time.time()) + 600,
+        version=time.time_ns() // 1000,
+        flow=flow.to_record(),
+        instance=contact.param("+sip.instance") or "",
+        reg_id=int(contact.param("reg-id") or 0),
+    )
+
+
 class Tap:
     """Stands before the writer: counts the puts, and may pull the plug at one of them."""
 
@@ -269,6 +290,9 @@ class Desk:
             number = request.from_.uri.user
             user = self.switchboard.exchange.directory.find(number, DOMAIN)
             self.switchboard.on_invite(request, transaction, flow, user=user)
+        elif request.method == "REGISTER":
+            self.switchboard.exchange.location.learn(binding_of(request, flow))
+            self.endpoint.respond(transaction, compose.response(request, 200))
         else:
             self.endpoint.respond(transaction, compose.response(request, 481))
 
@@ -340,6 +364,7 @@ class Rig:
             events=self.stream,
         )
         self.desk.switchboard, self.desk.endpoint = self.switchboard, self.endpoint
+        self.endpoint.moved = stage.location.moved
         # The other profile's worker has no calls here: what belongs to ours it hands on over the bus.
         self.other = Endpoint(
             stage.configuration.profiles,
@@ -438,9 +463,11 @@ class Cast:
         self._exits = contextlib.AsyncExitStack()
         self.phones: list[Phone] = []
 
-    async def phone(self, user: str, *, registered: bool = True, external: bool = False) -> Phone:
+    async def phone(
+        self, user: str, *, registered: bool = True, external: bool = False, kind: type[Phone] = Phone
+    ) -> Phone:
         server = self._stage.external if external else self._stage.internal
-        phone = await self._exits.enter_async_context(Phone(user, "s3cret", server, domain=DOMAIN))
+        phone = await self._exits.enter_async_context(kind(user, "s3cret", server, domain=DOMAIN))
         self.phones.append(phone)
         if registered:
             self._stage.register(user, phone.contact)

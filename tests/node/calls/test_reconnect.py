@@ -1,0 +1,227 @@
+"""Calls of phones on TLS and WSS, whose connections die with the node; they connect and register again, as phones do."""
+
+from __future__ import annotations
+
+import asyncio
+import socket
+import time
+from collections.abc import AsyncIterator
+from contextlib import AsyncExitStack, asynccontextmanager
+from pathlib import Path
+from tempfile import TemporaryDirectory
+
+import pytest
+
+from node.link import SocketName
+from tests.node.calls.rig import DOMAIN, Rig, Stage, until
+from tests.support.certificates import Authority
+from tests.support.node import STRETCH
+from tests.support.phone import Line
+from tests.support.streams import StreamPhone
+
+WITHIN = 10.0 * STRETCH
+TRANSPORTS = ("TCP", "TLS", "WS", "WSS")
+
+
+@pytest.fixture(scope="module")
+def authority(tmp_path_factory: pytest.TempPathFactory) -> Authority:
+    made = Authority(tmp_path_factory.mktemp("authority"))
+    for name in ("agent.pem", "wss.pem"):
+        (made.folder / name).write_text(made.issue("pbx.test", "127.0.0.1"))
+    return made
+
+
+class House:
+    """A node that listens on everything, its phones, and its successors."""
+
+    def __init__(self, made: Stage, authority: Authority, listening: dict[str, tuple[str, int]]) -> None:
+        self.rig = Rig(made)
+        self._authority, self._listening = authority, listening
+        self._phones = AsyncExitStack()
+
+    async def phone(self, user: str, transport: str, instance: str = "") -> StreamPhone:
+        server, trust = self._listening[transport.lower()], self._authority.trusting()
+        phone = StreamPhone(user, "s3cret", server, transport, domain=DOMAIN, trust=trust, instance=instance)
+        await self._phones.enter_async_context(phone)
+        assert (await phone.register()).status == 200
+        return phone
+
+    async def crash(self) -> None:
+        """The node dies with its connections; another one takes over."""
+        self.rig, results = self.rig.succeed()
+        assert all(result.ok for result in results), results
+
+    async def close(self) -> None:
+        await self._phones.aclose()
+        if not self.rig.dead:
+            self.rig.bury()
+
+
+@asynccontextmanager
+async def house(authority: Authority) -> AsyncIterator[House]:
+    listening, sockets = {}, []
+    for kind in ("tcp", "tls", "ws", "wss"):
+        sock = socket.create_server(("127.0.0.1", 0), backlog=64)
+        listening[kind] = sock.getsockname()
+        sockets.append((SocketName("internal", kind, *listening[kind]), sock))
+    params = {
+        "tls": "true",
+        "tls-sip-port": str(listening["tls"][1]),
+        "tls-cert-dir": str(authority.folder),
+        "ws-binding": f":{listening['ws'][1]}",
+        "wss-binding": f":{listening['wss'][1]}",
+    }
+    with TemporaryDirectory(prefix="calls-") as name:
+        made = Stage(Path(name), params=params)
+        made.sockets += sockets
+        home = House(made, authority, listening)
+        try:
+            yield home
+        finally:
+            await home.close()
+            made.close()
+
+
+async def talking(alice: StreamPhone, bob: StreamPhone) -> tuple[Line, Line]:
+    ours = await alice.call(bob.user)
+    theirs = await bob.answer_next(WITHIN)
+    async with asyncio.timeout(WITHIN):
+        await ours.answered.wait()
+        await theirs.answered.wait()
+    return ours, theirs
+
+
+async def offered(line: Line, direction: str) -> int:
+    """Offer anew; who meets an exchange that is not through yet tries again a little later (RFC 3261 14.1)."""
+    while (answer := await line.reinvite(direction)).status == 491:
+        await asyncio.sleep(0.1)
+    return answer.status
+
+
+async def come_back(*phones: StreamPhone) -> None:
+    for phone in phones:
+        await phone.reconnect(WITHIN)
+        assert (await phone.register()).status == 200
+
+
+async def ended(*lines: Line) -> None:
+    async with asyncio.timeout(WITHIN):
+        for line in lines:
+            await line.ended.wait()
+
+
+def by(phone: StreamPhone) -> set[str]:
+    """The transports in the top Vias of the requests it got."""
+    return {m.get("Via").split()[0].rpartition("/")[2] for _at, m in phone.seen if not m.is_response}
+
+
+@pytest.mark.parametrize("transport", TRANSPORTS)
+def test_a_phone_is_called_by_the_connection_it_registered_by(authority: Authority, transport: str) -> None:
+    async def scenario() -> None:
+        async with house(authority) as home:
+            alice, bob = await home.phone("1000", "TCP"), await home.phone("1001", transport)
+            ours, theirs = await talking(alice, bob)
+            assert by(bob) == {transport}
+            invite = next(m for _at, m in bob.seen if m.method == "INVITE" and not m.is_response)
+            assert f";transport={transport.lower()}>" in invite.get("Contact")
+            assert await offered(theirs, "sendonly") == 200
+            assert await offered(ours, "sendrecv") == 200
+            assert (await theirs.hangup()).status == 200
+            await ended(ours)
+            await home.rig.idle()
+
+    asyncio.run(scenario())
+
+
+@pytest.mark.parametrize("instance", ["", "f81d4fae-7dec-11d0-a765-00a0c91e6bf6"])
+@pytest.mark.parametrize("transport", TRANSPORTS)
+def test_an_answered_call_goes_on_over_the_new_connections_after_a_crash(
+    authority: Authority, transport: str, instance: str
+) -> None:
+    async def scenario() -> None:
+        async with house(authority) as home:
+            alice, bob = await home.phone("1000", "WSS"), await home.phone("1001", transport, instance)
+            ours, theirs = await talking(alice, bob)
+            await home.crash()
+            await come_back(alice, bob)
+            bob.seen.clear()
+            # The caller speaks: what it says reaches the callee by the connection that the callee has now.
+            assert await offered(ours, "sendonly") == 200
+            assert "a=sendonly" in theirs.remote_sdp
+            assert await offered(theirs, "sendrecv") == 200
+            assert by(bob) == {transport}
+            assert (await ours.hangup()).status == 200
+            await ended(theirs)
+            await home.rig.idle()
+            assert not {481, 500, 503} & {*alice.statuses(), *bob.statuses()}
+
+    asyncio.run(scenario())
+
+
+@pytest.mark.parametrize("transport", ["TLS", "WSS"])
+def test_a_phone_that_is_not_back_yet_is_waited_for(authority: Authority, transport: str) -> None:
+    """The other side hangs up before it has connected again: its BYE must not be lost, or it would talk to nobody."""
+
+    async def scenario() -> None:
+        async with house(authority) as home:
+            alice, bob = await home.phone("1000", "TLS"), await home.phone("1001", transport)
+            ours, theirs = await talking(alice, bob)
+            await home.crash()
+            bob.disconnect()
+            await come_back(alice)
+            assert (await ours.hangup()).status == 200
+            assert not theirs.ended.is_set()
+            await come_back(bob)
+            await ended(theirs)
+            await home.rig.idle()
+            assert by(bob) == {transport}
+
+    asyncio.run(scenario())
+
+
+@pytest.mark.parametrize("transport", ["TLS", "WSS"])
+def test_a_phone_that_speaks_first_is_followed_without_a_new_register(authority: Authority, transport: str) -> None:
+    async def scenario() -> None:
+        async with house(authority) as home:
+            alice, bob = await home.phone("1000", "TCP"), await home.phone("1001", transport)
+            ours, theirs = await talking(alice, bob)
+            await bob.reconnect(WITHIN)
+            assert await offered(theirs, "sendonly") == 200
+            assert await offered(ours, "sendrecv") == 200
+            assert (await ours.hangup()).status == 200
+            await ended(theirs)
+            await home.rig.idle()
+
+    asyncio.run(scenario())
+
+
+@pytest.mark.parametrize("transport", TRANSPORTS)
+def test_a_call_to_a_phone_that_is_gone_fails_at_once(authority: Authority, transport: str) -> None:
+    async def scenario() -> None:
+        async with house(authority) as home:
+            alice, bob = await home.phone("1000", "TCP"), await home.phone("1001", transport)
+            bob.disconnect()
+            await until(lambda: len(home.rig.endpoint.streams) == 1, WITHIN)
+            began = time.monotonic()
+            line = await alice.call("1001")
+            await ended(line)
+            assert time.monotonic() - began < 8 * STRETCH
+            assert line.refused is not None
+            assert line.refused.status == 503
+            await home.rig.idle()
+
+    asyncio.run(scenario())
+
+
+def test_another_phone_of_the_same_user_does_not_get_what_was_meant_for_the_first(authority: Authority) -> None:
+    async def scenario() -> None:
+        async with house(authority) as home:
+            alice = await home.phone("1000", "TCP")
+            bob = await home.phone("1001", "WSS", "f81d4fae-7dec-11d0-a765-00a0c91e6bf6")
+            ours, _theirs = await talking(alice, bob)
+            bob.disconnect()
+            other = await home.phone("1001", "WSS", "11111111-7dec-11d0-a765-00a0c91e6bf6")
+            assert (await ours.hangup()).status == 200
+            assert by(other) == set()
+
+    asyncio.run(scenario())
