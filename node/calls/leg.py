@@ -26,7 +26,7 @@ class Early:
         self.rseq = rseq
         "The last RSeq taken."
         self.flow: Flow | None = None
-        "Where its requests go; None while that is not known."
+        "Where its requests go; None while that is not known, and nothing of it on record."
         self.complete = False
         "Offer and answer were exchanged in it."
         self.prack = b""

@@ -113,7 +113,8 @@ def _write(call: Call, leg: Leg, early: Early, request: Request) -> None:
     assert early.flow is not None
     request = call.exchange.endpoint.layer.with_via(request, early.flow)
     early.prack = request.encode()
-    call.commit(_send, call, leg, early, request)
+    # With what else comes of the response: who is told that it rings must not depend on hearing it again.
+    call.once_stored(_send, call, leg, early, request)
 
 
 def _send(call: Call, leg: Leg, early: Early, request: Request) -> None:

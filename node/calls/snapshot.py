@@ -101,7 +101,7 @@ def leg_record(leg: Leg) -> LegRecord:
         session_minimum=leg.session_minimum,
         session_refreshed=leg.session_refreshed,
         reliable=leg.reliable,
-        early=[early.to_record() for early in leg.early],
+        early=[early.to_record() for early in leg.early if early.flow is not None],
         referral=leg.referral,
         taken_from=leg.taken_from,
     )

@@ -83,13 +83,17 @@ class Phone:
 
     async def call(self, number: str, *, sdp: bool = True) -> Line:
         """Send an INVITE (answering its challenge) and return the line as soon as it is on its way."""
-        line = Line(self, outbound=True, audio=sdp)
+        line = self.new_line(outbound=True, audio=sdp)
         line.local = f'"{self.user}" <sip:{self.user}@{self.domain}>;tag={line.tag}'
         line.remote = f"<sip:{number}@{self.domain}>"
         line.target = f"sip:{number}@{self.domain}"
         self.lines[line.call_id] = line
         line.task = asyncio.create_task(line.dial())
         return line
+
+    def new_line(self, *, outbound: bool, audio: bool) -> Line:
+        """A line of the kind this phone has."""
+        return Line(self, outbound=outbound, audio=audio)
 
     async def answer_next(self, within: float = 5.0) -> Line:
         line = await self.next_line(within)
@@ -196,7 +200,7 @@ class Phone:
         if line is not None:
             line.on_request(message, source)
         elif message.method == "INVITE":
-            line = self.lines[message.call_id] = Line(self, outbound=False, audio=True)
+            line = self.lines[message.call_id] = self.new_line(outbound=False, audio=True)
             line.ring(message, source)
             self.incoming.put_nowait(line)
         elif message.method in ("OPTIONS", "NOTIFY"):
@@ -298,7 +302,9 @@ class Line:
         self._repeat = asyncio.create_task(self._repeat_final())
 
     def reject(self, status: int = 486, reason: str = "Busy Here") -> None:
-        self._respond(status, reason)
+        """Refuse, again and again until the ACK comes."""
+        self._final = self._respond(status, reason)
+        self._repeat = asyncio.create_task(self._repeat_final())
         self.ended_by = "rejected"
         self.ended.set()
 
@@ -351,6 +357,8 @@ class Line:
             case "ACK":
                 if self._repeat is not None:
                     self._repeat.cancel()
+                if self.ended_by == "rejected":
+                    return
                 self.answered.set()
                 if message.body:
                     self._take_sdp(message.body)
