@@ -85,8 +85,8 @@ class Guard:
                     del self._watched[name]
                 continue
             self._set_limits(watched.post, watched.post.settings.watchdog_step_timeout / 1000)
-            if not watched.watch.event_timeout:
-                continue
+            if not watched.watch.event_timeout or not watched.post.address[1]:
+                continue  # without a udp socket (`tls-only`) there is nothing to send a probe to
             if watched.watch.fails(now):
                 self._remedy(name, watched, now)
             elif now >= watched.next_probe:

@@ -168,10 +168,10 @@ def _ciphers_known(text: str) -> bool:
 
 
 def reason(error: Exception) -> str:
-    """What OpenSSL's error says, in its own words."""
-    said = getattr(error, "reason", None) or getattr(error, "strerror", None) or str(error)
-    known = {
-        "KEY_VALUES_MISMATCH": "the key is not the certificate's",
-        "BAD_DECRYPT": "tls-passphrase does not open the key",
-    }
-    return known.get(said, str(said).replace("_", " ").lower())
+    """What OpenSSL's error says, in words that name the remedy where they can."""
+    said = str(getattr(error, "reason", None) or getattr(error, "strerror", None) or error)
+    if "KEY_VALUES_MISMATCH" in said:
+        return "the key is not the certificate's"
+    if "PEM lib" in said or "BAD_DECRYPT" in said:
+        return "it cannot be read; if the key is encrypted, tls-passphrase does not open it"
+    return said.replace("_", " ").lower()

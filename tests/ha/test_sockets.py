@@ -10,7 +10,7 @@ import pytest
 
 from ha.loop import Loop
 from ha.sockets import CannotBind, KeptSockets, bind
-from node.config.profile import ProfileSettings
+from node.config.profile import Binding, ProfileSettings
 from tests.support.node import STRETCH, loopback_address
 
 
@@ -39,6 +39,31 @@ def test_a_profile_gets_a_udp_socket_for_each_slot_and_one_listener(settings: Pr
     for each in kept:
         assert each.socket.getsockname() == (settings.sip_ip, 5060)
         each.socket.close()
+
+
+def test_each_transport_has_a_listener_with_a_port_of_its_own(settings: ProfileSettings):
+    elsewhere = loopback_address()
+    every = replace(
+        settings,
+        transports=("tcp", "tls", "ws", "wss"),
+        tls=True,
+        ws_binding=Binding(elsewhere, 5066),
+        wss_binding=Binding("::1", 0),
+    )
+    kept = bind(every)
+    names = [(each.name.kind, each.name.host, each.name.port) for each in kept]
+    assert names[:3] == [("tcp", settings.sip_ip, 5060), ("tls", settings.sip_ip, 5061), ("ws", elsewhere, 5066)]
+    assert names[3][:2] == ("wss", "::1")
+    assert names[3][2] == kept[3].socket.getsockname()[1] > 0
+    for each in kept:
+        each.socket.close()
+
+
+def test_a_taken_port_of_a_listener_is_named_too(settings: ProfileSettings):
+    with socket.create_server((settings.sip_ip, 5061)):
+        expected = f"profile internal cannot listen on tls {settings.sip_ip} port 5061: Address already in use"
+        with pytest.raises(CannotBind, match=expected):
+            bind(replace(settings, transports=("udp", "tls"), tls=True))
 
 
 def test_a_worker_gets_its_own_sockets_and_one_of_each_other_profile(settings: ProfileSettings):
