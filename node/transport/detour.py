@@ -2,7 +2,7 @@
 
     by the newest connection its phone has registered by
     else, on TCP and TLS, by a new connection: a request to its next hop, a response to where the Via says (RFC 3261 18.2.2)
-    else a request within a dialog waits a while for its phone to come back and register, and all others fail at once
+    else what belongs to a call that the phone knows waits a while for it to come back and register; the rest fails at once
 
 The transport stays what it was: what went by TLS never goes by UDP, and WebSocket phones cannot be called anew.
 """
@@ -64,10 +64,10 @@ class Detour:
         except SipError:
             lost()
             return
-        if isinstance(message, Response):
-            self._answer(message, data, flow, lost)
-        elif flow.transport in ("WS", "WSS"):
+        if flow.transport in ("WS", "WSS"):
             self._wait(message, data, flow, lost)
+        elif isinstance(message, Response):
+            self._answer(message, data, flow, lost)
         else:
             self._dial(message, data, flow, lost)
 
@@ -80,12 +80,13 @@ class Detour:
 
     def _answer(self, response: Response, data: bytes, flow: Flow, lost: Lost) -> None:
         via = response.via
+        wait = partial(self._wait, response, data, flow, lost)
         host = numeric(via.received or via.host.strip("[]"))
-        if flow.transport in ("WS", "WSS") or host is None:
-            lost()
+        if host is None:
+            wait()
             return
         target = flow._replace(remote=(host, via.port or PORTS[flow.transport]), connection="")
-        self._roads.streams.send(data, target, lost)
+        self._roads.streams.send(data, target, wait)
 
     def _dial(self, request: Request, data: bytes, flow: Flow, lost: Lost) -> None:
         """To the next hop: the topmost Route, or the Request-URI (RFC 3261 8.1.2), by the transport it had."""
@@ -105,9 +106,9 @@ class Detour:
         except SipError:
             wait()
 
-    def _wait(self, request: Request, data: bytes, flow: Flow, lost: Lost) -> None:
-        """For its phone, if there is a dialog with it."""
-        if not request.to_tag or self._waiting >= WAITING:
+    def _wait(self, message: Request | Response, data: bytes, flow: Flow, lost: Lost) -> None:
+        """For its phone, where that is in a call of ours."""
+        if not belongs_to_a_call(message) or self._waiting >= WAITING:
             lost()
             return
         self._waiting += 1
@@ -121,3 +122,10 @@ class Detour:
             lost()
         else:
             self._later(LOOK, self._look, data, flow, lost, until)
+
+
+def belongs_to_a_call(message: Request | Response) -> bool:
+    """Does the phone know the call that this is about, and is it said only once? A 2xx is repeated until it is heard."""
+    if isinstance(message, Response):
+        return message.status >= 300 and message.cseq.method == "INVITE"
+    return bool(message.to_tag) or message.method == "CANCEL"

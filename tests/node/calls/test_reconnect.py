@@ -12,6 +12,7 @@ from tempfile import TemporaryDirectory
 
 import pytest
 
+from node.calls.recover import Reinvite
 from node.link import SocketName
 from tests.node.calls.rig import DOMAIN, Rig, Stage, until
 from tests.support.certificates import Authority
@@ -46,9 +47,9 @@ class House:
         assert (await phone.register()).status == 200
         return phone
 
-    async def crash(self) -> None:
+    async def crash(self, reinvite: Reinvite = "auto") -> None:
         """The node dies with its connections; another one takes over."""
-        self.rig, results = self.rig.succeed()
+        self.rig, results = self.rig.succeed(reinvite)
         assert all(result.ok for result in results), results
 
     async def close(self) -> None:
@@ -175,6 +176,81 @@ def test_a_phone_that_is_not_back_yet_is_waited_for(authority: Authority, transp
             await ended(theirs)
             await home.rig.idle()
             assert by(bob) == {transport}
+
+    asyncio.run(scenario())
+
+
+def test_a_recovery_that_asks_all_legs_waits_until_they_are_back(authority: Authority) -> None:
+    async def scenario() -> None:
+        async with house(authority) as home:
+            alice, bob = await home.phone("1000", "TLS"), await home.phone("1001", "WSS")
+            ours, theirs = await talking(alice, bob)
+            await home.crash("always")
+            await come_back(alice, bob)
+            await until(lambda: ours.reinvited and theirs.reinvited, WITHIN)
+            assert (await ours.hangup()).status == 200
+            await ended(theirs)
+            await home.rig.idle()
+
+    asyncio.run(scenario())
+
+
+async def ringing(alice: StreamPhone, bob: StreamPhone) -> tuple[Line, Line]:
+    ours = await alice.call(bob.user)
+    theirs = await bob.next_line(WITHIN)
+    async with asyncio.timeout(WITHIN):
+        await ours.ringing.wait()
+    return ours, theirs
+
+
+@pytest.mark.parametrize("transport", ["TLS", "WSS"])
+def test_a_call_that_rings_is_answered_over_the_new_connection(authority: Authority, transport: str) -> None:
+    async def scenario() -> None:
+        async with house(authority) as home:
+            alice, bob = await home.phone("1000", transport), await home.phone("1001", transport)
+            ours, theirs = await ringing(alice, bob)
+            await home.crash()
+            await come_back(bob, alice)
+            theirs.answer()
+            async with asyncio.timeout(WITHIN):
+                await ours.answered.wait()
+                await theirs.answered.wait()
+            assert (await theirs.hangup()).status == 200
+            await ended(ours)
+            await home.rig.idle()
+
+    asyncio.run(scenario())
+
+
+@pytest.mark.parametrize("transport", ["TLS", "WSS"])
+@pytest.mark.parametrize("first", ["caller", "callee"])
+def test_a_call_that_rings_is_over_for_who_comes_back_later(authority: Authority, transport: str, first: str) -> None:
+    """It is cancelled, or refused, while the other side has no connection: what ends it there must not be lost."""
+
+    async def scenario() -> None:
+        async with house(authority) as home:
+            alice, bob = await home.phone("1000", transport), await home.phone("1001", transport)
+            ours, theirs = await ringing(alice, bob)
+            await home.crash()
+            alice.disconnect()
+            bob.disconnect()
+            if first == "caller":
+                await come_back(alice)
+                assert (await ours.cancel()).status == 487
+                assert not theirs.ended.is_set()
+                await come_back(bob)
+                await ended(theirs)
+                assert theirs.ended_by == "cancelled"
+            else:
+                await come_back(bob)
+                theirs.reject(486)
+                await until(lambda: not home.rig.live, WITHIN)
+                assert not ours.ended.is_set()
+                await come_back(alice)
+                await ended(ours)
+                assert ours.refused is not None
+                assert ours.refused.status == 486
+            await home.rig.idle()
 
     asyncio.run(scenario())
 
