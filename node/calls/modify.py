@@ -12,7 +12,7 @@ from collections.abc import Callable
 from functools import partial
 from typing import TYPE_CHECKING
 
-from node.calls import anchor, bridge, hold, invite, refresh, serving, timer
+from node.calls import anchor, bridge, hold, invite, refresh, retarget, serving, timer
 from node.calls.bridge import OfferStep, OfferView
 from node.calls.leg import Leg
 from node.calls.reply import answer, contact_user, own_user
@@ -102,7 +102,7 @@ def _answer_alone(call: Call, leg: Leg, request: Request, transaction: ServerTra
     """Nobody is behind us: answer an offer, or make one, by ourselves."""
     assert leg.dialog is not None
     assert leg.media is not None
-    leg.dialog.refresh(request)
+    retarget.follow(call, leg, request, transaction.flow)
     sdp = invite.sdp_of(request)
     if request.method == "INVITE":
         hold_server(call, leg, request, transaction)
@@ -273,7 +273,7 @@ class Modification:
         assert source.media is not None
         self.over = True
         invited = response.cseq.method == "INVITE"
-        leg.dialog.refresh(response)
+        retarget.follow(call, leg, response)
         leg.pending = None
         leg.awaits_ack = invited
         timer.agreed(call, leg, response)
@@ -298,7 +298,7 @@ class Modification:
                 call.acknowledge(leg)
             self._refuse(488)
             return
-        source.dialog.refresh(self.request)
+        retarget.follow(call, source, self.request, self.transaction.flow)
         finish_offer(call, source, self.request, self.transaction, ours, acknowledge)
         if not self._ack_pending:
             self._close()

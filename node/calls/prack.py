@@ -95,8 +95,8 @@ def _acknowledge(call: Call, leg: Leg, early: Early, response: Response, answer:
         content_type=invite.SDP if answer else None,
     )
     assert leg.flow is not None
-    if early.flow is not None or leg.flow.connection or leg.nat or leg.flow.reliable:
-        early.flow = early.flow or leg.flow
+    if leg.flow.connection or leg.nat or leg.flow.reliable:
+        early.flow = leg.flow
         _write(call, leg, early, request)
         return
     found = partial(call.post, _on_way, call, leg, early, request)

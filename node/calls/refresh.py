@@ -7,7 +7,7 @@ import random
 from functools import partial
 from typing import TYPE_CHECKING
 
-from node.calls import hold, invite, timer
+from node.calls import hold, invite, retarget, timer
 from node.calls.leg import Leg
 from node.calls.reply import own_user
 from node.sip.errors import SipError
@@ -56,7 +56,7 @@ def on_reinvited(call: Call, then: Then | None, leg: Leg, status: int, response:
         if leg.pending is None:
             return  # it came again
         leg.pending = None
-        leg.dialog.refresh(response)
+        retarget.follow(call, leg, response)
         timer.agreed(call, leg, response)
         if sdp := invite.sdp_of(response):
             try:
@@ -100,8 +100,7 @@ def _on_refreshed(call: Call, leg: Leg, status: int, response: Response | None) 
         return
     if response is not None and status < 300:
         if response.cseq.method == "UPDATE":
-            assert leg.dialog is not None
-            leg.dialog.refresh(response)
+            retarget.follow(call, leg, response)
             timer.agreed(call, leg, response)
             call.save()
         return

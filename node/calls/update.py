@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from node.calls import anchor, bridge, invite, modify, prack, timer
+from node.calls import anchor, bridge, invite, modify, prack, retarget, timer
 from node.calls.bridge import EarlyOfferView, OfferStep
 from node.calls.leg import Leg
 from node.calls.reply import answer
@@ -40,7 +40,7 @@ def on_update(call: Call, leg: Leg, request: Request, transaction: ServerTransac
 def _refresh(call: Call, leg: Leg, request: Request, transaction: ServerTransaction) -> None:
     """The 200 after the record: who has not heard it refreshes again, be it with a successor."""
     headers = timer.granted(call, leg, request) if leg.confirmed else ()
-    _retarget(leg, request)
+    _retarget(call, leg, request, transaction)
     call.commit(_refreshed, call, leg, request, transaction, headers)
 
 
@@ -51,11 +51,12 @@ def _refreshed(
         answer(call, leg, request, transaction, 200, headers=headers, contact=True)
 
 
-def _retarget(leg: Leg, request: Request) -> None:
+def _retarget(call: Call, leg: Leg, request: Request, transaction: ServerTransaction) -> None:
     early = prack.early_of(leg, request.from_tag) if not leg.confirmed else None
-    dialog = early.dialog if early is not None else leg.dialog
-    assert dialog is not None
-    dialog.refresh(request)
+    if early is not None:
+        early.dialog.refresh(request)
+    else:
+        retarget.follow(call, leg, request, transaction.flow)
 
 
 def _on_early_offer(call: Call, leg: Leg, request: Request, transaction: ServerTransaction) -> None:
@@ -75,7 +76,7 @@ def _on_early_offer(call: Call, leg: Leg, request: Request, transaction: ServerT
     except SipError as error:
         answer(call, leg, request, transaction, error.status)
         return
-    _retarget(leg, request)
+    _retarget(call, leg, request, transaction)
     modify.finish_offer(call, leg, request, transaction, ours)
 
 
