@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import pytest
 
 from tests.support.baresip import Baresip
-from tests.support.node import DOMAIN, PASSWORD, Node, until
+from tests.support.certificates import Authority
+from tests.support.node import DOMAIN, PASSWORD, Node, loopback_address, shared_settings, until
 
 pytestmark = [pytest.mark.real, pytest.mark.peers]
 
@@ -26,3 +29,39 @@ def test_two_baresips_register_call_and_hear_each_others_tone(solo: Node) -> Non
         caller.command("hangup")
         callee.says("session closed")
         until(lambda: "\n0 total" in solo.api("show channels count"), 5, "the call to be gone", solo)
+
+
+def talk(caller: Baresip, callee: Baresip, node: Node) -> None:
+    """One calls the other, both are in the call, and hang up."""
+    word = "Call established"
+    before = [each.output().count(word) for each in (caller, callee)]
+    caller.command("dial", f"sip:{callee.user}@{DOMAIN}")
+    for each, count in zip((caller, callee), before, strict=True):
+        until(lambda each=each, count=count: each.output().count(word) > count, 15, "the call", node)  # type: ignore[misc]
+    caller.command("hangup")
+    until(lambda: "\n0 total" in node.api("show channels count"), 5, "the call to be gone", node)
+
+
+def test_a_baresip_on_tls_and_one_on_tcp_call_each_other(tmp_path: Path) -> None:
+    """Both directions: each is called by the connection it made, and verifies whom it has connected to."""
+    address = loopback_address()
+    authority = Authority(tmp_path / "certs")
+    (tmp_path / "certs" / "agent.pem").write_text(authority.issue(DOMAIN, address))
+    settings = shared_settings(address, tmp_path / "store.db")
+    settings |= {"internal_ssl_enable": "true", "certs_dir": str(tmp_path / "certs")}
+    node = Node("solo", tmp_path / "solo", settings, standalone=True)
+    node.start()
+    try:
+        node.wait_role("active")
+        secure = {"transport": "tls", "trust": authority.certificate}
+        with (
+            Baresip("1000", PASSWORD, DOMAIN, (address, 5061), port=16200, tone=440, **secure) as tls,  # type: ignore[arg-type]
+            Baresip("1001", PASSWORD, DOMAIN, (address, 5060), port=16500, tone=700, transport="tcp") as tcp,
+        ):
+            tls.says("200 OK")
+            tcp.says("200 OK")
+            assert ";transport=tls" in node.api("sofia status profile internal reg 1000")
+            talk(tls, tcp, node)
+            talk(tcp, tls, node)
+    finally:
+        node.stop()

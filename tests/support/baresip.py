@@ -22,8 +22,18 @@ class Baresip:
     """One baresip process with one account. Use as a context manager."""
 
     def __init__(
-        self, user: str, password: str, domain: str, server: tuple[str, int], *, port: int, tone: float
+        self,
+        user: str,
+        password: str,
+        domain: str,
+        server: tuple[str, int],
+        *,
+        port: int,
+        tone: float,
+        transport: str = "udp",
+        trust: Path | None = None,
     ) -> None:
+        """`trust`: the authorities of its registrar's certificate, for TLS."""
         self._temporary = tempfile.TemporaryDirectory(prefix="baresip-")
         self.directory = Path(self._temporary.name)
         self.user, self._control = user, free_port()
@@ -33,10 +43,12 @@ class Baresip:
             f"sip_listen 127.0.0.1:{port}\nnet_interface 127.0.0.1\nrtp_ports {port + 100}-{port + 200}\n"
             f"audio_source aufile,{self.directory}/tone.wav\naudio_player aubridge,nil\naudio_alert aubridge,nil\n"
             f"snd_path {self.directory}\nctrl_tcp_listen 127.0.0.1:{self._control}\n"
-            f"module_path {library}\n" + "".join(f"module {name}.so\n" for name in MODULES)
+            + (f"sip_cafile {trust}\n" if trust is not None else "")
+            + f"module_path {library}\n"
+            + "".join(f"module {name}.so\n" for name in MODULES)
         )
         (self.directory / "accounts").write_text(
-            f'<sip:{user}@{domain}>;auth_user={user};auth_pass={password};outbound="sip:{server[0]}:{server[1]}"'
+            f'<sip:{user}@{domain}>;auth_user={user};auth_pass={password};outbound="sip:{server[0]}:{server[1]};transport={transport}"'
             ";answermode=auto;regint=600;audio_codecs=pcmu\n"
         )
         (self.directory / "contacts").write_text("")
