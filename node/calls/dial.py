@@ -11,7 +11,19 @@ from collections.abc import Callable
 from functools import partial
 from typing import TYPE_CHECKING
 
-from node.calls import anchor, causes, challenged, dial_string, expansion, flows, invite, outbound, outcome, prack, timer
+from node.calls import (
+    anchor,
+    causes,
+    challenged,
+    dial_string,
+    expansion,
+    flows,
+    invite,
+    outbound,
+    outcome,
+    prack,
+    timer,
+)
 from node.calls.destination import Destination, resolve
 from node.calls.dial_string import BadDialString, DialString, Group, Target
 from node.calls.leg import Leg, truth
