@@ -2,7 +2,8 @@
 # Installs the third-party programs that the tests run against, when it may (root on a Debian machine);
 # says what is missing when it may not.
 set -euo pipefail
-declare -A packages=([sipp]=sip-tester [baresip]=baresip-core [ip]=iproute2 [iptables]=iptables [openssl]=openssl)
+declare -A packages=([sipp]=sip-tester [baresip]=baresip-core [ip]=iproute2 [iptables]=iptables [openssl]=openssl
+  [node]=nodejs [npm]=npm)
 if [ "${1:-}" = bench ]; then
   packages+=([kamailio]="kamailio kamailio-sqlite-modules" [rtpengine]=rtpengine-daemon)
 fi
@@ -11,13 +12,21 @@ missing=()
 for program in "${!packages[@]}"; do
   command -v "$program" >/dev/null || missing+=("${packages[$program]}")
 done
-[ ${#missing[@]} -eq 0 ] && exit 0
-if [ "$(id -u)" != 0 ] || ! command -v apt-get >/dev/null; then
-  echo "the tests need: ${missing[*]} (install them, or run this as root on Debian)" >&2
-  exit 1
+install_programs() {
+  if [ "$(id -u)" != 0 ] || ! command -v apt-get >/dev/null; then
+    echo "the tests need: ${missing[*]} (install them, or run this as root on Debian)" >&2
+    exit 1
+  fi
+  # A service that starts by itself would take the ports of the tests.
+  policy=/usr/sbin/policy-rc.d
+  [ -e $policy ] || { printf '#!/bin/sh\nexit 101\n' >$policy; chmod +x $policy; trap 'rm -f /usr/sbin/policy-rc.d' EXIT; }
+  apt-get update -qq
+  DEBIAN_FRONTEND=noninteractive apt-get install -y -qq --no-install-recommends ${missing[*]} >/dev/null
+}
+[ ${#missing[@]} -eq 0 ] || install_programs
+# A SIP stack for browsers, in the versions of its lock file.
+phone=$(dirname "$0")/jssip
+if [ "${1:-}" != bench ] && [ "$phone/package-lock.json" -nt "$phone/node_modules/.package-lock.json" ]; then
+  npm ci --prefix "$phone" --silent --no-audit --no-fund
+  touch "$phone/node_modules/.package-lock.json"
 fi
-# A service that starts by itself would take the ports of the tests.
-policy=/usr/sbin/policy-rc.d
-[ -e $policy ] || { printf '#!/bin/sh\nexit 101\n' >$policy; chmod +x $policy; trap 'rm -f /usr/sbin/policy-rc.d' EXIT; }
-apt-get update -qq
-DEBIAN_FRONTEND=noninteractive apt-get install -y -qq --no-install-recommends ${missing[*]} >/dev/null
