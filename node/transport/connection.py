@@ -84,6 +84,10 @@ class Connection:
         "What `Streams` finds it by, beside its name."
         self._streams, self._loop, self._framing = streams, loop, framing
         self._unsent = bytearray()
+        self._stuck = False
+        "Does what is unsent wait for the peer to read?"
+        self._corked = False
+        "Is it gathered, to be sent in one piece?"
         self._waiting: list[tuple[bytes, Flow, Lost]] = []
         self._recent: dict[Flow, tuple[float, Lost]] = {}
         "Who sent requests on it lately, and when."
@@ -269,16 +273,28 @@ class Connection:
             self._prove()
         self._begun = None if not held else self._active if messages or self._begun is None else self._begun
         self._account()
-        for message in messages:
-            self._streams.deliver(message, self)
+        if messages:
+            self._deliver(messages)
         if getattr(framing, "broken", False):
             framing.feed(b"")  # raises what comes after the good messages
-        self._streams.drained()
         if framing.over:
             if framing.fault:
                 self._fail(framing.fault)
             else:
                 self.close()
+
+    def _deliver(self, messages: list[bytes]) -> None:
+        """Hand them over; what is answered meanwhile goes out in one piece."""
+        self._corked = True
+        try:
+            for message in messages:
+                self._streams.deliver(message, self)
+            self._streams.drained()
+        finally:
+            self._corked = False
+            if self._unsent and not self._stuck:
+                waiting, self._unsent = self._unsent, bytearray()
+                self._write(waiting)
 
     # ---- writing ---------------------------------------------------------------------------------------------------
 
@@ -296,10 +312,10 @@ class Connection:
             return
         self._write(self.layer.outgoing())
 
-    def _write(self, data: bytes) -> None:
+    def _write(self, data: bytes | bytearray) -> None:
         if not data or self._closed:
             return
-        if not self._unsent:
+        if not self._unsent and not self._corked:
             try:
                 sent = self.sock.send(data)
             except (BlockingIOError, InterruptedError):
@@ -311,12 +327,13 @@ class Connection:
                 return
             data = data[sent:]
             self._moved = self._loop.time()
+            self._stuck = True
             self._loop.add_writer(self.sock.fileno(), self._flush)
         self._unsent += data
         if len(self._unsent) > self._streams.limits.max_unsent:
             self._fail("it reads too slowly")
-            return
-        self._account()
+        elif not self._corked:
+            self._account()
 
     def _flush(self) -> None:
         try:
@@ -329,6 +346,7 @@ class Connection:
         self._moved = self._loop.time()
         del self._unsent[:sent]
         if not self._unsent:
+            self._stuck = False
             self._loop.remove_writer(self.sock.fileno())
             self._account()
 

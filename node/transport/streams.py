@@ -131,9 +131,12 @@ class Streams:
 
     def configure(self, settings: Mapping[str, ProfileSettings]) -> None:
         """Go by other settings; certificates are read again, connections stay."""
+        own = settings.get(self._profile)
+        if own is None:  # taken out of the configuration: it goes on as it is until it is stopped
+            settings = {**settings, self._profile: self._settings[self._profile]}
+        else:
+            self._door.configure(own.streams, self._loop.time())
         self._settings = settings
-        if self._profile in settings:
-            self._door.configure(settings[self._profile].streams, self._loop.time())
         for name, certificates in list(self._certificates.items()):
             if name in settings:
                 certificates.configure(settings[name])
@@ -184,7 +187,9 @@ class Streams:
     def _to(self, profile: str, transport: str, remote: Address) -> Connection | None:
         """A connection to that peer. Where names matter, one that was made for another host is none (RFC 5922 7.3)."""
         found = self._by_remote.get((profile, transport, remote))
-        if found is None or transport != "TLS" or not self._certificates_of(profile).names_matter:
+        if found is None or transport != "TLS" or profile not in self._settings:
+            return found
+        if not self._certificates_of(profile).names_matter:
             return found
         host = self._hosts.get((profile, remote), remote[0])
         if found.host == host:
