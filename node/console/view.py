@@ -157,10 +157,10 @@ def _urls(profile: ProfileSettings) -> Iterator[Fact]:
 
 
 def web_socket_urls(profile: ProfileSettings) -> dict[str, str]:
-    bindings = {"WS": profile.ws_binding, "WSS": profile.wss_binding}
+    bindings = {"WS": ("sip", profile.ws_binding), "WSS": ("sips", profile.wss_binding)}
     return {
-        name: f"sip:{profile.contact_user}@{bracketed(one.host or profile.sip_ip)}:{one.port};transport={name.lower()}"
-        for name, one in bindings.items()
+        name: f"{scheme}:{profile.contact_user}@{bracketed(one.host or profile.sip_ip)}:{one.port};transport={name.lower()}"
+        for name, (scheme, one) in bindings.items()
         if one is not None
     }
 
