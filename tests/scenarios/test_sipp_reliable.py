@@ -5,10 +5,12 @@ from __future__ import annotations
 import asyncio
 import shutil
 from collections.abc import Iterator
+from functools import partial
 from pathlib import Path
 
 import pytest
 
+from node.calls.leg import Leg
 from tests.node.calls.clock import LeapingLoop, leap
 from tests.node.calls.rig import node, until
 from tests.support.node import DOMAIN, PASSWORD, ROOT, STRETCH, Node, loopback_address, shared_settings
@@ -69,6 +71,10 @@ def test_sipp_acknowledges_and_is_acknowledged_updates_and_refreshes(
     assert reliable_node.api("show channels count") == "\n0 total.\n"
 
 
+def later(leg: Leg, refreshed: float) -> bool:
+    return leg.session_refreshed > refreshed
+
+
 def test_sipp_is_refreshed_in_the_middle_of_each_session() -> None:
     """The shortest session there is lasts 90 seconds (RFC 4028 5): our clock is put forward, sipp's is not."""
 
@@ -87,7 +93,7 @@ def test_sipp_is_refreshed_in_the_middle_of_each_session() -> None:
                     refreshed = callee.session_refreshed
                     await until(lambda: callee.refresh is not None and rig.live[0].legs[0].pending is None)
                     await leap(refreshed + 46 - rig.tap.store_time())
-                    await until(lambda before=refreshed: callee.session_refreshed > before, 10 * STRETCH)
+                    await until(partial(later, callee, refreshed), 10 * STRETCH)
                 assert (await line.hangup()).status == 200
                 await rig.idle()
                 assert await asyncio.to_thread(sipp.wait, 20 * STRETCH) == 0, sipp.errors()

@@ -7,9 +7,9 @@ import gc
 import weakref
 
 from node.calls.recover import Result
+from tests.node.calls.crash import check_cseq
 from tests.node.calls.peer import OFFER, Peer
 from tests.node.calls.rig import Cast, Rig, node, stage, until
-from tests.node.calls.test_failover import check_cseq
 from tests.support.phone import Line
 
 WITHIN = 8.0
