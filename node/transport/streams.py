@@ -101,6 +101,7 @@ class Streams:
         self._by_remote: dict[tuple[str, str, Address], Connection] = {}
         self._half_open: dict[str, Connection] = {}
         self._making = 0
+        self._deaf = False
         self._count = 0
         self._sweeping: asyncio.TimerHandle | None = None
         self._told: dict[str, tuple[float, int]] = {}
@@ -207,6 +208,7 @@ class Streams:
 
     def deafen(self) -> None:
         """Stop accepting and reading."""
+        self._deaf = True
         for listener in self._listening:
             self._loop.remove_reader(listener.socket.fileno())
         for connection in self._by_name.values():
@@ -339,7 +341,7 @@ class Streams:
         self._loop.call_later(max(seconds, 0.01), self._resume, listener)
 
     def _resume(self, listener: Listener) -> None:
-        if listener in self._listening:
+        if listener in self._listening and not self._deaf:
             self._loop.add_reader(listener.socket.fileno(), self._accept, listener)
 
     def _tell(self, where: str, why: str) -> None:
