@@ -29,8 +29,9 @@ def find(call: Call, leg: Leg, came: Flow | None = None) -> None:
     assert leg.dialog is not None
     assert leg.flow is not None
     if leg.flow.connection or leg.flow.reliable or leg.nat:
-        # It is reached by the way it comes, whatever its Contact says.
-        leg.flow = came or leg.flow
+        # It is reached by the way it comes, whatever its Contact says; but what was in cipher never goes in clear.
+        if came is not None and (came.secure or not leg.flow.secure):
+            leg.flow = came
         return
     found = partial(call.post, _on_way, call, leg)
     call.exchange.endpoint.locate(leg.dialog.next_hop, leg.profile, found)
