@@ -4,7 +4,10 @@ from __future__ import annotations
 
 from typing import Any
 
+import pytest
+
 from node.registrar.location import Location
+from node.sip.flow import Flow
 from store.errors import Unavailable
 from store.records import Registration, encode
 
@@ -124,3 +127,59 @@ def test_a_lost_notice_makes_it_read_the_store() -> None:
     store.answer()
     assert place.complete
     assert len(place) == 1
+
+
+# ---- a phone that has connected anew -----------------------------------------------------------------------------------
+
+
+def flow(number: int, transport: str = "WSS") -> Flow:
+    return Flow("internal", transport, ("192.0.2.1", 7443), ("192.0.2.7", number), f"internal.0/abc.{number}")  # type: ignore[arg-type]
+
+
+def by(
+    number: int, *, port: int = 5062, call_id: str = "c", instance: str = "", transport: str = "WSS"
+) -> Registration:
+    made = row(port=port, version=number)
+    made.call_id, made.instance, made.flow = call_id, instance, flow(number, transport).to_record()
+    return made
+
+
+def test_a_phone_is_found_by_its_newest_connection() -> None:
+    place = location(Store())
+    place.learn(by(1))
+    assert place.moved(flow(1)) == flow(1)
+    place.learn(by(2))
+    place.learn(by(3))
+    assert place.moved(flow(1)) == place.moved(flow(2)) == flow(3)
+    assert place.moved(flow(9)) is None
+
+
+@pytest.mark.parametrize(
+    ("former", "newer", "same"),
+    [
+        ({}, {"port": 5099}, True),  # the same Call-ID, another Contact
+        ({}, {"call_id": "other"}, True),  # the same Contact, another Call-ID
+        ({}, {"call_id": "other", "port": 5099}, False),
+        ({"instance": "<urn:uuid:1>"}, {"instance": "<urn:uuid:1>", "call_id": "other", "port": 5099}, True),
+        ({"instance": "<urn:uuid:1>"}, {"instance": "<urn:uuid:2>"}, False),
+        ({"instance": "<urn:uuid:1>"}, {}, False),
+        ({}, {"transport": "WS"}, False),
+        ({}, {"transport": "UDP"}, False),
+    ],
+)
+def test_another_phone_of_the_user_or_another_transport_is_not_taken_for_it(
+    former: dict[str, Any], newer: dict[str, Any], same: bool
+) -> None:
+    place = location(Store())
+    place.learn(by(1, **former))
+    place.learn(by(2, **newer))
+    assert (place.moved(flow(1)) == flow(2)) is same
+
+
+def test_what_is_remembered_of_connections_is_bounded(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("node.registrar.location.CONNECTIONS", 10)
+    place = location(Store())
+    for number in range(1, 30):
+        place.learn(by(number))
+    assert len(place._reached) == 10
+    assert place.moved(flow(20)) == flow(29)

@@ -26,12 +26,14 @@ class Recipient:
         self.arrived: list[tuple[bytes, Flow]] = []
         self.through: list[tuple[bytes, Flow]] = []
         self.notices: list[tuple[str, bytes, str]] = []
+        self.astray: list[Callable[[bool], None]] = []
 
     def on_arrived(self, data: bytes, flow: Flow) -> None:
         self.arrived.append((data, flow))
 
     def on_through(self, data: bytes, flow: Flow, astray: Callable[[bool], None]) -> None:
         self.through.append((data, flow))
+        self.astray.append(astray)
 
     def on_bus_notice(self, topic: str, body: bytes, sender: str) -> None:
         self.notices.append((topic, body, sender))
@@ -67,6 +69,25 @@ def test_a_message_arrives_with_its_flow(loop: asyncio.AbstractEventLoop, tmp_pa
     assert other.arrived == [(b"BYE", FLOW)]
     assert other.through[0][1].connection == "internal.1/3"
     assert type(other.arrived[0][1]) is Flow
+    a.close()
+    b.close()
+
+
+def test_who_sends_through_another_worker_hears_if_it_goes_astray(
+    loop: asyncio.AbstractEventLoop, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(handoff, "PATIENCE", 0.05)
+    other, heard = Recipient(), list[tuple[str, bool]]()
+    a, b = Bus(tmp_path, "a.0", loop, Recipient()), Bus(tmp_path, "b.0", loop, other)
+    for name in ("no such connection", "broken", "fine"):
+        a.send_through("b.0", name.encode(), FLOW, lambda sent, name=name: heard.append((name, sent)))  # type: ignore[misc]
+    a.send_through("c.0", b"no such worker", FLOW, lambda sent: heard.append(("no such worker", sent)))
+    turn(loop, lambda: len(other.through) == 3)
+    other.astray[0](False)
+    other.astray[1](True)
+    other.astray[1](True)  # said twice, heard once
+    turn(loop, lambda: len(heard) == 3)
+    assert sorted(heard) == [("broken", True), ("no such connection", False), ("no such worker", False)]
     a.close()
     b.close()
 
