@@ -37,11 +37,12 @@ class House:
 
     def __init__(self, made: Stage, authority: Authority, listening: dict[str, tuple[str, int]]) -> None:
         self.rig = Rig(made)
-        self._authority, self._listening = authority, listening
+        self.listening = listening
+        self._authority = authority
         self._phones = AsyncExitStack()
 
     async def phone(self, user: str, transport: str, instance: str = "") -> StreamPhone:
-        server, trust = self._listening[transport.lower()], self._authority.trusting()
+        server, trust = self.listening[transport.lower()], self._authority.trusting()
         phone = StreamPhone(user, "s3cret", server, transport, domain=DOMAIN, trust=trust, instance=instance)
         await self._phones.enter_async_context(phone)
         assert (await phone.register()).status == 200
@@ -59,7 +60,7 @@ class House:
 
 
 @asynccontextmanager
-async def house(authority: Authority) -> AsyncIterator[House]:
+async def house(authority: Authority, extensions: str = "") -> AsyncIterator[House]:
     listening, sockets = {}, []
     for kind in ("tcp", "tls", "ws", "wss"):
         sock = socket.create_server(("127.0.0.1", 0), backlog=64)
@@ -73,7 +74,7 @@ async def house(authority: Authority) -> AsyncIterator[House]:
         "wss-binding": f":{listening['wss'][1]}",
     }
     with TemporaryDirectory(prefix="calls-") as name:
-        made = Stage(Path(name), params=params)
+        made = Stage(Path(name), extensions, params=params)
         made.sockets += sockets
         home = House(made, authority, listening)
         try:
@@ -83,8 +84,9 @@ async def house(authority: Authority) -> AsyncIterator[House]:
             made.close()
 
 
-async def talking(alice: StreamPhone, bob: StreamPhone) -> tuple[Line, Line]:
+async def talking(alice: StreamPhone, bob: StreamPhone, scheme: str = "sip") -> tuple[Line, Line]:
     ours = await alice.call(bob.user)
+    ours.target = scheme + ours.target.removeprefix("sip")  # before the INVITE is sent
     theirs = await bob.answer_next(WITHIN)
     async with asyncio.timeout(WITHIN):
         await ours.answered.wait()
