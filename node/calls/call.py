@@ -15,7 +15,7 @@ from collections.abc import Callable
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
-from node.calls import anchor, applications, causes, challenged, invite, refresh, rows, serving
+from node.calls import anchor, applications, challenged, invite, leaving, refresh, rows, serving
 from node.calls.asked import Asked, Then
 from node.calls.exchange import MEMORY, Exchange
 from node.calls.leg import Leg
@@ -37,6 +37,10 @@ if TYPE_CHECKING:
 log = logging.getLogger(__name__)
 
 
+FIRST = 0.02
+"Seconds the first record may wait: it takes a media port and the callee's address, which are there in a fraction of it."
+
+
 class Call:
     """One call with its legs; `legs[0]` is the one whose dialplan runs."""
 
@@ -44,6 +48,7 @@ class Call:
         "__weakref__",
         "_busy",
         "_dirty",
+        "_first",
         "_mail",
         "_once",
         "answered_by",
@@ -101,6 +106,8 @@ class Call:
         self._mail: deque[tuple[Callable[..., None], tuple[Any, ...]]] = deque()
         self._once: list[tuple[Callable[..., None], tuple[Any, ...]]] = []
         "What waits for the next put to be stored."
+        self._first: Alarm | None = None
+        "What has the first record written at the latest."
         self._busy = False
         self._dirty = False
 
@@ -127,7 +134,7 @@ class Call:
                 self._do(*self._mail.popleft())
         finally:
             self._busy = False
-        if self._dirty:
+        if self._dirty and not self._may_wait():
             self._put()
 
     def _do(self, action: Callable[..., None], args: tuple[Any, ...]) -> None:
@@ -190,6 +197,20 @@ class Call:
             self.exchange.writer.put(snapshot(self), then)
         elif then is not None:
             then(Outcome.STORED)
+
+    def _may_wait(self) -> bool:
+        """The first record of a call that is calling somebody waits a moment for the INVITE it is to hold anyway.
+
+        Nobody has been told anything yet, not even 100: should we die now, the caller repeats its INVITE.
+        """
+        if self.version or self.dialing is None or self._first is not None:
+            return False
+        self._first = self.later(FIRST, self._put_first)
+        return True
+
+    def _put_first(self) -> None:
+        if self._dirty and not self.version:
+            self._put()
 
     def _stored(self, once: list[tuple[Callable[..., None], tuple[Any, ...]]], outcome: Outcome) -> None:
         if outcome is Outcome.FENCED:
@@ -442,82 +463,23 @@ class Call:
 
     def on_bye(self, leg: Leg, request: Request, transaction: ServerTransaction) -> None:
         """BYE: the other side first, then the record, then the 200."""
-        cause = causes.from_reason(request.headers("Reason")) or "NORMAL_CLEARING"
-        leg.variables["sip_hangup_disposition"] = "recv_bye"
-        leg.variables.update(invite.bye_headers(request))
-        if leg.served and not leg.transaction.final and not leg.confirmed:
-            self._refuse_ended(leg)
-        self.lost(leg, cause)
-        response = compose.response(request, 200, headers=self.exchange.headers(leg.profile))
-        self.commit(self.exchange.endpoint.respond, transaction, response)
-
-    def _refuse_ended(self, leg: Leg) -> None:
-        """RFC 3261 15.1.2: a BYE ends an INVITE that is not answered with 487."""
-        assert leg.dialog is not None
-        response = compose.response(leg.transaction.request, 487, to_tag=leg.dialog.local_tag)
-        self.exchange.endpoint.respond(leg.transaction, response)
+        leaving.on_bye(self, leg, request, transaction)
 
     def on_cancel(self, leg: Leg, request: Request) -> None:
-        """The caller gave up: 487 for it, CANCEL for those who still ring, BYE for one who just answered."""
-        if leg.transaction is None or leg.transaction.final or leg.dialog is None:
-            return
-        headers = self.exchange.headers(leg.profile)
-        response = compose.response(leg.transaction.request, 487, to_tag=leg.dialog.local_tag, headers=headers)
-        self.exchange.endpoint.respond(leg.transaction, response)
-        if leg.transaction.request.to_tag:  # of a re-INVITE: the call itself goes on
-            self.settle(leg)
-            if self.modification is not None:
-                self.modification.cancelled(leg)
-            return
-        cause = causes.from_reason(request.headers("Reason")) or "ORIGINATOR_CANCEL"
-        leg.variables["sip_hangup_disposition"] = "recv_cancel"
-        leg.variables["sip_invite_failure_status"] = "487"
-        leg.state = "trying"  # its 200 was never sent: there is no dialog to end
-        self.over(leg, cause)
-        self.end("ORIGINATOR_CANCEL")
+        """The caller gave up, or took a re-INVITE back."""
+        leaving.on_cancel(self, leg, request)
 
     def lost(self, leg: Leg, cause: str) -> None:
         """A leg ended by its peer, or given up for dead: what does that mean for the others?"""
-        if self._is_aside(leg):
-            self.over(leg, cause)
-            self._finish_if_over()
-            return
-        partner = self.partner(leg)
-        was_caller = leg is self.legs[0]
-        if self.modification is not None:
-            self.modification.interrupted(leg)
-        if was_caller and self.dialing is not None:
-            self.dialing.abandon("ORIGINATOR_CANCEL")
-        self.over(leg, cause)
-        self._follow(partner, cause, was_caller=was_caller)
+        leaving.lost(self, leg, cause)
 
     def kill(self, leg: Leg, cause: str) -> None:
         """Somebody wants this leg gone."""
-        if self._is_aside(leg):
-            self.release(leg, cause)
-            self._finish_if_over()
-            return
-        partner = self.partner(leg)
-        was_caller = leg is self.legs[0]
-        if self.modification is not None:
-            self.modification.interrupted(leg)
-        if was_caller and self.dialing is not None:
-            self.dialing.abandon(cause)
-        self.release(leg, cause)
-        if was_caller or leg.answered:
-            self._follow(partner, cause, was_caller=was_caller)
+        leaving.kill(self, leg, cause)
 
-    def _is_aside(self, leg: Leg) -> bool:
-        """It has transferred its call away, or another leg took its place: nobody's fate hangs on it any more."""
-        return leg.confirmed and leg is not self.legs[0] and leg not in self.bridged
-
-    def _follow(self, partner: Leg | None, cause: str, *, was_caller: bool) -> None:
-        """One leg of a bridge is gone: its caller may go on with the dialplan, all others end too."""
-        if was_caller or partner is None or self.waiting is None:
-            self.end(cause)
-        else:
-            self.waiting.left(partner, cause)
-        self._finish_if_over()
+    def on_ended_elsewhere(self, leg: Leg) -> None:
+        """A predecessor had refused this caller, or its re-INVITE, already."""
+        leaving.on_ended_elsewhere(self, leg)
 
     def on_ack(self, leg: Leg, request: Request) -> None:
         """The ACK to a 2xx of ours."""
@@ -527,20 +489,10 @@ class Call:
         """The session timer says that it is time."""
         refresh.on_session_due(self, leg)
 
-    def on_ended_elsewhere(self, leg: Leg) -> None:
-        """A predecessor had refused this caller, or its re-INVITE, already."""
-        reinvited = leg.confirmed
-        self.settle(leg)
-        if reinvited:
-            if self.modification is not None:
-                self.modification.cancelled(leg)
-            self.save()
-            return
-        self.over(leg, "NORMAL_CLEARING")
-        self.end("NORMAL_CLEARING")
-
     def forget(self) -> None:
         """Let go without a word to anybody: somebody else goes on with this call."""
+        if self._first is not None:
+            self._first.cancel()
         for leg in self.legs:
             for alarm in (leg.repeat, leg.refresh):
                 if alarm is not None:
