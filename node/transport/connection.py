@@ -181,7 +181,7 @@ class Connection:
         self._recent.clear()
         self._unsent.clear()
         self._streams.forget(self)
-        for each in lost:
+        for each in lost if not self._streams.closing else ():
             # Not at once: whoever sends is in the middle of something.
             self._loop.call_soon(each)
 

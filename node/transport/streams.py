@@ -92,6 +92,7 @@ class Streams:
         "Connections closed as they came, or to make room."
         self.buffered = 0
         "Bytes that all connections hold."
+        self.closing = False
         self._loop, self._user, self._settings, self._profile = loop, user, settings, profile
         self._incarnation = os.urandom(3).hex()
         self._door = Door(settings[profile].streams, loop.time())
@@ -215,7 +216,9 @@ class Streams:
             self._loop.remove_reader(connection.sock.fileno())
 
     def close(self) -> None:
+        """Let go of all, and tell nobody: who comes after us goes on with the calls and the registrations."""
         self.deafen()
+        self.closing = True
         if self._sweeping is not None:
             self._sweeping.cancel()
         for connection in list(self._by_name.values()):
@@ -278,7 +281,7 @@ class Streams:
             self._door.left(connection.flow.remote[0])
         elif not connection.open:
             self._making -= 1
-        if connection.open:
+        if connection.open and not self.closing:
             self._loop.call_soon(self._user.on_closed, connection.flow)
 
     # ---- accepting -------------------------------------------------------------------------------------------------

@@ -228,6 +228,22 @@ def test_a_request_is_lost_with_its_connection_and_a_response_is_not() -> None:
     run(scenario())
 
 
+def test_who_lets_go_tells_nobody_for_a_successor_goes_on() -> None:
+    """Else a planned switchover would take the registrations of all WebSocket phones away."""
+
+    async def scenario() -> None:
+        async with site() as alice, site() as bob:
+            bob.reply = message("answer")
+            alice.streams.send(message(), alice.to(bob, "tcp"))
+            await until(lambda: alice.came)
+            alice.streams.send(message(), alice.to(bob, "tcp"))
+            alice.streams.close()
+            await until(lambda: bob.closed)
+            assert (alice.lost, alice.closed) == ([], [])
+
+    run(scenario())
+
+
 def test_who_has_called_us_and_is_gone_cannot_be_called_back(certificates: Path) -> None:
     async def scenario() -> None:
         async with site(certificates) as bob:
