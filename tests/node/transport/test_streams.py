@@ -158,6 +158,23 @@ def test_crlf_pings_are_answered_inside_tls(tmp_path: Path, authority: Authority
             assert sock.recv(16) == b"\r\n"
 
 
+@pytest.mark.parametrize("kind", ["tcp", "tls"])
+@pytest.mark.parametrize(("length", "status"), [("99999999", "513"), ("many", "400")])
+def test_who_breaks_the_stream_is_told_so_and_what_came_before_is_answered(
+    tmp_path: Path, authority: Authority, kind: str, length: str, status: str
+) -> None:
+    with node(tmp_path, authority) as made, connected(made, kind) as plain:
+        sock = authority.trusting().wrap_socket(plain) if kind == "tls" else plain
+        sock.sendall(options() + options().replace(b"Content-Length: 0", f"Content-Length: {length}".encode()))
+        said = b""
+        while data := sock.recv(65536):
+            said += data
+        assert [line.split()[1].decode() for line in said.split(b"\r\n") if line.startswith(b"SIP/2.0 ")] == [
+            "200",
+            status,
+        ]
+
+
 # ---- limits --------------------------------------------------------------------------------------------------------
 
 QUICK = StreamLimits(handshake_timeout=1, message_timeout=1, stall_timeout=1)
