@@ -403,6 +403,8 @@ class Streams:
         layer: TlsLayer | None,
         host: str | None = None,
     ) -> Connection:
+        if self._settings[profile].sip_dscp:
+            _mark(sock, self._settings[profile].sip_dscp)
         self._count += 1
         name = f"{self.token}/{self._incarnation}.{self._count}{'' if host is None else MARK}"
         framing: Framing = WebSocket() if transport in ("WS", "WSS") else SipStream()
@@ -484,6 +486,14 @@ def top_via(message: bytes) -> Via | None:
             except Malformed:
                 return None
     return None
+
+
+def _mark(sock: socket.socket, dscp: int) -> None:
+    """The DSCP is the upper six bits of the TOS byte (RFC 2474 3). An IPv6 socket keeps it under another name."""
+    if sock.family == socket.AF_INET6:
+        sock.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_TCLASS, dscp << 2)
+    else:
+        sock.setsockopt(socket.IPPROTO_IP, socket.IP_TOS, dscp << 2)
 
 
 def _local(sock: socket.socket) -> Address:

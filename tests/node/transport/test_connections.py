@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import os
+import socket
 import ssl
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
@@ -139,6 +140,24 @@ def test_a_second_message_goes_by_the_same_connection_and_its_answer_comes_back_
             name = alice.streams.connection_to("a", kind.upper(), bob.at(kind))
             assert name == alice.came[0][1].connection
             assert name.endswith(">")
+
+    run(scenario())
+
+
+@pytest.mark.parametrize("host", ["", "::1"])
+def test_connections_bear_the_dscp_of_the_profile(host: str) -> None:
+    async def scenario() -> None:
+        fields = {"sip_ip": host} if host else {}
+        async with site(sip_dscp=26, **fields) as alice, site(sip_dscp=34, **fields) as bob:
+            alice.streams.send(message(), alice.to(bob, "tcp"))
+            await until(lambda: bob.came)
+            for there, flow, dscp in ((alice, alice.to(bob, "tcp"), 26), (bob, bob.came[0][1], 34)):
+                connection = there.streams.find(flow)
+                assert connection is not None
+                level, option = (
+                    (socket.IPPROTO_IPV6, socket.IPV6_TCLASS) if host else (socket.IPPROTO_IP, socket.IP_TOS)
+                )
+                assert connection.sock.getsockopt(level, option) >> 2 == dscp
 
     run(scenario())
 
