@@ -199,16 +199,18 @@ class Call:
             then(Outcome.STORED)
 
     def _may_wait(self) -> bool:
-        """The first record of a call that is calling somebody waits a moment for the INVITE it is to hold anyway.
+        """The first record of a call waits a moment for the INVITE to the callee, which it is to hold anyway.
 
         Nobody has been told anything yet, not even 100: should we die now, the caller repeats its INVITE.
         """
-        if self.version or self.dialing is None or self._first is not None:
+        if self.version or self.state != "routing":
             return False
-        self._first = self.later(FIRST, self._put_first)
+        if self._first is None:
+            self._first = self.later(FIRST, self._put_first)
         return True
 
     def _put_first(self) -> None:
+        self._first = None
         if self._dirty and not self.version:
             self._put()
 

@@ -2,8 +2,12 @@
 
 from __future__ import annotations
 
+import pytest
+
+from node.calls import call
+from store.records import decode_call
 from tests.node.calls.peer import OFFER, Peer
-from tests.node.calls.rig import Cast, Rig, extension
+from tests.node.calls.rig import Cast, Rig, extension, until
 from tests.node.calls.scene import WITHIN, happens, play, talking
 
 
@@ -256,3 +260,31 @@ def test_what_is_hung_up_by_hand_is_gone_on_both_sides() -> None:
         assert not rig.switchboard.kill("nobody")
 
     play(scene)
+
+
+def test_the_first_record_of_a_call_holds_the_callees_invite(monkeypatch: pytest.MonkeyPatch) -> None:
+    async def scene(rig: Rig, cast: Cast) -> None:
+        ours, theirs = await talking(rig, cast)
+        first = decode_call(rig.tap.records[0])
+        assert [leg.invite is not None for leg in first.legs] == [True, True]
+        await ours.hangup()
+        await happens(theirs.ended)
+        await rig.idle()
+        assert len(rig.tap.records) == 6, "INVITE, 180, 200, ACK, BYE, and its end"
+
+    monkeypatch.setattr(call, "FIRST", WITHIN)
+    play(scene)
+
+
+def test_a_call_that_waits_for_anything_else_is_on_record_soon_and_its_caller_told() -> None:
+    async def scene(rig: Rig, cast: Cast) -> None:
+        peer = await Peer.open(rig.stage.internal)
+        peer.invite("7000", "1000", sdp=OFFER)
+        await until(lambda: rig.tap.records)
+        await peer.expect(100)
+        assert len(rig.tap.records) == 1
+        rig.switchboard.hupall("USER_BUSY")
+        peer.acknowledge_refusal(await peer.expect(486))
+        peer.close()
+
+    play(scene, extension("7000", ("sleep", "60000")))
