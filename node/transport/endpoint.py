@@ -19,7 +19,7 @@ from functools import partial
 from pathlib import Path
 from typing import Protocol
 
-from node.config.profile import ProfileSettings, bracketed
+from node.config.profile import ProfileSettings
 from node.debug import tport
 from node.link import SocketName
 from node.sip import compose
@@ -32,6 +32,7 @@ from node.sip.timers import Timers
 from node.sip.token import token as token_of
 from node.sip.transaction import reply_flow
 from node.sip.uri import Uri
+from node.transport.addresses import Addresses
 from node.transport.attempt import Attempt
 from node.transport.attempt import Then as Answered
 from node.transport.detour import Detour, Lost
@@ -103,12 +104,13 @@ class Endpoint:
         self.routes = Routes(
             resolver or Resolver(loop), settings, now=loop.time, way=self._flow, families=self._families
         )
+        self.named = Addresses(settings)
         own = settings[profile]
         self._limits = limits_of(own)
         self.layer = TransactionLayer(
             user,
             slot_token=token,
-            sent_by=self._sent_by,
+            sent_by=self.named.sent_by,
             timers=Timers(own.timer_t1 / 1000, own.timer_t2 / 1000, own.timer_t4 / 1000),
         )
         self.gate = Gate(
@@ -125,10 +127,6 @@ class Endpoint:
         self._receiving: list[Datagrams] = []
         self._sending: dict[tuple[str, Address], Datagrams] = {}
         self._by_profile: dict[str, Datagrams] = {}
-        self._local: dict[str, Address] = {}
-        self._named: dict[tuple[str, str], str] = {}
-        self._listening: dict[tuple[str, str], int] = {}
-        "Ports of the listening sockets, by profile and transport."
         self.trace = Trace(loop, settings, os.environ)
         self._alarm: asyncio.TimerHandle | None = None
         self._alarm_at = 0.0
@@ -215,26 +213,15 @@ class Endpoint:
 
     def contact(self, profile: str, transport: str, user: str = "mod_sofia", *, secure: bool = False) -> str:
         """Our Contact on a profile: `<sip:mod_sofia@192.0.2.1:5060;transport=tcp>`; `secure`: where sips is demanded."""
-        host, port = self.address(profile, transport.upper())
-        suffix = "" if transport.upper() == "UDP" else f";transport={transport.lower()}"
-        return f"<{'sips' if secure else 'sip'}:{user}@{bracketed(host)}:{port}{suffix}>"
+        return self.named.contact(profile, transport, user, secure=secure)
 
     def address(self, profile: str, transport: str = "UDP") -> Address:
-        """The address and port a profile names itself by: ext-sip-ip or sip-ip, and the port of the transport."""
-        settings = self._settings[profile]
-        if transport not in ("UDP", "TCP"):
-            port = self._listening.get((profile, transport)) or port_of(settings, transport)
-            return settings.public_ip, port
-        bound = self._local.get(profile)
-        return settings.public_ip, settings.ext_sip_port or (bound[1] if bound else settings.sip_port)
+        """The address and port a profile names itself by."""
+        return self.named.public(profile, transport)
 
     def local(self, profile: str) -> Address:
         """The address and port a profile's socket is bound to."""
-        bound = self._local.get(profile)
-        if bound is not None:
-            return bound
-        settings = self._settings.get(profile)
-        return (settings.sip_ip, settings.sip_port) if settings is not None else ("", 0)
+        return self.named.local(profile)
 
     # ---- life ------------------------------------------------------------------------------------------------------
 
@@ -245,7 +232,7 @@ class Endpoint:
                 self._open_udp(name, socket.socket(fileno=descriptor))
             elif name.profile == self.profile:
                 transport = LISTENING[name.kind]
-                self._listening[name.profile, transport] = name.port
+                self.named.listen(name.profile, transport, name.port)
                 self.streams.listen(socket.socket(fileno=descriptor), name.profile, transport)
             else:
                 os.close(descriptor)
@@ -264,7 +251,7 @@ class Endpoint:
             old = self._sending.get((name.profile, datagrams.local))
             self._sending[name.profile, datagrams.local] = datagrams
             self._by_profile[name.profile] = datagrams
-            self._local[name.profile] = datagrams.local
+            self.named.bind(name.profile, datagrams.local)
             if old is not None:
                 old.close()
 
@@ -273,7 +260,7 @@ class Endpoint:
         self._settings = settings
         self.routes.configure(settings)
         self.streams.configure(settings)
-        self._named.clear()
+        self.named.configure(settings)
         if self.profile in settings:
             self._limits = limits_of(settings[self.profile])
             self.gate.configure(settings[self.profile])
@@ -312,11 +299,12 @@ class Endpoint:
             self._receiving.append(datagrams)
             self._by_profile[name.profile] = datagrams
             self._sending[name.profile, datagrams.local] = datagrams
-            self._local[name.profile] = datagrams.local
+            self.named.bind(name.profile, datagrams.local)
         else:
             self._sending.setdefault((name.profile, datagrams.local), datagrams)
             self._by_profile.setdefault(name.profile, datagrams)
-            self._local.setdefault(name.profile, datagrams.local)
+            if not self.named.has(name.profile):
+                self.named.bind(name.profile, datagrams.local)
 
     # ---- what the network and the clock bring ----------------------------------------------------------------------
 
@@ -558,13 +546,6 @@ class Endpoint:
     def _families(self, profile: str) -> tuple[bool, bool]:
         return self._towards(profile, ipv6=False) is not None, self._towards(profile, ipv6=True) is not None
 
-    def _sent_by(self, flow: Flow) -> str:
-        named = self._named.get((flow.profile, flow.transport))
-        if named is None:
-            named = endpoint_text(self.address(flow.profile, flow.transport))
-            self._named[flow.profile, flow.transport] = named
-        return named
-
     # ---- what is not ours, and what nobody can read ----------------------------------------------------------------
 
     def _hand_on(self, owner: str, message: Message, data: bytes, flow: Flow) -> None:
@@ -604,14 +585,6 @@ def limits_of(settings: ProfileSettings) -> Limits:
         uri=settings.max_uri_length,
         uri_params=settings.max_uri_params,
     )
-
-
-def port_of(settings: ProfileSettings, transport: str) -> int:
-    """The port that a transport with a port of its own is configured to have."""
-    binding = settings.ws_binding if transport == "WS" else settings.wss_binding
-    if transport == "TLS" or binding is None:
-        return settings.tls_sip_port
-    return binding.port
 
 
 def owns(slot: str, token: str) -> bool:
