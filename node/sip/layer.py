@@ -80,6 +80,20 @@ class TransactionLayer:
         for transaction in [client for client in self._clients.values() if client.flow == flow]:
             transaction.happen(Cause.BROKEN, None, now)
 
+    def ringing(self, flow: Flow) -> list[ClientTransaction]:
+        """The INVITEs of ours on this flow that were answered, and not finally: their final response may come another way."""
+        return [
+            client
+            for client in self._clients.values()
+            if client.state is State.PROCEEDING and client.flow == flow and client.method == "INVITE"
+        ]
+
+    def abandon(self, transaction: ClientTransaction) -> None:
+        """Who is rung by this INVITE is gone for good: its user hears of a transport error."""
+        if transaction.state is State.PROCEEDING:
+            transaction.forget()
+            self._ground.user.on_failure(transaction, "transport")
+
     # ---- what the driver fetches -----------------------------------------------------------------------------------
 
     def next_wake(self) -> float | None:

@@ -29,8 +29,8 @@ if TYPE_CHECKING:
 READ = 65536
 CONNECT_WITHIN = 5.0
 "Seconds for a connection of ours to be made, TLS included."
-REMEMBERED = 33.0
-"Seconds for which a request that was sent may still wait for its first response."
+REMEMBERED = 180.0
+"Seconds for which a request that was sent may still wait for its answer: an INVITE rings for long."
 
 Lost = Callable[[], object]
 

@@ -4,6 +4,8 @@
     else, on TCP and TLS, by a new connection: a request to its next hop, a response to where the Via says (RFC 3261 18.2.2)
     else what belongs to a call that the phone knows waits a while for it to come back and register; the rest fails at once
 
+A phone whose connection breaks while it rings gets the same while: it may come back and answer.
+
 The transport stays what it was: what went by TLS never goes by UDP, and WebSocket phones cannot be called anew.
 """
 
@@ -16,6 +18,8 @@ from typing import TYPE_CHECKING, Protocol
 
 from node.sip.errors import SipError, Unresolvable
 from node.sip.flow import Flow
+from node.sip.layer import ClientTransaction, TransactionLayer
+from node.sip.machine import State
 from node.sip.message import Request, Response, parse
 from node.sip.targets import PORTS, numeric
 from node.sip.uri import Uri
@@ -40,6 +44,7 @@ class Roads(Protocol):
     """The endpoint, as far as it finds ways."""
 
     streams: Streams
+    layer: TransactionLayer
     moved: Callable[[Flow], Flow | None] | None
 
     def now(self) -> float: ...
@@ -70,6 +75,21 @@ class Detour:
             self._answer(message, data, flow, lost)
         else:
             self._dial(message, data, flow, lost)
+
+    def ring_on(self, flow: Flow) -> None:
+        """A connection is gone: phones that ring by it may come back for a while."""
+        for transaction in self._roads.layer.ringing(flow):
+            self._watch(transaction, self._roads.now() + COMES_BACK)
+
+    def _watch(self, transaction: ClientTransaction, until: float) -> None:
+        flow = transaction.flow
+        moved = self._roads.moved(flow) if self._roads.moved is not None else None
+        if transaction.state is not State.PROCEEDING or (moved is not None and moved.connection != flow.connection):
+            return
+        if self._roads.now() >= until:
+            self._roads.layer.abandon(transaction)
+        else:
+            self._later(LOOK, self._watch, transaction, until)
 
     def _moved(self, data: bytes, flow: Flow, lost: Lost) -> bool:
         """The phone has registered by another connection since."""

@@ -366,6 +366,8 @@ class Endpoint:
         if tport.level >= 3:
             tport.say("cannot send to %s", flow)
         self.layer.transport_failed(flow, self._loop.time())
+        if flow.reliable:
+            self._detour.ring_on(flow)
         self._settle()
 
     def on_closed(self, flow: Flow) -> None:

@@ -14,6 +14,7 @@ import pytest
 
 from node.calls.recover import Reinvite
 from node.link import SocketName
+from node.transport import detour
 from tests.node.calls.rig import DOMAIN, Rig, Stage, until
 from tests.support.certificates import Authority
 from tests.support.node import STRETCH
@@ -286,6 +287,34 @@ def test_a_call_to_a_phone_that_is_gone_fails_at_once(authority: Authority, tran
             assert time.monotonic() - began < 8 * STRETCH
             assert line.refused is not None
             assert line.refused.status == 503
+            await home.rig.idle()
+
+    asyncio.run(scenario())
+
+
+@pytest.mark.parametrize("returns", [True, False])
+def test_a_phone_that_loses_its_connection_while_it_rings_may_come_back(
+    authority: Authority, monkeypatch: pytest.MonkeyPatch, returns: bool
+) -> None:
+    monkeypatch.setattr(detour, "COMES_BACK", WITHIN if returns else 0.5)
+
+    async def scenario() -> None:
+        async with house(authority) as home:
+            alice, bob = await home.phone("1000", "TCP"), await home.phone("1001", "WSS")
+            ours, theirs = await ringing(alice, bob)
+            bob.disconnect()
+            await until(lambda: len(home.rig.endpoint.streams) == 1, WITHIN)
+            if returns:
+                await come_back(bob)
+                theirs.answer()
+                async with asyncio.timeout(WITHIN):
+                    await ours.answered.wait()
+                assert (await ours.hangup()).status == 200
+                await ended(theirs)
+            else:
+                await ended(ours)
+                assert ours.refused is not None
+                assert ours.refused.status == 503
             await home.rig.idle()
 
     asyncio.run(scenario())
