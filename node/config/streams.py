@@ -21,7 +21,7 @@ class StreamLimits:
     message_timeout: int = 20
     "Seconds that a peer may take over one message; over the first one, from the moment it connected."
     stall_timeout: int = 30
-    "Seconds in which a peer that is to read something reads nothing."
+    "Seconds in which a peer that is to read something reads nothing, or its host acknowledges nothing."
     idle_timeout: int = 3600
     "Seconds of silence after which a connection is closed. For TLS the param `tls-timeout` says so."
     max_unsent: int = 1 << 20

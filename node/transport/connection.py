@@ -69,6 +69,8 @@ class Connection:
         sock.setblocking(False)
         sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
         sock.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
+        # A peer that vanished acknowledges nothing; by itself the kernel would believe in it for a quarter of an hour.
+        sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_USER_TIMEOUT, streams.limits.stall_timeout * 1000)
         self.sock = sock
         self.flow = flow
         self.host = host

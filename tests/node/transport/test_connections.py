@@ -144,6 +144,19 @@ def test_a_second_message_goes_by_the_same_connection_and_its_answer_comes_back_
     run(scenario())
 
 
+def test_the_kernel_gives_up_a_peer_that_acknowledges_nothing_as_early_as_we_do() -> None:
+    async def scenario() -> None:
+        limits = StreamLimits(stall_timeout=7)
+        async with site(streams=limits) as alice, site(streams=limits) as bob:
+            alice.streams.send(message(), alice.to(bob, "tcp"))
+            await until(lambda: bob.came)
+            for connection in (alice.streams.find(alice.to(bob, "tcp")), bob.streams.find(bob.came[0][1])):
+                assert connection is not None
+                assert connection.sock.getsockopt(socket.IPPROTO_TCP, socket.TCP_USER_TIMEOUT) == 7000
+
+    run(scenario())
+
+
 @pytest.mark.parametrize("host", ["", "::1"])
 def test_connections_bear_the_dscp_of_the_profile(host: str) -> None:
     async def scenario() -> None:
