@@ -141,7 +141,7 @@ class Duty:
         reception.elsewhere = self._elsewhere
         self._own.screen.sockets = endpoint.addresses
         gate = endpoint.gate
-        gate.exempt = self._exempt
+        gate.exempt = endpoint.streams.door.exempt = self._exempt
         gate.issued = self._own.screen.digest.issued
         gate.behind = lambda: self._own.writer.busy
         gate.tell = self._tell_custom

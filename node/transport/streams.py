@@ -95,7 +95,7 @@ class Streams:
         self.closing = False
         self._loop, self._user, self._settings, self._profile = loop, user, settings, profile
         self._incarnation = os.urandom(3).hex()
-        self._door = Door(settings[profile].streams, loop.time())
+        self.door = Door(settings[profile].streams, loop.time())
         self._certificates: dict[str, Certificates] = {}
         self._listening: list[Listener] = []
         self._by_name: dict[str, Connection] = {}
@@ -114,7 +114,7 @@ class Streams:
 
     @property
     def limits(self) -> StreamLimits:
-        return self._door.limits
+        return self.door.limits
 
     @property
     def half_open(self) -> int:
@@ -137,7 +137,7 @@ class Streams:
         if own is None:  # taken out of the configuration: it goes on as it is until it is stopped
             settings = {**settings, self._profile: self._settings[self._profile]}
         else:
-            self._door.configure(own.streams, self._loop.time())
+            self.door.configure(own.streams, self._loop.time())
         self._settings = settings
         for name, certificates in list(self._certificates.items()):
             if name in settings:
@@ -278,7 +278,7 @@ class Streams:
             if self._by_remote.get(key) is connection:
                 del self._by_remote[key]
         if connection.accepted:
-            self._door.left(connection.flow.remote[0])
+            self.door.left(connection.flow.remote[0])
         elif not connection.open:
             self._making -= 1
         if connection.open and not self.closing:
@@ -289,7 +289,7 @@ class Streams:
     def _accept(self, listener: Listener) -> None:
         cost, now = COST[listener.transport], self._loop.time()
         for _ in range(ACCEPTS):
-            pause = self._door.pause(now, cost)
+            pause = self.door.pause(now, cost)
             if pause:
                 self._pause(listener, pause)
                 return
@@ -307,7 +307,7 @@ class Streams:
             self._admit(sock, listener, (remote[0], remote[1]), now, cost)
 
     def _admit(self, sock: socket.socket, listener: Listener, remote: Address, now: float, cost: float) -> None:
-        why = self._door.refusal(remote[0], now, cost)
+        why = self.door.refusal(remote[0], now, cost)
         if not why and len(self._by_name) >= self.limits.max_connections:
             why = "there are too many connections"
         layer = None
@@ -330,7 +330,7 @@ class Streams:
             return
         own = [each for each in self._half_open.values() if each.flow.remote[0] == source]
         oldest = None
-        if len(own) >= self.limits.max_half_open_per_source:
+        if len(own) >= self.limits.max_half_open_per_source and not self.door.exempt(source):
             oldest = own[0]
         elif len(self._half_open) >= self.limits.max_half_open:
             oldest = next(iter(self._half_open.values()))
@@ -410,7 +410,7 @@ class Streams:
         framing: Framing = WebSocket() if transport in ("WS", "WSS") else SipStream()
         flow = Flow(profile, transport, _local(sock), remote, name)
         if host is None:
-            self._door.entered(remote[0])
+            self.door.entered(remote[0])
         else:
             self._making += 1
         connection = Connection(sock, flow, self, self._loop, framing=framing, layer=layer, host=host)

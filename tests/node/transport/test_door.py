@@ -69,3 +69,11 @@ def test_other_limits_leave_those_inside_where_they_are():
     tried(there, "10.0.0.1", 10, 0.0)
     there.configure(StreamLimits(max_connections_per_source=10), 1.0)
     assert there.refusal("10.0.0.1", 1.0, 1) == "has too many connections"
+
+
+def test_who_is_exempt_has_only_the_limit_of_all() -> None:
+    there = Door(LIMITS, 0.0)
+    there.exempt = lambda source: source == "10.0.0.1"
+    assert tried(there, "10.0.0.1", 150, 0.0) == 150
+    assert there.pause(0.0, 100) > 0
+    assert tried(there, "10.0.0.2", 150, 0.0) == 20
