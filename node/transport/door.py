@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 
 from node.config.streams import StreamLimits
+from node.sip.admission import source_of
 
 SOURCES = 4096
 "Sources whose rate is remembered; the quiet ones are forgotten first."
@@ -64,32 +65,35 @@ class Door:
         """Seconds until one more may be accepted from anywhere; 0: now."""
         return self._all.wait(now, cost)
 
-    def refusal(self, source: str, now: float, cost: float) -> str:
+    def refusal(self, host: str, now: float, cost: float) -> str:
         """Why a connection from there is closed at once; empty: it may come in. What is refused costs the others nothing."""
+        source = source_of(host)
         bucket = self._rates.get(source)
         if bucket is None:
             if len(self._rates) >= SOURCES:
                 self._forget_quiet(now)
             bucket = self._rates[source] = Bucket(self.limits.accept_rate_per_source, now)
-        if not bucket.take(now, cost) and not self.exempt(source):
+        if not bucket.take(now, cost) and not self.exempt(host):
             return "connects too often"
-        if self._inside.get(source, 0) >= self.limits.max_connections_per_source and not self.exempt(source):
+        if self._inside.get(source, 0) >= self.limits.max_connections_per_source and not self.exempt(host):
             return "has too many connections"
         self._all.take(now, cost)
         return ""
 
-    def entered(self, source: str) -> None:
+    def entered(self, host: str) -> None:
+        source = source_of(host)
         self._inside[source] = self._inside.get(source, 0) + 1
 
-    def left(self, source: str) -> None:
+    def left(self, host: str) -> None:
+        source = source_of(host)
         count = self._inside.get(source, 0) - 1
         if count > 0:
             self._inside[source] = count
         else:
             self._inside.pop(source, None)
 
-    def inside(self, source: str) -> int:
-        return self._inside.get(source, 0)
+    def inside(self, host: str) -> int:
+        return self._inside.get(source_of(host), 0)
 
     def _forget_quiet(self, now: float) -> None:
         for source in [source for source, bucket in self._rates.items() if bucket.full(now)]:
@@ -99,5 +103,5 @@ class Door:
                 del self._rates[source]
 
 
-def _nobody(_source: str, /) -> bool:
+def _nobody(_host: str, /) -> bool:
     return False

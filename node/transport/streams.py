@@ -19,6 +19,7 @@ from typing import Protocol
 
 from node.config.profile import ProfileSettings
 from node.config.streams import StreamLimits
+from node.sip.admission import source_of
 from node.sip.errors import Malformed, SipError
 from node.sip.fields import Via
 from node.sip.flow import Address, Flow, endpoint_text
@@ -101,6 +102,8 @@ class Streams:
         self._by_name: dict[str, Connection] = {}
         self._by_remote: dict[tuple[str, str, Address], Connection] = {}
         self._half_open: dict[str, Connection] = {}
+        self._half_open_of: dict[str, dict[str, Connection]] = {}
+        "The same by their source."
         self._making = 0
         self._deaf = False
         self._count = 0
@@ -249,7 +252,7 @@ class Streams:
 
     def proved(self, connection: Connection) -> None:
         """It is more than half open."""
-        self._half_open.pop(connection.name, None)
+        self._not_half_open(connection)
         if not connection.accepted:
             self._making -= 1
 
@@ -272,7 +275,7 @@ class Streams:
         """It is gone."""
         if self._by_name.pop(connection.name, None) is None:
             return
-        self._half_open.pop(connection.name, None)
+        self._not_half_open(connection)
         self.buffered -= connection.buffered
         for key in connection.keys:
             if self._by_remote.get(key) is connection:
@@ -283,6 +286,15 @@ class Streams:
             self._making -= 1
         if connection.open and not self.closing:
             self._loop.call_soon(self._user.on_closed, connection.flow)
+
+    def _not_half_open(self, connection: Connection) -> None:
+        if self._half_open.pop(connection.name, None) is None:
+            return
+        source = source_of(connection.flow.remote[0])
+        its = self._half_open_of[source]
+        del its[connection.name]
+        if not its:
+            del self._half_open_of[source]
 
     # ---- accepting -------------------------------------------------------------------------------------------------
 
@@ -324,14 +336,12 @@ class Streams:
         self._make_room(remote[0])
         self._adopt(sock, listener.profile, listener.transport, remote, layer=layer)
 
-    def _make_room(self, source: str) -> None:
+    def _make_room(self, host: str) -> None:
         """The oldest connection that has brought nothing yet gives way, one of the same source first."""
-        if len(self._half_open) < min(self.limits.max_half_open_per_source, self.limits.max_half_open):
-            return
-        own = [each for each in self._half_open.values() if each.flow.remote[0] == source]
+        own = self._half_open_of.get(source_of(host), {})
         oldest = None
-        if len(own) >= self.limits.max_half_open_per_source and not self.door.exempt(source):
-            oldest = own[0]
+        if len(own) >= self.limits.max_half_open_per_source and not self.door.exempt(host):
+            oldest = next(iter(own.values()))
         elif len(self._half_open) >= self.limits.max_half_open:
             oldest = next(iter(self._half_open.values()))
         if oldest is not None:
@@ -415,8 +425,9 @@ class Streams:
             self._making += 1
         connection = Connection(sock, flow, self, self._loop, framing=framing, layer=layer, host=host)
         self._by_name[name] = connection
-        if host is None:
+        if host is None and not connection.proven:
             self._half_open[name] = connection
+            self._half_open_of.setdefault(source_of(remote[0]), {})[name] = connection
         if host is not None or self._settings[profile].reuse_connections:
             # The newest wins: after a reconnect from the same port the old one is dead.
             self._known_by(connection, remote)

@@ -77,3 +77,12 @@ def test_who_is_exempt_has_only_the_limit_of_all() -> None:
     assert tried(there, "10.0.0.1", 150, 0.0) == 150
     assert there.pause(0.0, 100) > 0
     assert tried(there, "10.0.0.2", 150, 0.0) == 20
+
+
+def test_an_ipv6_household_is_one_source() -> None:
+    there = Door(LIMITS, 0.0)
+    assert sum(tried(there, f"2001:db8::{number:x}", 1, 0.0) for number in range(1, 100)) == 20
+    assert there.inside("2001:db8::ffff") == 20
+    assert tried(there, "2001:db8:0:1::1", 1, 0.0) == 1
+    there.left("2001:db8::1")
+    assert there.inside("2001:db8::1") == 19
