@@ -27,6 +27,7 @@ from node.config.certificates import (
     reason,
 )
 from node.config.profile import ProfileSettings
+from node.debug import tport
 
 log = logging.getLogger(__name__)
 
@@ -89,6 +90,10 @@ class Certificates:
         signature = tuple(_signature(Path(self._settings.tls_cert_dir)))
         if signature == self._signature:
             return
+        if tport.level >= 5:
+            tport.say(
+                "profile %s: reads %s", self._settings.name, ", ".join(each[0] for each in signature) or "nothing"
+            )
         first, self._signature = self._signature is None, signature
         for kind in wanted:
             try:

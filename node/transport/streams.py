@@ -19,6 +19,7 @@ from typing import Protocol
 
 from node.config.profile import ProfileSettings
 from node.config.streams import StreamLimits
+from node.debug import tport
 from node.sip.admission import source_of
 from node.sip.errors import Malformed, SipError
 from node.sip.fields import Via
@@ -246,6 +247,9 @@ class Streams:
 
     def verify(self, connection: Connection) -> None:
         """Its TLS handshake is through. Raises Unverified."""
+        if tport.level >= 5 and connection.layer is not None:
+            made = connection.layer.connection
+            tport.say("%s: %s, %s", connection.name, made.version(), (made.cipher() or ("no cipher",))[0])
         if connection.transport == "TLS" and connection.layer is not None:
             certificates = self._certificates_of(connection.flow.profile)
             certificates.verify(connection.layer.connection, inbound=connection.accepted, host=connection.host or "")
@@ -419,6 +423,8 @@ class Streams:
         name = f"{self.token}/{self._incarnation}.{self._count}{'' if host is None else MARK}"
         framing: Framing = WebSocket() if transport in ("WS", "WSS") else SipStream()
         flow = Flow(profile, transport, _local(sock), remote, name)
+        if tport.level >= 5:
+            tport.say("%s: %s %s", name, "accepted" if host is None else f"connecting to {host} for", flow)
         if host is None:
             self.door.entered(remote[0])
         else:

@@ -520,3 +520,18 @@ def test_rubbish_instead_of_a_handshake_ends_nobody_else(seed: int, certificates
             assert await gets_in(bob, authority.trusting())
 
     run(scenario())
+
+
+def test_what_a_connection_speaks_is_said_when_asked_for(
+    certificates: Path, authority: Authority, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    async def scenario() -> None:
+        async with site(certificates) as bob:
+            await shown(bob, "tls", authority.trusting())
+            assert "TLSv1.3" not in caplog.text
+            monkeypatch.setattr("node.debug.tport.level", 5)
+            await shown(bob, "tls", authority.trusting())
+            assert "TLSv1.3, TLS_AES_256_GCM_SHA384" in caplog.text
+            assert ": accepted a/tls " in caplog.text
+
+    run(scenario())
