@@ -28,7 +28,7 @@ class StreamLimits:
     "Bytes that may wait for one peer to read."
     max_buffered: int = 64 << 20
     "Bytes of all halves of messages, and of all that waits to be read, together."
-    accept_rate: int = 1000
+    accept_rate: int = 2000
     "Connections accepted in a second; the others wait in the kernel. One with TLS counts for four."
     accept_rate_per_source: int = 200
     "The same for one address; those beyond it (after a burst of twice as many) are closed as they come."

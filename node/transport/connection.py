@@ -229,6 +229,8 @@ class Connection:
     # ---- what the socket brings ------------------------------------------------------------------------------------
 
     def _read(self) -> None:
+        if self.layer is not None and not self.layer.made and not self._streams.may_shake():
+            return  # what came stays in the kernel, and the loop will say so again
         try:
             data = self.sock.recv(READ)
         except (BlockingIOError, InterruptedError):

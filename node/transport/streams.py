@@ -38,6 +38,8 @@ ACCEPTS = 32
 "Connections accepted before the loop gets its turn again."
 COST = {"TCP": 1.0, "WS": 1.0, "TLS": 4.0, "WSS": 4.0}
 "A TLS handshake takes a few times the work."
+SHAKES = 16
+"Steps of TLS handshakes before the loop gets its turn again: a signature takes half a millisecond and more."
 SWEEP = 5.0
 "Seconds between two looks at all connections and at the certificate files, at most."
 SHORTEST_SWEEP = 0.25
@@ -106,6 +108,8 @@ class Streams:
         self._half_open_of: dict[str, dict[str, Connection]] = {}
         "The same by their source."
         self._making = 0
+        self._shaken = 0
+        "Steps of TLS handshakes since the loop had its turn."
         self._deaf = False
         self._count = 0
         self._sweeping: asyncio.TimerHandle | None = None
@@ -253,6 +257,18 @@ class Streams:
         if connection.transport == "TLS" and connection.layer is not None:
             certificates = self._certificates_of(connection.flow.profile)
             certificates.verify(connection.layer.connection, inbound=connection.accepted, host=connection.host or "")
+
+    def may_shake(self) -> bool:
+        """May one more step of a TLS handshake be made before the loop gets its turn? Who may not, asks again then."""
+        if self._shaken >= SHAKES:
+            return False
+        if not self._shaken:
+            self._loop.call_soon(self._rest)
+        self._shaken += 1
+        return True
+
+    def _rest(self) -> None:
+        self._shaken = 0
 
     def proved(self, connection: Connection) -> None:
         """It is more than half open."""

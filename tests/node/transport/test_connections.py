@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import os
 import socket
 import ssl
@@ -18,7 +19,8 @@ from node.config.profile import Binding, ProfileSettings
 from node.config.streams import StreamLimits
 from node.sip.errors import SipError
 from node.sip.flow import Flow
-from node.transport.streams import Streams
+from node.transport.streams import SHAKES, Streams
+from node.transport.tls import TlsLayer
 from tests.support.certificates import Authority
 from tests.support.node import STRETCH, loopback_address
 
@@ -504,6 +506,45 @@ def test_versions_and_ciphers_are_those_of_the_profile(certificates: Path, autho
             trust.minimum_version = ssl.TLSVersion.TLSv1_3
             with pytest.raises(ssl.SSLError):
                 await shown(bob, "tls", trust)
+
+    run(scenario())
+
+
+def client_hello(trust: ssl.SSLContext) -> bytes:
+    incoming, outgoing = ssl.MemoryBIO(), ssl.MemoryBIO()
+    with contextlib.suppress(ssl.SSLWantReadError):
+        trust.wrap_bio(incoming, outgoing, server_hostname="a.test").do_handshake()
+    return outgoing.read()
+
+
+def test_a_crowd_that_shakes_hands_at_once_leaves_the_loop_its_turns(
+    certificates: Path, authority: Authority, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Each handshake costs a signature: a hundred in one go would keep everybody else waiting."""
+    steps, most = 0, 0
+    feed = TlsLayer.feed
+
+    def counted(layer: TlsLayer, data: bytes) -> bytes:
+        nonlocal steps
+        steps += 1
+        return feed(layer, data)
+
+    monkeypatch.setattr(TlsLayer, "feed", counted)
+
+    async def scenario() -> None:
+        nonlocal steps, most
+        async with site(certificates, streams=StreamLimits(accept_rate_per_source=1000)) as bob:
+            writers = [(await asyncio.open_connection(*bob.at("tls")))[1] for _ in range(100)]
+            hello = client_hello(authority.trusting())
+            for writer in writers:
+                writer.write(hello)
+            done = 0
+            while done < len(writers):
+                await asyncio.sleep(0)
+                done, most, steps = done + steps, max(most, steps), 0
+            assert most <= SHAKES
+            for writer in writers:
+                writer.close()
 
     run(scenario())
 
