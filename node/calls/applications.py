@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 
 from node.calls import causes, expansion
 from node.calls.leg import Leg
-from node.calls.waiting import Answering, Bridging, Echoing, Parking, Playing, Sleeping, Waiting
+from node.calls.waiting import Answering, Bridging, Echoing, Media, Parking, Playing, Sleeping, Waiting
 from node.dialplan import inline
 from node.dialplan.route import Facts, follow
 from node.events import Event
@@ -79,7 +79,7 @@ def run(call: Call) -> None:
     leg = call.legs[0]
     while leg.live and not leg.cause and call.waiting is None:
         if call.position >= len(call.steps):
-            call.end("NORMAL_CLEARING")
+            call.conclude("NORMAL_CLEARING")
             return
         step = call.steps[call.position]
         expanding = Expanding(call, leg, step)
@@ -133,7 +133,7 @@ def _execute(call: Call, leg: Leg, name: str, data: str) -> None:
     if application is None:
         log.warning("call %s: no application %s here", call.uuid, name)
         call.waiting = None
-        call.end("DESTINATION_OUT_OF_ORDER")
+        call.conclude("DESTINATION_OUT_OF_ORDER")
         return
     leg.variables["current_application"] = name
     leg.variables["current_application_data"] = data
@@ -142,6 +142,10 @@ def _execute(call: Call, leg: Leg, name: str, data: str) -> None:
     if waiting is not None:
         call.waiting = waiting
         waiting.start()
+        if call.referred is not None and isinstance(waiting, Media):
+            call.referred.reached()
+    elif not isinstance(call.waiting, Expanding):
+        return  # it went back to who had transferred it
     elif leg.live and not leg.cause:
         advance(call)
     else:
@@ -157,7 +161,7 @@ def resume(call: Call) -> None:
             call.waiting.resume()
         return
     step = call.steps[call.position]
-    begun = call.progress or leg.confirmed or leg.pending is None
+    begun = call.progress or leg.variables.get("current_application") == step.application
     waiting = APPLICATIONS[step.application](call, leg, _data(call, leg, step)) if _waits(step) and begun else None
     if waiting is None:
         run(call)
@@ -261,7 +265,7 @@ def _respond(call: Call, leg: Leg, data: str) -> None:
         call.ring(leg, code)
     elif code >= 300:
         leg.variables["respond_code"] = data.strip() if status.isdigit() else "488"
-        call.end(causes.from_status(code))
+        call.conclude(causes.from_status(code))
 
 
 def _redirect(call: Call, leg: Leg, data: str) -> None:
@@ -272,11 +276,11 @@ def _redirect(call: Call, leg: Leg, data: str) -> None:
     contacts = [f"<{one.strip().strip('<>')}>" for one in data.split(",") if one.strip()]
     leg.variables["sip_redirect_contacts"] = ",".join(contacts)
     leg.variables["respond_code"] = "302" if len(contacts) == 1 else "300"
-    call.end("REDIRECTION_TO_NEW_DESTINATION")
+    call.conclude("REDIRECTION_TO_NEW_DESTINATION")
 
 
 def _hangup(call: Call, _leg: Leg, data: str) -> None:
-    call.end(causes.named(data) or "NORMAL_CLEARING")
+    call.conclude(causes.named(data) or "NORMAL_CLEARING")
 
 
 # ---- what takes its time -------------------------------------------------------------------------------------------------
@@ -314,14 +318,14 @@ def _transfer(call: Call, leg: Leg, data: str) -> None:
     words = [word for word in data.split() if not word.startswith("-")]
     left = int(leg.variables.get("max_session_transfers") or leg.variables.get("max_forwards", "70") or 70)
     if not words or left <= 1:
-        call.end("EXCHANGE_ROUTING_ERROR")
+        call.conclude("EXCHANGE_ROUTING_ERROR")
         return
     leg.variables["max_session_transfers"] = str(left - 1)
     leg.destination = words[0]
     leg.dialplan = leg.variables.get("force_transfer_dialplan") or (words[1] if len(words) > 1 else leg.dialplan)
     leg.context = leg.variables.get("force_transfer_context") or (words[2] if len(words) > 2 else leg.context)
     if not take_route(call, leg):
-        call.end("NO_ROUTE_DESTINATION")
+        call.conclude("NO_ROUTE_DESTINATION")
         return
     call.progress = {}
     call.position = -1
