@@ -39,15 +39,14 @@ def calm(call: Call, *legs: Leg) -> bool:
     )
 
 
+def due(call: Call) -> None:
+    """The record is to say, from its next put on, that the bridged legs may not fit each other."""
+    call.progress["align"] = "0"
+
+
 def align(call: Call) -> None:
     """Have both bridged legs told what the other one says, if they were not."""
-    if len(call.bridged) != 2:
-        return
-    first, second = call.bridged
-    if in_line(first, second) and in_line(second, first):
-        return
-    call.progress["align"] = "0"
-    call.save()
+    due(call)
     _align(call, 0)
 
 

@@ -217,8 +217,10 @@ class Recovery:
         for leg in list(call.legs):
             if leg.referral is not None and leg.referral.state != "told":
                 transfer.resume(call, leg)
-            elif leg.live and leg.cause and leg.pending is None and leg.confirmed:
-                call.release(leg, leg.cause)
+            elif (
+                leg.live and leg.cause and (leg.confirmed if leg.pending is None else leg.served and not leg.confirmed)
+            ):
+                call.release(leg, leg.cause)  # an unanswered one whose place another leg has taken
         call.finish()
 
     # ---- media -------------------------------------------------------------------------------------------------------

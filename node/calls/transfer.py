@@ -170,6 +170,8 @@ def conclude(call: Call, leg: Leg, status: int) -> None:
 def carry_out(call: Call, leg: Leg, looked: int = 0) -> None:
     """Do what is on record as asked for."""
     record = leg.referral
+    if record is not None and record.state == "final":
+        notify(call, leg)  # a predecessor had done it, as another record told meanwhile
     if record is None or record.state != "accepted" or not leg.confirmed:
         return
     target = refer.target(record.target)
@@ -366,6 +368,7 @@ def _join_ringing(call: Call, leg: Leg, record: ReferralRecord, other: Call, con
     rerouting.note(other, partner, f"att_xfer:{_who(partner)}/{consult.destination}")
     union.strip(call)
     leg.cause = "NORMAL_CLEARING"
+    consult.cause = "ORIGINATOR_CANCEL"
     other.post(other.commit, _joined_ringing, call, leg, other, consult, partner)
 
 
@@ -551,5 +554,28 @@ def resume(call: Call, leg: Leg) -> None:
         return
     if record.state == "accepted":
         call.later(LOOK_AGAIN, carry_out, call, leg)
-    elif record.state in ("trying", "final"):
-        notify(call, leg)
+        return
+    if record.state == "trying" and call.referred is not None and len(call.bridged) == 2:
+        call.referred.reached()
+        return
+    if record.kind == "attended" and record.state == "final" and record.status == 200:
+        call.later(LOOK_AGAIN, _end_consult, call, record.target, leg.destination, leg.context, 0)
+    notify(call, leg)
+
+
+def _end_consult(call: Call, text: str, destination: str, context: str, looked: int) -> None:
+    """The predecessor may not have come to ending the referrer's second call, which may be revived after this one."""
+    wanted = refer.target(text).replaces
+    found = find(call, wanted) if wanted is not None else None
+    if found is None:
+        if wanted is not None and looked < PATIENCE and owner(wanted.to_tag) == call.exchange.endpoint.token:
+            call.later(LOOK_AGAIN, _end_consult, call, text, destination, context, looked + 1)
+        return
+    other, consult = found
+    peer = other.partner(consult)
+    if other is call or consult.cause:
+        return
+    if peer is not None and peer.confirmed:
+        other.post(_route_peer, other, consult, peer, destination, context)
+    else:
+        other.post(other.end, "ATTENDED_TRANSFER")

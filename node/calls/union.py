@@ -10,7 +10,7 @@ import logging
 from functools import partial
 from typing import TYPE_CHECKING
 
-from node.calls import outcome, timer
+from node.calls import alignment, outcome, timer
 from node.calls.leg import Leg
 from node.calls.waiting import Bridging
 from store.records import Step
@@ -110,6 +110,7 @@ def bridge(call: Call, first: Leg, second: Leg, *, fresh: bool = True) -> None:
         waiting = call.waiting = Bridging(call, first, "")
         first.variables["current_application"], first.variables["current_application_data"] = "bridge", ""
     waiting.unite(second)
+    alignment.due(call)
     first.callee_id_name, first.callee_id_number = identity(second)
     call.tell("CHANNEL_BRIDGE", first, second)
 

@@ -371,6 +371,8 @@ class Bridging(Waiting):
             self._failed("INCOMPATIBLE_DESTINATION", 488)
             return
         self.unite(leg)
+        if "transfer_source" in caller.variables:
+            alignment.due(call)
         if caller.confirmed:
             call.commit(self._through, leg)
         elif delayed:
@@ -465,7 +467,8 @@ class Bridging(Waiting):
         if call.bridged:
             self._resume_bridged(call.bridged[1])
             return
-        called = [leg for leg in call.legs if leg is not self.leg and leg.live and not leg.confirmed]
+        others = [leg for leg in call.legs if leg is not self.leg and leg.direction == "outbound"]
+        called = [leg for leg in others if leg.live and not leg.confirmed]
         ringing = [leg for leg in called if leg.pending is not None and not leg.pending.cancelled]
         unsent = [leg for leg in called if leg.dialog is None]
         for leg in unsent:
