@@ -10,8 +10,10 @@ from collections.abc import Callable
 from functools import partial
 from typing import TYPE_CHECKING
 
+from node.calls import flows
 from node.calls.leg import Leg
 from node.dialplan.expand import expand
+from node.registrar.outbound import uri_in
 from store.records import Registration
 
 if TYPE_CHECKING:
@@ -124,11 +126,9 @@ def contact_query(call: Call, arguments: str, look: Lookup) -> tuple[str | None,
 
 def contacts(call: Call, registrations: list[Registration]) -> str:
     """What `sofia_contact` says: the bindings as dial strings; remembers them for their flows."""
-    found: list[str] = []
     for registration in registrations:
-        uri = registration.contact.rpartition("<")[2].partition(">")[0]
-        call.registrations[uri] = registration
-        found.append(f"sofia/{registration.profile_name}/{uri}")
+        call.registrations[uri_in(registration.contact)] = registration
+    found = [f"sofia/{each.profile_name}/{uri_in(each.contact)}" for each in flows.called(call, registrations)]
     return ",".join(found) or "error/user_not_registered"
 
 

@@ -12,6 +12,7 @@ from node.sip.uri import Uri
 
 _ENCODED = re.compile(r"%(?![0-9A-Fa-f]{2})|[\x00-\x20#&+:;<=>?@\[\\\]^`{|}\"\x7f-\U0010ffff]")
 _URI = re.compile(r"<([^>]*)>")
+_LOOSE = re.compile(r";lr(?=[;=>]|$)", re.IGNORECASE)
 _DECODED = re.compile(r"%([0-9A-Fa-f]{2})")
 
 
@@ -28,15 +29,28 @@ class Destination:
 
 
 def stored_contact(
-    contact: NameAddr, to: NameAddr, *, source: Address, nat: str, path: Sequence[str], received: bool, secure_ws: bool
+    contact: NameAddr,
+    to: NameAddr,
+    *,
+    source: Address,
+    nat: str,
+    path: Sequence[str],
+    received: bool,
+    secure_ws: bool,
+    reg_id: int = 0,
 ) -> str:
-    """`"display" <uri;fs_nat=yes;fs_path=...>`; parameters outside the brackets are not kept."""
+    """`"display" <uri;fs_nat=yes;fs_path=...>`; parameters outside the brackets are not kept.
+
+    `fs_reg_id` is ours: two flows of a phone (RFC 5626) may have the same Contact, and are two bindings.
+    """
     uri = str(contact.uri)
     extra = ""
     if nat:
         if received:
             extra += f";received={endpoint_text(source)}"
         extra += ";fs_nat=yes"
+    if reg_id:
+        extra += f";fs_reg_id={reg_id}"
     if path:
         extra += ";fs_path=" + "%2C".join(encoded(each) for each in path[:20])
     elif nat:
@@ -79,8 +93,9 @@ def destination(contact: str) -> Destination:
     if not found:
         return Destination(wire_uri(contact))
     hops = [_DECODED.sub(_character, hop) for hop in re.split(r",|%2[Cc]", rest.split(";", 1)[0]) if hop]
-    routes = tuple(hop if hop.startswith("<") else f"<{hop}>" for hop in hops if ";lr" in hop)
-    return Destination(wire_uri(contact), "" if routes or not hops else hops[0], routes)
+    if not any(_LOOSE.search(hop) for hop in hops):
+        return Destination(wire_uri(contact), hops[0] if hops else "")
+    return Destination(wire_uri(contact), routes=tuple(hop if hop.startswith("<") else f"<{hop}>" for hop in hops))
 
 
 def encoded(text: str) -> str:

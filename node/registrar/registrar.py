@@ -14,7 +14,7 @@ from node.config import Configuration
 from node.config.profile import ProfileSettings
 from node.debug import nua
 from node.events import EventStream
-from node.registrar import announcement
+from node.registrar import announcement, outbound
 from node.registrar.admission import Admission
 from node.registrar.binding import wire_uri
 from node.registrar.location import Location
@@ -143,6 +143,7 @@ class Registrar:
             announcement.register(self._events, request, record, admission, granted=granted, updated=updated)
         granted_now = {record.key: granted for record, granted, _updated in change.puts}
         headers = self._bindings(wish, self._settings[flow.profile], granted_now)
+        headers += self._extensions(request, wish, self._settings[flow.profile])
         headers.append(("Date", self._http_date()))
         self._answer(transaction, request, flow, 200, None, headers)
         if not change.puts:
@@ -209,10 +210,6 @@ class Registrar:
         now = self._clock()
         owner = self._owner
         rules = wish.rules
-        contact = wanted.contact
-        instance = reg_id = ""
-        if contact.params:
-            instance, reg_id = contact.param("+sip.instance") or "", contact.param("reg-id") or ""
         return Registration(
             node=owner.node,
             slot=owner.slot,
@@ -242,8 +239,8 @@ class Registrar:
             orig_hostname=owner.hostname,
             sub_host=wish.sub_host,
             flow=flow.to_record(),
-            instance=instance,
-            reg_id=int(reg_id) if reg_id.isdigit() else 0,
+            instance=wanted.instance,
+            reg_id=wanted.reg_id,
             cseq=request.cseq.number,
             metadata=rules.metadata,
             nonce=admission.nonce,
@@ -281,10 +278,24 @@ class Registrar:
             if left is None:
                 left = int(each.expires - settings.sip_expires_late_margin - now)
             if left > 0:
-                contacts.append(("Contact", f"<{wire_uri(each.contact)}>;expires={left}"))
+                mark = f';+sip.instance="{each.instance}";reg-id={each.reg_id}' if each.reg_id else ""
+                contacts.append(("Contact", f"<{wire_uri(each.contact)}>;expires={left}{mark}"))
         if settings.ndlb_expires_in_register_response and granted:
             contacts.append(("Expires", str(max(granted.values()))))
         return contacts
+
+    def _extensions(self, request: Request, wish: Wish, settings: ProfileSettings) -> list[tuple[str, str]]:
+        """What a 200 says of Path (RFC 3327 5.3), Service-Route (RFC 3608 6.3) and flows (RFC 5626 6)."""
+        headers: list[tuple[str, str]] = []
+        if request.header("Path") is not None and any(tag.lower() == "path" for tag in request.headers("Supported")):
+            headers += [("Path", value) for value in request.headers("Path")]
+        if settings.service_route:
+            headers += [("Service-Route", value) for value in settings.service_route]
+        if any(each.reg_id and each.expires for each in wish.contacts):
+            headers.append(("Require", outbound.TAG))
+            if settings.flow_timer:
+                headers.append(("Flow-Timer", str(settings.flow_timer)))
+        return headers
 
     def _answer(
         self,
@@ -353,7 +364,10 @@ class Registrar:
         flow = record.flow
         if flow is None or not flow.connection:
             return
-        if flow.transport in ("WS", "WSS") or self._settings[flow.profile].tcp_unreg_on_socket_close:
+        # Silence is no reason to cut the connection that it is called by.
+        self._endpoint.streams.keep(flow.connection, self._endpoint.now() + record.expires - self._clock())
+        # A flow is its connection (RFC 5626 6); a phone that still lives makes it anew.
+        if record.reg_id or flow.transport in ("WS", "WSS") or self._settings[flow.profile].tcp_unreg_on_socket_close:
             self._connections.setdefault(flow.connection, {})[record.key] = record
 
 
@@ -371,6 +385,8 @@ def _matching(
     request: Request, flow: Flow, wish: Wish, wanted: Wanted, bindings: list[Registration]
 ) -> list[Registration]:
     """The bindings that this Contact replaces or removes."""
+    if wanted.reg_id:
+        return _matching_flow(wish, wanted, bindings)
     if wish.mode == "":
         return bindings
     if wish.mode == "call-id":
@@ -382,21 +398,20 @@ def _same_binding(request: Request, wanted: Wanted, known: Registration) -> bool
     if known.contact == wanted.stored:
         return True
     # A NAT that gave the phone another port changes fs_path, and with it the stored contact: still the same phone.
-    if known.call_id == request.call_id and wire_uri(known.contact) == wire_uri(wanted.stored):
-        return True
-    if not known.reg_id:
-        return False
-    instance = wanted.contact.param("+sip.instance")
-    # RFC 5626 6: instance and reg-id together name the binding, whatever address it has now.
-    return (
-        bool(instance)
-        and known.reg_id > 0
-        and (instance, wanted.contact.param("reg-id"))
-        == (
-            known.instance,
-            str(known.reg_id),
-        )
-    )
+    return known.call_id == request.call_id and wire_uri(known.contact) == wire_uri(wanted.stored)
+
+
+def _matching_flow(wish: Wish, wanted: Wanted, bindings: list[Registration]) -> list[Registration]:
+    """RFC 5626 6: instance and reg-id together name the binding, whatever address and Call-ID it has now.
+
+    Where a user may have one phone only, the other flows of this phone stay.
+    """
+    if wish.mode == "" and wanted.expires:
+        others = [each for each in bindings if each.instance != wanted.instance or not each.reg_id]
+    else:
+        others = [each for each in bindings if each.contact == wanted.stored]
+    same = [each for each in bindings if (each.instance, each.reg_id) == (wanted.instance, wanted.reg_id)]
+    return same + [each for each in others if each not in same]
 
 
 def _judge_order(request: Request, known: Registration) -> None:

@@ -8,6 +8,7 @@ from collections.abc import Mapping
 import msgspec
 
 from node.config.profile import ProfileSettings
+from node.registrar import outbound
 from node.registrar.admission import Admission
 from node.registrar.binding import source_uri, status_of, stored_contact
 from node.registrar.rules import UserRules
@@ -45,6 +46,9 @@ class Wanted(msgspec.Struct, frozen=True):
     stored: str
     "As the table has it."
     status: str
+    instance: str = ""
+    reg_id: int = 0
+    "Of a flow (RFC 5626); 0: it is none."
 
 
 class Wish(msgspec.Struct, frozen=True):
@@ -70,6 +74,8 @@ def wish_of(request: Request, flow: Flow, settings: ProfileSettings, admission: 
         raise Malformed("Contact", "* without Expires: 0")
     alone = len(contacts) == 1
     wanted = tuple([_wanted(request, contact, flow, settings, admission, rules, alone=alone) for contact in contacts])
+    if settings.enable_rfc_5626 and any(each.reg_id for each in wanted):
+        outbound.judge(request, sum(each.expires > 0 for each in wanted))
     user, host = aor_of(request, settings)
     if admission.aor is not None:
         user, host = admission.aor
@@ -119,15 +125,19 @@ def _wanted(
 ) -> Wanted:
     expires = asked_expires(request, contact, admission.nat, alone=alone)
     status = status_of(contact.uri, nat=admission.nat, via=flow.transport)
-    stored = contact_as_stored(request, contact, flow, settings, admission.nat)
+    instance = outbound.instance_of(contact)
+    reg_id = outbound.reg_id_of(contact) if instance and outbound.wants(request, settings) else 0
+    stored = contact_as_stored(request, contact, flow, settings, admission.nat, reg_id)
     if not admission.digest or not expires:
-        return Wanted(contact, expires, stored, status)
+        return Wanted(contact, expires, stored, status, instance, reg_id)
     if rules.forced_contact:
         stored, status, expires = _forced(rules.forced_contact, contact, stored, flow, status, expires)
-    return Wanted(contact, _clamped(expires, settings, rules), stored, status)
+    return Wanted(contact, _clamped(expires, settings, rules), stored, status, instance, reg_id)
 
 
-def contact_as_stored(request: Request, contact: NameAddr, flow: Flow, settings: ProfileSettings, nat: str) -> str:
+def contact_as_stored(
+    request: Request, contact: NameAddr, flow: Flow, settings: ProfileSettings, nat: str, reg_id: int = 0
+) -> str:
     return stored_contact(
         contact,
         request.to,
@@ -136,13 +146,14 @@ def contact_as_stored(request: Request, contact: NameAddr, flow: Flow, settings:
         path=_path(request),
         received=settings.ndlb_received_in_nat_reg_contact,
         secure_ws=flow.transport == "WSS",
+        reg_id=reg_id,
     )
 
 
 def _path(request: Request) -> list[str]:
     if request.header("Path") is None:
         return []
-    return [value.strip().removeprefix("<").removesuffix(">") for value in request.headers("Path")]
+    return [outbound.uri_in(value) for value in request.headers("Path")]
 
 
 def _forced(forced: str, contact: NameAddr, stored: str, flow: Flow, status: str, expires: int) -> tuple[str, str, int]:

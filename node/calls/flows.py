@@ -1,0 +1,41 @@
+"""By which of its flows a phone is called (RFC 5626 5.3), and which of a user's phones a GRUU means (RFC 5627)."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from node.calls.destination import Destination, resolve
+from node.calls.leg import Leg
+from node.registrar import outbound
+from node.registrar.outbound import uri_in
+from store.records import Registration
+
+if TYPE_CHECKING:
+    from node.calls.call import Call
+
+FLOW_FAILED = 430
+"RFC 5626 5.3: said by the proxy next to the phone."
+
+
+def called(call: Call, registrations: list[Registration]) -> list[Registration]:
+    """The bindings to be called: each phone once, and only the one that the caller's GRUU names."""
+    gr = call.legs[0].variables.get("sip_req_gr") if call.legs else None
+    if gr:
+        registrations = outbound.of_instance(registrations, gr)
+    if any(each.reg_id for each in registrations):
+        return outbound.one_flow_each(registrations)
+    return registrations
+
+
+def other(call: Call, leg: Leg, failed: Destination | None) -> Destination | None:
+    """The same phone by another flow of its, after this one failed; None if there is none that was not tried."""
+    binding = call.registrations.get(failed.contact) if failed is not None else None
+    if failed is None or binding is None or not binding.reg_id:
+        return None
+    del call.registrations[failed.contact]
+    following = outbound.other_flow(binding, call.registrations.values())
+    if following is None:
+        return None
+    leg.variables["sip_dialed"] = f"{following.profile_name}/{uri_in(following.contact)}"
+    found = resolve(call.exchange, leg.variables["sip_dialed"], leg.variables)
+    return found if isinstance(found, Destination) else None
