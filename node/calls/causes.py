@@ -191,7 +191,7 @@ TO_STATUS: dict[str, int] = {
 
 COMPLETED_ELSEWHERE = 'SIP;cause=200;text="Call completed elsewhere"'
 
-_Q850 = re.compile(r"\s*Q\.850\s*;(?:[^,]*;)?\s*cause\s*=\s*(\d+)", re.IGNORECASE)
+_Q850 = re.compile(r"\s*Q\.850\s*;(?:[^,]*;)?\s*cause\s*=\s*([0-9]{1,9})", re.IGNORECASE)
 _FREESWITCH = re.compile(
     r'\s*FreeSWITCH\s*;(?:[^,]*;)?\s*cause\s*=\s*(\d+)(?:[^,]*text\s*=\s*"([A-Z_]+)")?', re.IGNORECASE
 )
@@ -210,8 +210,8 @@ def to_status(cause: str) -> int:
 def named(text: str) -> str | None:
     """A cause by its name (in any case) or number, as operators and dialplans write it; None if there is none such."""
     text = text.strip()
-    if text.isdigit():
-        return NAMES.get(int(text))
+    if text.isdecimal():
+        return NAMES.get(int(text[:9]))
     name = text.upper()
     return name if name in NUMBERS else None
 

@@ -380,7 +380,7 @@ class Dialing:
     def _redirect(self, attempt: Attempt, response: Response) -> bool:
         """Follow a 3xx to its best contact (RFC 3261 8.1.3.4)."""
         leg = attempt.leg
-        contacts = sorted(response.contacts, key=lambda contact: -float(contact.param("q") or 1))
+        contacts = sorted(response.contacts, key=lambda contact: -contact.q)
         if attempt.redirects >= MAXIMUM_REDIRECTS or not contacts or leg.is_true("outbound_redirect_fatal"):
             self._give_up(attempt, "REQUESTED_CHAN_UNAVAIL", response.status)
             return True

@@ -17,6 +17,7 @@ from node.calls.leg import Early, Leg
 from node.calls.reliable import TAG
 from node.sip.dialog import Dialog
 from node.sip.errors import SipError
+from node.sip.fields import number
 from node.sip.flow import Flow
 from node.sip.message import Request, Response, parse
 
@@ -65,13 +66,13 @@ def confirmed(leg: Leg) -> None:
 
 def _rseq(call: Call, leg: Leg, response: Response) -> int:
     """The number of a reliable response; 0 for any other."""
-    text = response.header("RSeq")
-    if text is None or not text.isdecimal() or not response.to_tag or leg.transaction is None:
+    rseq = number(response.header("RSeq") or "", 2**32 - 1)
+    if rseq is None or not response.to_tag or leg.transaction is None:
         return 0
     settings = call.exchange.profile(leg.profile)
     known = settings is not None and settings.enable_100rel
     asked = any(tag.lower() == TAG for tag in response.headers("Require"))
-    return int(text) if known and asked and response.contacts else 0
+    return rseq if known and asked and response.contacts else 0
 
 
 def _answer(call: Call, leg: Leg, offer: str) -> str:

@@ -8,6 +8,7 @@ from functools import lru_cache
 from msgspec import Struct
 
 from node.media.sdp import Media
+from node.sip.fields import number
 
 STATIC = {
     0: ("PCMU", 8000),
@@ -86,13 +87,14 @@ def _codecs_of(media: Media) -> tuple[Codec, ...]:
             name, _, rest = value.partition(":")
             name = name.strip().lower()
             if name in ("rtpmap", "fmtp"):
-                number, _, rest = rest.strip().partition(" ")
-                (maps if name == "rtpmap" else parameters).setdefault(number, rest.strip())
+                payload, _, rest = rest.strip().partition(" ")
+                (maps if name == "rtpmap" else parameters).setdefault(payload, rest.strip())
     found = []
     for text in media.formats:
-        if not text.isdigit() or int(text) > 127:
+        payload_type = number(text, 127)
+        if payload_type is None:
             continue
-        codec = _codec(int(text), maps.get(text, ""), parameters.get(text, ""))
+        codec = _codec(payload_type, maps.get(text, ""), parameters.get(text, ""))
         if codec is not None:
             found.append(codec)
     return tuple(found)
@@ -103,9 +105,10 @@ _remembered = lru_cache(maxsize=512)(_codecs_of)
 
 def _codec(payload_type: int, mapped: str, fmtp: str) -> Codec | None:
     name, _, rest = mapped.partition("/")
-    rate, _, channels = rest.partition("/")
-    if name and rate.isdecimal():
-        return Codec(payload_type, name, int(rate), int(channels) if channels.isdecimal() else 1, fmtp)
+    written, _, channels = rest.partition("/")
+    rate = number(written, 2**31)
+    if name and rate is not None:
+        return Codec(payload_type, name, rate, number(channels, 255) or 1, fmtp)
     if payload_type in STATIC:
         static_name, static_rate = STATIC[payload_type]
         return Codec(payload_type, static_name, static_rate, 1, fmtp)

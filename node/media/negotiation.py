@@ -22,6 +22,7 @@ from node.media.codecs import Codec, Preference, accessories_for, codecs_of, sel
 from node.media.control import CodecName
 from node.media.errors import NotAcceptable
 from node.media.sdp import Description, Direction, Line, Media, Origin
+from node.sip.fields import number
 from node.sip.mask import masked, readable
 
 USER = "FreeSWITCH"
@@ -91,16 +92,15 @@ def _audio_of(text: str) -> Audio:
     description = sdp.parse(text)
     media = description.media[_audio_index(description)]
     host = media.host or description.host or ""
-    rtcp = (media.attribute("rtcp") or "").split(" ")[0]
-    ptime = media.attribute("ptime") or ""
+    rtcp = number((media.attribute("rtcp") or "").split(" ")[0], 65_535)
     return Audio(
         host,
         media.port,
-        int(rtcp) if rtcp.isdecimal() and 0 < int(rtcp) < 65_536 else min(media.port + 1, 65_535),
+        rtcp or min(media.port + 1, 65_535),
         media.direction or description.direction or "sendrecv",
         codecs_of(media),
         media.protocol,
-        int(ptime) if ptime.isdecimal() else 0,
+        number(media.attribute("ptime") or "", 65_535) or 0,
     )
 
 

@@ -33,13 +33,14 @@ Line = tuple[str, str]
 "Type and value: `a=ptime:20` is `('a', 'ptime:20')`."
 
 _MEDIA = re.compile(
-    r"(?P<kind>[^\s/]+)\s+(?P<port>\d{1,5})(?:/(?P<count>\d+))?\s+(?P<protocol>\S+)(?P<formats>(?:\s+\S+)*)\s*"
+    r"(?P<kind>[^\s/]+)\s+(?P<port>[0-9]{1,5})(?:/(?P<count>[0-9]+))?\s+(?P<protocol>\S+)(?P<formats>(?:\s+\S+)*)\s*"
 )
 _CONNECTION = re.compile(r"IN\s+IP[46]\s+(?P<host>[^\s/]+)(?:/[\d/]*)?\s*", re.IGNORECASE)
 _TIDY = re.compile(r"(?:[A-Za-z]=[^\r\n\0\ufeff]+\r\n)+")
 "As every phone writes it; all else is read line by line, with patience."
 _ORIGIN = re.compile(
-    r"(?P<user>\S+)\s+(?P<session>\d+)\s+(?P<version>\d+)\s+IN\s+IP[46]\s+(?P<host>\S+)\s*", re.IGNORECASE
+    r"(?P<user>\S+)\s+(?P<session>[0-9]{1,40})\s+(?P<version>[0-9]{1,40})\s+IN\s+IP[46]\s+(?P<host>\S+)\s*",
+    re.IGNORECASE,
 )
 
 

@@ -106,7 +106,7 @@ def asked_expires(request: Request, contact: NameAddr | None, nat: str, *, alone
     """
     own = contact.param("expires") if contact is not None else None
     field = request.expires
-    given = int(own) if own is not None and own.isdigit() else None
+    given = int(own.lstrip("0")[:12] or "0") if own is not None and own.isascii() and own.isdigit() else None
     chosen = (field if field is not None else given) if alone else (given if given is not None else field)
     if chosen is not None:
         return min(chosen, LONGEST)

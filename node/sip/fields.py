@@ -17,7 +17,8 @@ MAXIMUM_CSEQ = 2**31 - 1
 "RFC 3261 8.1.1.5."
 
 _DISPLAY_TOKENS = re.compile(rf"{TOKEN}(?: +{TOKEN})*")
-_WHITE = re.compile(r"[ \t\r\n]+")
+_QVALUE = re.compile(r"0(?:\.[0-9]{0,9})?|1(?:\.0{0,9})?")
+_LINE_ENDS = re.compile(r"[\r\n]+[ \t]*")
 
 
 class NameAddr(msgspec.Struct, frozen=True):
@@ -35,6 +36,8 @@ class NameAddr(msgspec.Struct, frozen=True):
         match = NAME_ADDR.fullmatch(text)
         if match is not None:
             display, uri, params = match.groups()
+            if params and (">" in params or "<" in params) and '"' not in params:
+                raise Malformed("address", text)  # for who looks behind the last bracket the tag would be another one
             return cls(Uri.parse(uri.strip()), unquote(display) if display else "", parse_params(params))
         match = ADDR_SPEC.fullmatch(text)
         if match is None:
@@ -61,7 +64,16 @@ class NameAddr(msgspec.Struct, frozen=True):
     @property
     def tag(self) -> str:
         """`` if there is none."""
-        return find_param(self.params, "tag") or ""
+        for name, value in self.params:
+            if value and (name == "tag" or name.lower() == "tag"):
+                return value
+        return ""
+
+    @property
+    def q(self) -> float:
+        """The preference of a Contact, from 0 to 1: 1 if it names none, or none that can be read (RFC 3261 20.10)."""
+        value = find_param(self.params, "q") or ""
+        return float(value) if _QVALUE.fullmatch(value) else 1.0
 
 
 class Via(msgspec.Struct, frozen=True):
@@ -101,8 +113,7 @@ class Via(msgspec.Struct, frozen=True):
     @property
     def rport(self) -> int | None:
         """The port of `;rport=`; None without one. Whether rport was asked for: `param("rport") is not None`."""
-        value = find_param(self.params, "rport")
-        return int(value) if value and value.isascii() and value.isdigit() else None
+        return number(find_param(self.params, "rport") or "", 65535)
 
     @property
     def sent_by(self) -> str:
@@ -218,6 +229,14 @@ def format_params(params: Params) -> str:
     return "".join([f";{name}" if value is None else f";{name}={value}" for name, value in params])
 
 
+def number(text: str, most: int) -> int | None:
+    """A decimal number up to `most`; None for anything else, whatever else `int` would take or stumble over."""
+    if not (text.isascii() and text.isdigit()) or len(text) > 20:
+        return None
+    value = int(text)
+    return value if value <= most else None
+
+
 def quote(text: str) -> str:
     """As a quoted-string."""
     return '"' + text.replace("\\", "\\\\").replace('"', '\\"') + '"'
@@ -233,4 +252,4 @@ def unquote(text: str) -> str:
 
 
 def _display(text: str) -> str:
-    return text if _DISPLAY_TOKENS.fullmatch(text) else quote(_WHITE.sub(" ", text))
+    return text if _DISPLAY_TOKENS.fullmatch(text) else quote(_LINE_ENDS.sub(" ", text))

@@ -17,6 +17,8 @@ class Ping(Enum):
     PONG = b"\r\n"
 
 
+_STRAY = re.compile(rb"(?:\r(?!\n|\Z)|\n)+")
+"Line ends that are none of SIP's, up to one that may be: they are passed over."
 _BLANK = re.compile(rb"\r?\n\r?\n")
 _LENGTH = re.compile(rb"(?:^|\n)(?:content-length|l)[ \t]*:[ \t]*(?:\r?\n[ \t]+)*([^\r\n]*)", re.IGNORECASE)
 
@@ -63,7 +65,9 @@ class StreamFramer:
 
     def _next(self) -> bytes | Ping | None:
         if self._buffer[0] in (13, 10):
-            return self._blank()
+            blank = self._blank()
+            if blank is not None or not self._buffer or self._buffer[0] in (13, 10):
+                return blank
         match = _BLANK.search(self._buffer, max(0, self._searched - 3))
         if match is None:
             self._searched = len(self._buffer)
@@ -92,8 +96,10 @@ class StreamFramer:
             del self._buffer[:2]
             self._half = not self._half
             return Ping.PONG if self._half else Ping.PING
-        del self._buffer[:1]
-        return self._next() if self._buffer else None
+        stray = _STRAY.match(self._buffer)
+        assert stray is not None, "a line end that is no CRLF"
+        del self._buffer[: stray.end()]
+        return self._blank() if self._buffer[:1] in (b"\r", b"\n") else None
 
     def _length(self, end: int) -> int | None:
         """Content-Length of the head that ends there. One without is taken to have no body."""

@@ -27,7 +27,7 @@ OTHER_URI = re.compile(r"(?P<scheme>[A-Za-z][A-Za-z0-9+.-]*):(?P<rest>[^;\s<>\"]
 
 # These three are matched against stripped text.
 NAME_ADDR = re.compile(rf'(?P<display>{QUOTED}{LWS}|[^<";]*)<(?P<uri>[^>]*)>(?:{LWS}(?P<params>;.*))?', re.DOTALL)
-ADDR_SPEC = re.compile(rf'(?P<uri>[^;<>,?"\s]+)(?:{LWS}(?P<params>;.*))?', re.DOTALL)
+ADDR_SPEC = re.compile(rf'(?P<uri>[^;<>,?"\s]+)(?:{LWS}(?P<params>;[^<>]*))?', re.DOTALL)
 "A comma, a question mark or a semicolon of the URI itself would need the brackets (RFC 3261 20)."
 VIA = re.compile(
     rf"[Ss][Ii][Pp]{LWS}/{LWS}(?P<version>{TOKEN}){LWS}/{LWS}(?P<transport>{TOKEN})[ \t\r\n]+"
@@ -38,10 +38,13 @@ CSEQ = re.compile(rf"(?P<number>[0-9]{{1,10}})[ \t\r\n]+(?P<method>{TOKEN})")
 PARAMETER = re.compile(
     rf"{LWS};{LWS}(?P<name>[^\s=;\",]+)(?:{LWS}={LWS}(?P<value>{QUOTED}|[^;\s\"]*))?{LWS}", re.DOTALL
 )
-TAG = re.compile(rf";{LWS}tag{LWS}={LWS}({TOKEN})", re.IGNORECASE)
+TAG = re.compile(r";\s*tag\s*=\s*([^;\s][^;]*)", re.IGNORECASE)
+"Whatever it is made of, as the whole field would be read; one without a value is none."
 LIST_MARK = re.compile(r'\\.|[",<>]', re.DOTALL)
 "What decides whether a comma separates."
-AUTH_PARAM = re.compile(rf'({TOKEN}){LWS}={LWS}(?:"([^"\\]*(?:\\.[^"\\]*)*)"|([^\s,"]*))', re.DOTALL)
+AUTH_PARAM = re.compile(
+    rf'(?<![A-Za-z0-9\-.!%*_+`\'~])({TOKEN}){LWS}={LWS}(?:"([^"\\]*(?:\\.[^"\\]*)*)"|([^\s,"]*))', re.DOTALL
+)
 
 REQUEST_LINE = re.compile(rf"(?P<method>{TOKEN}) +(?P<uri>\S+) +SIP/(?P<version>\S+) *", re.IGNORECASE)
 STATUS_LINE = re.compile(r"SIP/(?P<version>[0-9.]+) +(?P<status>[1-6][0-9][0-9])(?: (?P<reason>.*))?", re.IGNORECASE)

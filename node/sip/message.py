@@ -206,7 +206,7 @@ class Message:
         text = text.strip()
         if not (text.isascii() and text.isdigit()):
             raise Malformed(key.title(), text)
-        number = int(text[:12])
+        number = int(text.lstrip("0")[:12] or "0")
         if maximum is not None and number > maximum:
             raise Malformed(key.title(), text)
         return min(number, 2**32 - 1)
@@ -475,7 +475,7 @@ def _tag(text: str) -> str:
     if text.find('"', after) >= 0:
         return NameAddr.parse(text).tag
     match = TAG.search(text, after)
-    return match[1] if match else ""
+    return match[1].rstrip() if match else ""
 
 
 # ---- judging -------------------------------------------------------------------------------------------------------
