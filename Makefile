@@ -1,4 +1,4 @@
-# setup | demo | run | check | test | bench : see README.md
+# setup | demo | run | check | test | bench | fuzz : see README.md
 SHELL := /bin/bash
 PYTHON ?= $(shell for p in /usr/bin/python3.11 /usr/bin/python3 python3; do $$p -c 'import sys, venv, ensurepip; sys.exit(sys.version_info < (3, 11))' 2>/dev/null && { echo $$p; break; }; done)
 VENV := .venv
@@ -7,7 +7,7 @@ STAMP := $(VENV)/.ready
 TEST_STAMP := $(VENV)/.ready-test
 BENCH_STAMP := $(VENV)/.ready-bench
 
-.PHONY: setup demo run check test bench clean
+.PHONY: setup demo run check test bench fuzz clean
 
 setup: $(STAMP)
 
@@ -50,6 +50,9 @@ bench: $(BENCH_STAMP)
 	@bash tests/support/install.sh
 	@bash tests/support/install.sh bench || echo "bench: measuring without the peers that are missing"
 	$(PY) -m tests.bench $(ARGS)
+
+fuzz: $(TEST_STAMP)
+	$(PY) -m tests.fuzz $(ARGS)
 
 clean:
 	rm -rf $(VENV) .mypy_cache .ruff_cache .pytest_cache

@@ -11,7 +11,7 @@ from msgspec.structs import replace
 
 from node.sip.errors import Malformed
 from node.sip.grammar import ADDR_SPEC, CSEQ, LIST_MARK, NAME_ADDR, PARAMETER, TOKEN, VIA
-from node.sip.uri import Params, Uri, drop_params, find_param, set_param
+from node.sip.uri import REMEMBERED, Params, Uri, drop_params, find_param, set_param
 
 MAXIMUM_CSEQ = 2**31 - 1
 "RFC 3261 8.1.1.5."
@@ -90,7 +90,7 @@ class Via(msgspec.Struct, frozen=True):
     def parse(cls, text: str) -> Via:
         """One Via. Raises Malformed."""
         front, semicolon, params = text.partition(";")
-        transport, host, port, protocol = _parse_sent(front)
+        transport, host, port, protocol = (_remembered_sent if len(front) <= REMEMBERED else _parse_sent)(front)
         return cls(transport, host, port, parse_params(semicolon + params), protocol)
 
     def __str__(self) -> str:
@@ -136,9 +136,8 @@ class CSeq(msgspec.Struct, frozen=True):
         return f"{self.number} {self.method}"
 
 
-@lru_cache(maxsize=4096)
 def _parse_sent(text: str) -> tuple[str, str, int | None, str]:
-    """Transport, host, port and protocol of a Via. From memory: every request of a peer has the same."""
+    """Transport, host, port and protocol of a Via."""
     match = VIA.fullmatch(text.strip())
     if match is None:
         raise Malformed("Via", text)
@@ -147,6 +146,10 @@ def _parse_sent(text: str) -> tuple[str, str, int | None, str]:
     if number is not None and not 0 < number < 65536:
         raise Malformed("Via", text)
     return transport.upper(), host, number, f"SIP/{version}"
+
+
+_remembered_sent = lru_cache(maxsize=4096)(_parse_sent)
+"Every request of a peer has the same."
 
 
 @lru_cache(maxsize=4096)

@@ -14,6 +14,9 @@ from node.sip.grammar import OTHER_URI, SIP_URI
 Params = tuple[tuple[str, str | None], ...]
 "Parameters in order, names as written; None for one without `=`."
 
+REMEMBERED = 256
+"Characters of a URI up to which it is remembered: longer ones are nobody's usual, and would fill the memory."
+
 _DECISIVE = ("user", "ttl", "method", "maddr", "transport")
 "Parameters that must be on both sides or on none for two URIs to be the same (RFC 3261 19.1.4)."
 
@@ -35,7 +38,7 @@ class Uri(msgspec.Struct, frozen=True):
     @classmethod
     def parse(cls, text: str) -> Uri:
         """Raises Malformed. Reads what it has read lately from memory: the same few URIs come in every message of a peer."""
-        return _parse(text)
+        return _remembered(text) if len(text) <= REMEMBERED else _parse(text)
 
     def __str__(self) -> str:
         parts = [self.scheme, ":"]
@@ -95,7 +98,6 @@ class Uri(msgspec.Struct, frozen=True):
         )
 
 
-@lru_cache(maxsize=4096)
 def _parse(text: str) -> Uri:
     match = SIP_URI.fullmatch(text)
     if match is None:
@@ -107,6 +109,9 @@ def _parse(text: str) -> Uri:
     return Uri(
         scheme.lower(), user or "", host, number, password, parse_uri_params(params) if params else (), headers or ""
     )
+
+
+_remembered = lru_cache(maxsize=4096)(_parse)
 
 
 def _parse_other(text: str) -> Uri:
