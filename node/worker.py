@@ -244,6 +244,7 @@ class Worker:
             log.error("promoted to %s while serving %s", promote.slot, self._duty.slot)
             return
         try:
+            node_log.rename(promote.slot)
             self._journal.settle(Journal(self._run_dir / "journal" / token_of(promote.slot)))
             self._duty = Duty(self._own, promote)
             for verb, words in promote.orders:

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import pickle
 import subprocess
 import sys
 from pathlib import Path
 
-from node.log import level_of
+from node.log import LOT, level_of, lots
 
 NODE = """
 import logging, os, sys
@@ -52,3 +53,52 @@ def test_the_levels_of_freeswitch_are_understood() -> None:
         "ERROR",
         "CRITICAL",
     ]
+
+
+LONG = """
+import logging, os, sys
+from pathlib import Path
+from node import log
+run = Path(sys.argv[1])
+log.setup(run, "DEBUG", "supervisor")
+if not os.fork():
+    log.setup(run, "DEBUG", "worker")
+    log.rename("internal#0")
+    logger = logging.getLogger("node.test")
+    logger.info("%s", "\\u00e4" * 100_000)
+    logger.debug("a quiet line")
+    logger.info("%d", "no number")
+    logger.info("a surrogate \\udcff")
+    log.close(30)
+    os._exit(0)
+os.wait()
+logging.shutdown()
+"""
+
+
+def test_a_line_longer_than_a_lot_arrives_whole(tmp_path: Path) -> None:
+    done = subprocess.run([sys.executable, "-c", LONG, str(tmp_path)], capture_output=True, text=True, timeout=60)
+    assert done.returncode == 0, done.stderr
+    lines = (tmp_path / "log" / "sofia-node.log").read_text(encoding="utf-8").splitlines()
+    assert lines[0].endswith("[INFO] internal#0 node.test: " + "\u00e4" * 100_000)
+    assert lines[1].endswith("[DEBUG] internal#0 node.test: a quiet line")
+    assert lines[2].startswith("a line of node.test cannot be written: ")
+    assert lines[3].endswith("a surrogate \\udcff")
+    assert "a quiet line" not in done.stderr
+    assert "a surrogate" in done.stderr
+
+
+def test_lots_are_small_enough_to_be_written_in_one_piece() -> None:
+    kept = [(number % 7 == 0, "\u20ac" * (number % 3000)) for number in range(3000)]
+    made = list(lots(kept))
+    assert all(len(pickle.dumps(lot)) + 4 < 4096 for lot in made)
+    assert all(lines.decode() for _loud, lines in made)
+    assert b"".join(lines for _loud, lines in made).decode() == "".join(text + "\n" for _loud, text in kept)
+    assert len(made) < sum(len(text.encode()) for _loud, text in kept) / LOT * 2 + 1000
+
+
+def test_what_has_no_room_is_counted_and_said(tmp_path: Path) -> None:
+    code = LONG.replace('    logger.info("%s", ', '    log.MOST = 50; log.GATHER = 0.5\n    logger.info("%s", ')
+    done = subprocess.run([sys.executable, "-c", code, str(tmp_path)], capture_output=True, text=True, timeout=60)
+    assert done.returncode == 0, done.stderr
+    assert "3 lines of the log of internal#0 had no room" in (tmp_path / "log" / "sofia-node.log").read_text()
