@@ -19,6 +19,7 @@ from node.calls import (
     expansion,
     flows,
     invite,
+    loops,
     outbound,
     outcome,
     prack,
@@ -112,6 +113,7 @@ class Dialing:
         if self.caller is not None and int(self.caller.variables.get("max_forwards", "70") or 0) <= 1:
             self._finish(None, "EXCHANGE_ROUTING_ERROR", None)
             return
+        loops.part_breadth(self.caller, [part.variables for part in self.parts])
         for part in list(self.parts):
             part.tried = min(group, len(part.groups)) - 1
         for part in list(self.parts):
@@ -127,11 +129,14 @@ class Dialing:
         limit = part.variables.get("originate_timeout", "")
         part.alarm = self.call.later(float(limit) if limit.isdigit() else self.timeout, self._group_timed_out, part)
         self.call.progress["group"] = str(part.tried)
-        for target in group:
+        for target in loops.divided(group, part.variables):
             self._begin(part, target)
 
     def _begin(self, part: Part, target: Target) -> None:
         """One leg of a group: a phone, a user's phones, or what only has a name here."""
+        if loops.exhausted(target, part.variables):
+            self._failed(part, "EXCHANGE_ROUTING_ERROR", loops.EXCEEDED)
+            return
         match target.endpoint:
             case "sofia":
                 self._call_out(part, target)
@@ -183,7 +188,7 @@ class Dialing:
         if rest and len(part.groups[part.tried - 1]) == 1:
             part.groups[part.tried : part.tried] = rest
         part.left += len(first) - 1
-        for one in first:
+        for one in loops.divided(first, part.variables):
             if not self.over:
                 self._begin(part, one)
 

@@ -99,6 +99,8 @@ def arrive(leg: Leg, request: Request, flow: Flow, given: Mapping[str, str]) -> 
     _address(variables, "sip_req", uri)
     if uri.params and (gr := uri.param("gr")):
         variables["sip_req_gr"] = gr
+    if breadth := request.header("Max-Breadth"):
+        variables["max_breadth"] = str(min(int(breadth[:9]), 10**6)) if breadth.isdecimal() else "1"
     _address(variables, "sip_to", to.uri)
     _address(variables, "sip_contact", request.contacts[0].uri)
     if leg.user_agent:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from node.calls import anchor, invite, timer
+from node.calls import anchor, invite, loops, timer
 from node.calls.destination import Destination
 from node.calls.exchange import Exchange, new_uuid
 from node.calls.leg import Leg
@@ -121,6 +121,7 @@ def _headers(exchange: Exchange, leg: Leg, host: str, sdp: str) -> list[tuple[st
     settings = exchange.profile(leg.profile)
     headers = [*exchange.headers(leg.profile), *leg.credentials]
     headers += timer.proposed(leg, settings)
+    headers += loops.told(leg)
     headers += leg.extra_headers("sip_h_")
     headers += invite.identity(leg, host, settings.caller_id_type if settings is not None else "rpid")
     if sdp:

@@ -16,7 +16,7 @@ import time
 from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 
-from node.calls import applications, causes, invite, originate, outcome, reliable, requests, rows, timer
+from node.calls import applications, causes, invite, loops, originate, outcome, reliable, requests, rows, timer
 from node.calls.asked import Asked
 from node.calls.call import Call
 from node.calls.exchange import Exchange, new_uuid
@@ -142,6 +142,7 @@ class Switchboard:
             raise TooManyHops("Max-Forwards is used up")
         if self.exchange.endpoint.layer.merged(transaction):
             raise LoopDetected("the same request came before by another way")
+        loops.judge(request, self.exchange)
         settings = self.exchange.profile(transaction.flow.profile)
         assert settings is not None, "a flow of a profile we do not have"
         invite.judge(request, settings)

@@ -56,6 +56,7 @@ _KNOWN = [
     "Identity",
     "In-Reply-To",
     "Join",
+    "Max-Breadth",
     "Max-Forwards",
     "MIME-Version",
     "Min-Expires",
