@@ -15,7 +15,7 @@ from node.profiles.screen import Screen
 from node.registrar.admission import Refusal
 from node.registrar.registrar import Registrar
 from node.sip import compose
-from node.sip.errors import BadExtension, SipError
+from node.sip.errors import BadExtension, LoopDetected, SipError
 from node.sip.flow import Flow
 from node.sip.layer import ClientTransaction, Failure, ServerTransaction
 from node.sip.message import Request, Response
@@ -31,6 +31,10 @@ log = logging.getLogger(__name__)
 LOOKUPS = 512
 "Requests of unknown dialogs that may be looked up at once; a flood of them must not fill the store's queue."
 RETRY = ("Retry-After", "2")
+UNMERGED = frozenset(("INVITE", "REGISTER"))
+"The calls look for merged INVITEs themselves, once they are let in; of a REGISTER nothing comes twice."
+PROXY_UNDERSTOOD = frozenset(("privacy",))
+"Option tags that a Proxy-Require may name besides (RFC 3323 4.2)."
 
 T = TypeVar("T")
 
@@ -115,6 +119,8 @@ class Reception:
             self._in_dialog(request, transaction, flow)
         elif self.standby[flow.profile]:
             self.refuse(request, transaction, 503, "System Paused")
+        elif method not in UNMERGED and self.endpoint.layer.merged(transaction):
+            raise LoopDetected("the same request came before by another way")
         elif method == "REGISTER":
             self._register(request, transaction, flow)
         elif method == "INVITE":
@@ -165,8 +171,8 @@ class Reception:
         self.endpoint.respond(transaction, compose.response(request, 200, contact=contact, headers=headers))
 
     def _require(self, request: Request, settings: ProfileSettings) -> None:
-        """RFC 3261 8.2.2.3. Not for CANCEL, which the layer answers."""
-        if request.header("Require") is None:
+        """RFC 3261 8.2.2.3, and 16.3 as the proxy that a phone takes us for. Not for CANCEL, which the layer answers."""
+        if request.header("Require") is None and request.header("Proxy-Require") is None:
             return
         strange = [tag for tag in request.headers("Require") if not understands(settings, tag)]
         if strange:
@@ -200,6 +206,11 @@ class Reception:
         answer = compose.response(request, status, reason, headers=[*self._standing[profile], *headers])
         if transaction.status == 0 and not request.to_tag:
             self.endpoint.respond_statelessly(transaction, answer)  # nothing is kept of what was refused at once
+        strange += [
+            tag
+            for tag in request.headers("Proxy-Require")
+            if tag.lower() not in PROXY_UNDERSTOOD and not understands(settings, tag)
+        ]
         else:
             self.endpoint.respond(transaction, answer)
 

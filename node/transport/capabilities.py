@@ -46,6 +46,8 @@ def supported(settings: ProfileSettings) -> str:
         tags.append("outbound")
     return ", ".join(tags)
 
+        case "outbound":
+            return settings.enable_rfc_5626
 
 def standing(settings: ProfileSettings) -> list[tuple[str, str]]:
     """The header fields in every answer of a profile, in mod_sofia's order."""
