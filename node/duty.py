@@ -138,7 +138,7 @@ class Duty:
     def _wire(self) -> None:
         reception, endpoint, location = self.reception, self.endpoint, self._own.location
         reception.endpoint, reception.switchboard, reception.registrar = endpoint, self.switchboard, self.registrar
-        reception.elsewhere = self._elsewhere
+        reception.elsewhere = self.switchboard.elsewhere = self._elsewhere
         self._own.screen.sockets = endpoint.addresses
         gate = endpoint.gate
         gate.exempt = endpoint.streams.door.exempt = self._exempt

@@ -89,14 +89,18 @@ def _on_answer(call: Call, looked: int, leg: Leg, status: int, response: Respons
 
 def _offer(call: Call, leg: Leg, other: Leg) -> str:
     """What the other leg can hear, as an offer to this one."""
-    assert other.media is not None
     try:
-        text = negotiation.agreed(other.media.remote_sdp, other.media.local_sdp)
-        text = negotiation.with_direction(text, _direction(other))
-        return anchor.offer_to(call.exchange, leg, text)
+        return anchor.offer_to(call.exchange, leg, said_by(other))
     except SipError as error:
         log.info("call %s: no offer for %s: %s", call.uuid, leg.name, error)
         return ""
+
+
+def said_by(leg: Leg) -> str:
+    """What a leg can be bridged with from now on: what it agreed on before, no more held than it holds. Raises SipError."""
+    assert leg.media is not None
+    text = negotiation.agreed(leg.media.remote_sdp, leg.media.local_sdp)
+    return negotiation.with_direction(text, _direction(leg))
 
 
 def _direction(leg: Leg) -> Direction:

@@ -25,6 +25,7 @@ _IMPORTED = ("x-", "p-", "on", "k-", "user-to-user", "accept-language", "diversi
 _ANY_IMPORTED = re.compile(r"\n\s*(?:" + "|".join(_IMPORTED) + ")", re.IGNORECASE)
 _RANGE = re.compile(r"(?:application/(?:sdp|\*)|\*/\*)\s*(?:;|$)", re.IGNORECASE)
 "Of an Accept field, what a session description is among."
+_OPTIONAL = re.compile(r";\s*handling\s*=\s*optional", re.IGNORECASE)
 _ANY_X = re.compile(r"\n\s*x-", re.IGNORECASE)
 _NOT_IMPORTED = frozenset(("organization", "p-asserted-identity", "p-preferred-identity"))
 
@@ -41,11 +42,21 @@ def judge(request: Request, settings: ProfileSettings) -> None:
         raise BadExtension(wanted)
     if not request.contacts:
         raise MissingContact("an INVITE without Contact")
-    if request.body and request.content_type not in (SDP, "multipart/mixed"):
-        raise UnsupportedMedia(request.content_type or "a body without a type")
+    read(request)
     accepted = request.headers("Accept")
     if accepted and not any(_RANGE.match(item) for item in accepted):
         raise NotAcceptable("nothing that we answer with")  # RFC 4475 3.3.15
+
+
+def read(request: Request) -> None:
+    """Refuse a body that we cannot read, unless its author leaves that to us (RFC 3261 8.2.3, 20.11). Raises SipError."""
+    if not request.body:
+        return
+    coded = (request.header("Content-Encoding") or "identity").strip().lower() != "identity"
+    if (coded or request.content_type not in (SDP, "multipart/mixed")) and not _OPTIONAL.search(
+        request.header("Content-Disposition") or ""
+    ):
+        raise UnsupportedMedia(request.content_type or "a body without a type")
 
 
 def sdp_of(message: Request | Response) -> str:

@@ -112,15 +112,6 @@ def replaces_of(request: Request) -> Replaces | None:
     return Replaces.parse(values[0])
 
 
-def replaced_tag(text: str) -> str:
-    """The to-tag of a Replaces, however badly the rest of it is written; empty if it has none."""
-    match = _TO_TAG.search(text)
-    return match[1] if match else ""
-
-
-_TO_TAG = re.compile(r";\s*to-tag\s*=\s*([^;,\s]+)", re.IGNORECASE)
-
-
 def refer_to(uri: Uri, replaces: Replaces) -> str:
     """A Refer-To that asks for a replacement, escaped as a URI demands."""
     bare = Uri(uri.scheme, uri.user, uri.host, uri.port, uri.password, uri.params)

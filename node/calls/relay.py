@@ -1,10 +1,16 @@
-"""Small requests in a dialog that are passed on to the other leg with their bodies, and answered with its answer."""
+"""Small requests in a dialog that are passed on to the other leg with their bodies, and answered with its answer.
+
+INFO is read on the way, for the events of keys that were pressed. A NOTIFY that tells of a REFER is for whoever of us made
+that: `deflect`, or the other leg whose REFER was passed on (`proxy-refer`).
+"""
 
 from __future__ import annotations
 
+import re
 from functools import partial
 from typing import TYPE_CHECKING
 
+from node.calls import announce, refer
 from node.calls.leg import Leg
 from node.calls.reply import answer
 from node.sip.message import Request, Response
@@ -13,25 +19,114 @@ if TYPE_CHECKING:
     from node.calls.call import Call
     from node.sip.layer import ServerTransaction
 
-PASSED_ON = ("info-package", "recv-info", "event", "subscription-state", "content-disposition", "call-info")
+PASSED_ON = frozenset(
+    (
+        "info-package",
+        "recv-info",
+        "event",
+        "subscription-state",
+        "content-disposition",
+        "content-encoding",
+        "call-info",
+        "refer-to",
+        "referred-by",
+        "refer-sub",
+        "subject",
+    )
+)
 "Their header fields that go along."
+
+_DIGIT = re.compile(r"^\s*(?:Signal|d)\s*=\s*([0-9A-D*#!])\s*$", re.IGNORECASE | re.MULTILINE)
+_DURATION = re.compile(r"^\s*Duration\s*=\s*(\d{1,5})\s*$", re.IGNORECASE | re.MULTILINE)
+_KEYS = {"10": "*", "11": "#", "12": "A", "13": "B", "14": "C", "15": "D"}
 
 
 def pass_on(call: Call, leg: Leg, request: Request, transaction: ServerTransaction) -> None:
-    partner = call.partner(leg)
+    """To the partner, if there is one; else it is answered 200, as mod_sofia does."""
     if request.method == "INFO":
         call.tell("RECV_INFO", leg)
+        if key := digit_of(request):
+            announce.digit(call, leg, *key)
+    partner = call.partner(leg)
     if partner is None or partner.dialog is None or not partner.confirmed or partner.flow is None:
         answer(call, leg, request, transaction, 200)
         return
     extra = [(name, value) for name, value in request.items() if name.lower() in PASSED_ON or _is_foreign(name)]
     relayed = partner.dialog.request(
         request.method,
-        headers=[*call.exchange.headers(partner.profile), *extra],
+        contact=call.exchange.contact(partner) if request.method in ("REFER", "NOTIFY") else None,
+        headers=[*call.exchange.headers(partner.profile), *_renumbered(leg, extra)],
         body=request.body,
         content_type=request.header("Content-Type") if request.body else None,
     )
+    if request.method == "REFER":
+        # The subscription that it makes has its number there, and another one here.
+        partner.variables[f"sip_refer_id_{relayed.cseq.number}"] = str(request.cseq.number)
+        call.save()
     call.ask(partner, relayed, partial(_on_passed_on, call, leg, request, transaction))
+
+
+def on_notify(call: Call, leg: Leg, request: Request, transaction: ServerTransaction) -> None:
+    """A NOTIFY in a dialog."""
+    package, _, _ = (request.header("Event") or "").partition(";")
+    match package.strip().lower():
+        case "":
+            answer(call, leg, request, transaction, 489, headers=(("Allow-Events", "refer"),))
+        case "refer" if not any(name.startswith("sip_refer_id_") for name in leg.variables):
+            _on_reported(call, leg, request, transaction)
+        case _:
+            pass_on(call, leg, request, transaction)
+
+
+def _on_reported(call: Call, leg: Leg, request: Request, transaction: ServerTransaction) -> None:
+    """What became of a REFER of ours."""
+    status = refer.reported(request)
+    headers = [
+        ("content-type", request.content_type),
+        ("event-package", "refer"),
+        ("event-id", (request.header("Event") or "").partition("id=")[2]),
+        ("from", str(request.from_.uri)),
+        ("from-tag", request.from_tag),
+        ("to", str(request.to.uri)),
+        ("to-tag", request.to_tag),
+        ("call-id", request.call_id),
+        ("subscription-substate", (request.header("Subscription-State") or "").partition(";")[0]),
+    ]
+    announce.referral(call, leg, headers, request.body.decode("utf-8", "surrogateescape"))
+    answer(call, leg, request, transaction, 200)
+    if status >= 200:
+        leg.variables["sip_refer_target_status_code"] = str(status)
+        leg.variables["sip_refer_reply"] = request.body.decode("utf-8", "surrogateescape").strip()
+        call.save()
+        if call.waiting is not None:
+            call.waiting.reported(leg, status)
+
+
+def _renumbered(leg: Leg, headers: list[tuple[str, str]]) -> list[tuple[str, str]]:
+    """The Event of a passed NOTIFY with the number that the REFER had on the other side."""
+    found = []
+    for name, value in headers:
+        package, mark, number = value.partition(";id=")
+        if name.lower() == "event" and mark:
+            value = f"{package};id={leg.variables.get(f'sip_refer_id_{number}', number)}"
+        found.append((name, value))
+    return found
+
+
+def digit_of(request: Request) -> tuple[str, int] | None:
+    """The key and the milliseconds that an INFO tells of."""
+    text = request.body[:256].decode("utf-8", "replace")
+    match request.content_type:
+        case "application/dtmf-relay" | "application/vnd.nortelnetworks.digits":
+            found, duration = _DIGIT.search(text), _DURATION.search(text)
+            milliseconds = int(duration[1]) if duration else 250
+            return (found[1].upper(), milliseconds) if found else None
+        case "application/dtmf":
+            key = text.strip()
+            key = _KEYS.get(key, key)
+            return (key, 250) if re.fullmatch(r"[0-9A-D*#]", key) else None
+        case _:
+            return None
 
 
 def _is_foreign(name: str) -> bool:
@@ -50,7 +145,8 @@ def _on_passed_on(
 ) -> None:
     if status < 200 or not leg.live:
         return
-    # 481 of the other leg is said of its dialog, not of this one.
-    answer(call, leg, request, transaction, 500 if status == 481 else 504 if response is None else status)
-    if status == 481:
+    # 481 of the other leg is said of its dialog, not of this one; its challenge nobody here can answer.
+    said = {481: 500, 401: 403, 407: 403}.get(status, status)
+    answer(call, leg, request, transaction, 504 if response is None else said)
+    if status == 481 and request.method != "NOTIFY":
         call.lost(partner, "NORMAL_TEMPORARY_FAILURE")

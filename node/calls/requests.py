@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 from node.calls import invite, modify, prack, relay, reliable, transfer, update, way
 from node.calls.leg import Leg
 from node.calls.reply import answer
-from node.sip.errors import OutOfOrder
+from node.sip.errors import OutOfOrder, SipError
 from node.sip.message import Request
 
 if TYPE_CHECKING:
@@ -30,6 +30,12 @@ def on_request(call: Call, leg: Leg, request: Request, transaction: ServerTransa
         return
     if way.follow(leg, transaction.flow):
         call.save()
+    if request.body and request.method in ("INVITE", "UPDATE"):
+        try:
+            invite.read(request)
+        except SipError as error:
+            answer(call, leg, request, transaction, error.status, headers=tuple(error.headers))
+            return
     SERVICES.get(request.method, _not_allowed)(call, leg, request, transaction)
 
 
@@ -53,7 +59,7 @@ SERVICES: dict[str, Service] = {
     "PRACK": reliable.on_prack,
     "INFO": relay.pass_on,
     "MESSAGE": relay.pass_on,
-    "NOTIFY": relay.pass_on,
+    "NOTIFY": relay.on_notify,
     "REFER": transfer.on_refer,
     "SUBSCRIBE": transfer.on_subscribe,
 }

@@ -74,8 +74,18 @@ def _provide(call: Call, leg: Leg, status: int, sdp: str) -> None:
 # ---- the answer --------------------------------------------------------------------------------------------------------
 
 
-def answer(call: Call, leg: Leg, sdp: str, then: Callable[[], None] | None) -> None:
-    """Answer a caller. The 200 goes out when the record with it is stored: a successor can send it byte for byte."""
+def answer(
+    call: Call,
+    leg: Leg,
+    sdp: str,
+    then: Callable[[], None] | None,
+    *,
+    write: Callable[..., None] | None = None,
+) -> None:
+    """Answer a caller. The 200 goes out when the record with it is stored: a successor can send it byte for byte.
+
+    `write`: `call.once_stored` where the next put is to hold more than this answer.
+    """
     assert leg.transaction is not None
     assert leg.pending is not None
     if reliable.withholds(leg):
@@ -92,7 +102,7 @@ def answer(call: Call, leg: Leg, sdp: str, then: Callable[[], None] | None) -> N
     leg.answered = leg.answered or call.exchange.wall()
     call.state = "answered"
     leg.variables["endpoint_disposition"] = "ANSWER"
-    call.commit(_answer_stored, call, leg, leg.transaction, response, then)
+    (write or call.commit)(_answer_stored, call, leg, leg.transaction, response, then)
 
 
 def _answer_stored(

@@ -16,7 +16,21 @@ import time
 from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 
-from node.calls import applications, causes, invite, loops, originate, outcome, reliable, requests, rows, timer
+from node.calls import (
+    applications,
+    arrival,
+    causes,
+    chat,
+    invite,
+    loops,
+    originate,
+    outcome,
+    replaces,
+    requests,
+    rows,
+    timer,
+)
+from node.calls.arrival import Arrival
 from node.calls.asked import Asked
 from node.calls.call import Call
 from node.calls.exchange import Exchange, new_uuid
@@ -29,7 +43,6 @@ from node.events import EventStream
 from node.media.session import MediaClient
 from node.registrar.location import Location
 from node.sip import compose
-from node.sip.dialog import Dialog
 from node.sip.errors import LoopDetected, SipError, TooManyHops
 from node.sip.flow import Flow
 from node.sip.layer import ClientTransaction, Failure, ServerTransaction
@@ -83,6 +96,8 @@ class Switchboard:
             wall=wall,
         )
         self.draining = False
+        self.elsewhere: replaces.Elsewhere | None = None
+        "Brings a request to who has its record, or the record to us."
         self._second = (0, 0)
         media.on_learned = self._on_learned
         media.on_lost = self._on_media_lost
@@ -111,17 +126,26 @@ class Switchboard:
             # Nothing is kept of it: a flood of calls must not fill the memory with answers that wait for their ACK.
             self.exchange.endpoint.respond_statelessly(transaction, answer)
             return
+        new = Arrival(request, transaction, flow, user, context, variables or {})
         try:
             self._judge(request, transaction)
-            call, leg = self._arrive(request, transaction, flow, user, context, dict(variables or {}))
+            if request.header("Replaces") is not None:
+                replaces.on_invite(self.exchange, new, self.elsewhere)
+                return
+            call = Call(self.exchange, new_uuid(), flow.profile)
+            leg = arrival.enter(call, new, call.uuid)
         except SipError as error:
-            self.exchange.count(flow.profile, "failed_calls_in")
-            self._refuse(request, transaction, error.status, error.reason, tuple(error.headers))
+            arrival.refuse(self.exchange, new, error.status, error.reason, error)
             return
+        self.exchange.calls[call.uuid] = call
         call.once_stored(call.say_trying, leg)
         self.exchange.count(leg.profile, "calls_in")
         call.tell("CHANNEL_CREATE", leg)
         call.post(applications.begin, call)
+
+    def on_message(self, request: Request, transaction: ServerTransaction) -> None:
+        """A MESSAGE outside of any dialog that may enter."""
+        chat.on_message(self.exchange, request, transaction)
 
     def _refused_for_load(self, own: ProfileSettings | None) -> str:
         """Why no call is taken now; empty if one is."""
@@ -147,48 +171,6 @@ class Switchboard:
         assert settings is not None, "a flow of a profile we do not have"
         invite.judge(request, settings)
         timer.judge(request, settings)
-
-    def _arrive(
-        self,
-        request: Request,
-        transaction: ServerTransaction,
-        flow: Flow,
-        user: User | None,
-        context: str,
-        given: dict[str, str],
-    ) -> tuple[Call, Leg]:
-        exchange = self.exchange
-        settings = exchange.profile(flow.profile)
-        assert settings is not None, "a flow of a profile we do not have"
-        call = Call(exchange, new_uuid(), settings.name)
-        leg = Leg(call.uuid, "inbound", settings.name, created=call.created)
-        if user is not None:
-            given = {**user.variables, "user_name": user.id, "domain_name": user.domain, **given}
-        invite.arrive(leg, request, flow, given)
-        domain = request.from_.uri.address if settings.context == "_domain_" else settings.context
-        leg.context = context or leg.variables.get("user_context") or domain
-        leg.dialplan = leg.variables.get("inbound_dialplan") or settings.dialplan
-        leg.dialog = Dialog.uas(request, exchange.names.tag())
-        call.legs.append(leg)
-        call.receive(leg, request, transaction)
-        if settings.enable_100rel:
-            reliable.arrive(leg, request)
-        exchange.calls[call.uuid] = call
-        exchange.enrol(call, leg)
-        return call, leg
-
-    def _refuse(
-        self,
-        request: Request,
-        transaction: ServerTransaction,
-        status: int,
-        phrase: str,
-        headers: tuple[tuple[str, str], ...] = (),
-    ) -> None:
-        extra = [*self.exchange.headers(transaction.flow.profile), *headers]
-        tag = self.exchange.names.tag()
-        response = compose.response(request, status, phrase or None, to_tag=tag, headers=extra)
-        self.exchange.endpoint.respond(transaction, response)
 
     def on_request(self, request: Request, transaction: ServerTransaction | None, flow: Flow) -> None:
         """A request inside a dialog, or the ACK to a 2xx."""

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 from urllib.parse import quote
 
 from node.calls import alignment, announce, applications, causes, refer, relay, rerouting, union
-from node.calls.exchange import Extension
+from node.calls.exchange import Exchange, Extension
 from node.calls.leg import Leg
 from node.calls.reply import answer, own_user
 from node.sip import compose
@@ -260,14 +260,23 @@ def _sent_on(call: Call, leg: Leg, routed: bool) -> None:
 # ---- attended ------------------------------------------------------------------------------------------------------------
 
 
-def find(call: Call, wanted: refer.Replaces) -> Extension | None:
-    """The dialog that a Replaces names, if this worker has it."""
+def find(exchange: Exchange, wanted: refer.Replaces) -> Extension | None:
+    """The dialog that a Replaces names, if this worker has it. Some name the tags the wrong way round."""
     for ours, theirs in ((wanted.to_tag, wanted.from_tag), (wanted.from_tag, wanted.to_tag)):
-        found = call.exchange.dialogs.get(ours)
+        found = exchange.dialogs.get(ours)
         dialog = found.leg.dialog if found is not None else None
-        if dialog is not None and dialog.call_id == wanted.call_id and dialog.remote_tag in ("", theirs):
+        if found is None or dialog is None or dialog.call_id != wanted.call_id:
+            continue
+        if theirs in (dialog.remote_tag or early_tag(found.leg), "0"):
             return found
     return None
+
+
+def early_tag(leg: Leg) -> str:
+    """The tag of a callee that still rings, by its last provisional response."""
+    if leg.pending is None or not leg.pending.response or leg.pending.role != "client":
+        return ""
+    return parse(leg.pending.response).to_tag
 
 
 def _attended(
@@ -275,7 +284,7 @@ def _attended(
 ) -> None:
     leg.variables["transfer_disposition"] = "recv_replace"
     partner = call.partner(leg)
-    found = find(call, wanted)
+    found = find(call.exchange, wanted)
     if found is None:
         ours = owner(wanted.to_tag) == call.exchange.endpoint.token
         if ours and looked < PATIENCE and call.recovered:
@@ -566,7 +575,7 @@ def resume(call: Call, leg: Leg) -> None:
 def _end_consult(call: Call, text: str, destination: str, context: str, looked: int) -> None:
     """The predecessor may not have come to ending the referrer's second call, which may be revived after this one."""
     wanted = refer.target(text).replaces
-    found = find(call, wanted) if wanted is not None else None
+    found = find(call.exchange, wanted) if wanted is not None else None
     if found is None:
         if wanted is not None and looked < PATIENCE and owner(wanted.to_tag) == call.exchange.endpoint.token:
             call.later(LOOK_AGAIN, _end_consult, call, text, destination, context, looked + 1)

@@ -20,7 +20,7 @@ from node.sip.flow import Flow
 from node.sip.layer import ClientTransaction, Failure, ServerTransaction
 from node.sip.message import Request, Response
 from node.transport.attempt import Attempt
-from node.transport.capabilities import ACCEPT, KNOWN, serves, standing, understands
+from node.transport.capabilities import ACCEPT, EVENTS, KNOWN, serves, standing, understands
 from node.transport.endpoint import Endpoint
 from store.errors import StoreError
 from store.interface import Store
@@ -109,7 +109,7 @@ class Reception:
     def _receive(self, request: Request, transaction: ServerTransaction, flow: Flow) -> None:
         settings = self._settings[flow.profile]
         method = request.method
-        if not serves(settings, method):
+        if not serves(settings, method) and method != "SUBSCRIBE":
             self.refuse(request, transaction, 405 if method in KNOWN else 501)
             return
         if method in subscribing.METHODS:
@@ -127,6 +127,10 @@ class Reception:
             self._invite(request, transaction, flow)
         elif method == "OPTIONS":
             self._options(request, transaction, flow, settings)
+        elif method == "MESSAGE" and settings.enable_chat:
+            self._message(request, transaction, flow)
+        elif method in ("SUBSCRIBE", "REFER", "NOTIFY", "MESSAGE"):
+            self._not_outside(request, transaction)
         else:
             self.refuse(request, transaction, 481, "Call Does Not Exist")
 
@@ -161,6 +165,33 @@ class Reception:
             variables=dict(admission.variables),
         )
 
+    def _message(self, request: Request, transaction: ServerTransaction, flow: Flow) -> None:
+        admission = self._screen.message(request, flow)
+        if isinstance(admission, Refusal):
+            self._turn_away(self.profiles[flow.profile], request, transaction, admission)
+            return
+        if admission.digest:
+            self.endpoint.gate.proved(flow)
+        self.switchboard.on_message(request, transaction)
+
+    def _not_outside(self, request: Request, transaction: ServerTransaction) -> None:
+        """What is served in dialogs only. A subscription to what a REFER comes to is made by that alone (RFC 3515 2.4.4)."""
+        package = (request.header("Event") or "").partition(";")[0].strip().lower()
+        match request.method:
+            case "SUBSCRIBE" if package != "refer":
+                self.refuse(request, transaction, 489, None, [("Allow-Events", EVENTS)])
+            case "NOTIFY" if package == "keep-alive":
+                self.endpoint.respond(transaction, self._plain(request, transaction, 200))
+            case "NOTIFY":
+                self.refuse(request, transaction, 481, "Call Does Not Exist")
+            case "MESSAGE":
+                self.refuse(request, transaction, 405)
+            case _:
+                self.refuse(request, transaction, 403)
+
+    def _plain(self, request: Request, transaction: ServerTransaction, status: int) -> Response:
+        return compose.response(request, status, headers=self._standing[transaction.flow.profile])
+
     def _options(self, request: Request, transaction: ServerTransaction, flow: Flow, settings: ProfileSettings) -> None:
         full = self._max_sessions and self.switchboard.sessions >= self._max_sessions
         if full and settings.sip_options_respond_503_on_busy:
@@ -175,6 +206,11 @@ class Reception:
         if request.header("Require") is None and request.header("Proxy-Require") is None:
             return
         strange = [tag for tag in request.headers("Require") if not understands(settings, tag)]
+        strange += [
+            tag
+            for tag in request.headers("Proxy-Require")
+            if tag.lower() not in PROXY_UNDERSTOOD and not understands(settings, tag)
+        ]
         if strange:
             raise BadExtension(strange)
 
@@ -206,11 +242,6 @@ class Reception:
         answer = compose.response(request, status, reason, headers=[*self._standing[profile], *headers])
         if transaction.status == 0 and not request.to_tag:
             self.endpoint.respond_statelessly(transaction, answer)  # nothing is kept of what was refused at once
-        strange += [
-            tag
-            for tag in request.headers("Proxy-Require")
-            if tag.lower() not in PROXY_UNDERSTOOD and not understands(settings, tag)
-        ]
         else:
             self.endpoint.respond(transaction, answer)
 

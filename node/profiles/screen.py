@@ -118,6 +118,20 @@ class Screen:
             variables=variables,
         )
 
+    # ---- MESSAGE ---------------------------------------------------------------------------------------------------
+
+    def message(self, request: Request, flow: Flow) -> Admission | Refusal:
+        """Outside of dialogs. The inbound lists authenticate as they do for INVITE; else digest, with `auth-messages`."""
+        settings = self._settings[flow.profile]
+        passed = settings.apply_inbound_acl and self._pass(settings, flow.remote[0], None)[0]
+        if passed or not settings.auth_messages or flow.remote in self.sockets():
+            return Admission()
+        outcome = self.digest.judge(request, flow, settings, "Proxy-Authorization")
+        if isinstance(outcome, Refusal):
+            return outcome
+        credentials = outcome.credentials
+        return Admission(user=outcome.user, username=credentials.username, realm=credentials.realm, digest=True)
+
     def _inbound_acl(
         self, request: Request, flow: Flow, settings: ProfileSettings, reason: str, variables: dict[str, str]
     ) -> str | Admission | Refusal:

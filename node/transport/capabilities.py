@@ -4,12 +4,27 @@ from __future__ import annotations
 
 from node.config.profile import ProfileSettings
 
-METHODS = ("INVITE", "ACK", "BYE", "CANCEL", "OPTIONS", "INFO", "UPDATE", "REGISTER", "NOTIFY", "PRACK")
-"Methods that are served here."
-KNOWN = frozenset({*METHODS, "MESSAGE", "REFER", "PUBLISH", "SUBSCRIBE"})
+METHODS = (
+    "INVITE",
+    "ACK",
+    "BYE",
+    "CANCEL",
+    "OPTIONS",
+    "MESSAGE",
+    "INFO",
+    "UPDATE",
+    "REGISTER",
+    "REFER",
+    "NOTIFY",
+    "PRACK",
+)
+"Methods that are served here, in mod_sofia's order."
+KNOWN = frozenset({*METHODS, "PUBLISH", "SUBSCRIBE"})
 "Methods that have a meaning; any other is answered 501, and one of these that is not served 405."
 ACCEPT = "application/sdp"
-UNDERSTOOD = frozenset({"path", "outbound", "norefersub", "tdialog"})
+EVENTS = "refer"
+"Event packages that somebody may be subscribed to here: what a REFER makes."
+UNDERSTOOD = frozenset({"path", "norefersub", "tdialog", "replaces"})
 "Option tags that a Require may name on any profile: what they ask for is done, or nothing has to be done for it."
 
 
@@ -17,6 +32,8 @@ def serves(settings: ProfileSettings, method: str) -> bool:
     """Whether a method is served on a profile."""
     if method == "UPDATE":
         return settings.allow_update
+    if method == "REFER":
+        return not settings.disable_transfer
     if method == "PRACK":
         return settings.enable_100rel
     return method in METHODS
@@ -29,6 +46,8 @@ def understands(settings: ProfileSettings, tag: str) -> bool:
             return settings.enable_100rel
         case "timer":
             return settings.enable_timer
+        case "outbound":
+            return settings.enable_rfc_5626
         case low:
             return low in UNDERSTOOD
 
@@ -41,13 +60,11 @@ def supported(settings: ProfileSettings) -> str:
     tags = ["100rel"] if settings.enable_100rel else []
     if settings.enable_timer:
         tags.append("timer")
-    tags += ["path"]
+    tags += ["path", "replaces"]
     if settings.enable_rfc_5626:
         tags.append("outbound")
     return ", ".join(tags)
 
-        case "outbound":
-            return settings.enable_rfc_5626
 
 def standing(settings: ProfileSettings) -> list[tuple[str, str]]:
     """The header fields in every answer of a profile, in mod_sofia's order."""

@@ -81,9 +81,10 @@ class Phone:
         extra = [("Contact", f"<{contact or self.contact}>"), ("Expires", str(expires))]
         return await self._authenticated("REGISTER", uri, self._register_id, who, extra)
 
-    async def call(self, number: str, *, sdp: bool = True) -> Line:
+    async def call(self, number: str, *headers: tuple[str, str], sdp: bool = True) -> Line:
         """Send an INVITE (answering its challenge) and return the line as soon as it is on its way."""
         line = self.new_line(outbound=True, audio=sdp)
+        line.headers = list(headers)
         line.local = f'"{self.user}" <sip:{self.user}@{self.domain}>;tag={line.tag}'
         line.remote = f"<sip:{number}@{self.domain}>"
         line.target = f"sip:{number}@{self.domain}"
@@ -218,6 +219,8 @@ class Line:
         self.local = self.remote = self.target = ""
         self.routes: list[str] = []
         self.cseq = 0
+        self.headers: list[tuple[str, str]] = []
+        "What else its INVITE says."
         with phone.inside():
             self.audio = Audio(phone.host) if audio else None
         self.ringing, self.answered, self.ended = asyncio.Event(), asyncio.Event(), asyncio.Event()
@@ -242,7 +245,7 @@ class Line:
     async def dial(self) -> None:
         authorization: list[tuple[str, str]] = []
         for _attempt in range(3):
-            self._invite = self._request("INVITE", authorization, self._sdp() if self.audio else "")
+            self._invite = self._request("INVITE", authorization + self.headers, self._sdp() if self.audio else "")
             answer = await self.phone.request(self._invite, on_provisional=self._on_provisional)
             if answer.status not in (401, 407):
                 break

@@ -144,8 +144,9 @@ def test_what_no_call_can_be_made_of_is_refused() -> None:
         peer = await Peer.open(rig.stage.internal)
         for headers, kind, status in (
             ([("Require", "100rel")], "application/sdp", 420),
-            ([("Require", "replaces")], "application/sdp", 420),
+            ([("Require", "join")], "application/sdp", 420),
             ([], "text/plain", 415),
+            ([("Content-Encoding", "gzip")], "application/sdp", 415),
             ([("Session-Expires", "30"), ("Supported", "timer")], "application/sdp", 422),
         ):
             peer.invite("1001", "1000", sdp=OFFER, headers=headers, kind=kind)
@@ -187,7 +188,9 @@ def test_nothing_is_offered_that_is_refused() -> None:
         rig.stage.register("1001", bob.contact)
         peer.invite("1001", "1000", sdp=OFFER)
         invite = await bob.expect("INVITE")
-        assert invite.get("Allow") == "INVITE, ACK, BYE, CANCEL, OPTIONS, INFO, UPDATE, REGISTER, NOTIFY"
+        assert (
+            invite.get("Allow") == "INVITE, ACK, BYE, CANCEL, OPTIONS, MESSAGE, INFO, UPDATE, REGISTER, REFER, NOTIFY"
+        )
         assert invite.get("Supported") == "timer, path"
         bob.answer(invite, 486)
         refusal = await peer.expect(486)

@@ -7,8 +7,8 @@ from collections.abc import Awaitable, Callable
 
 import pytest
 
-from tests.node.calls.rig import DOMAIN, extension, stage, until
 from tests.node.calls.crash import WITHIN, Play, connected, happens, offered
+from tests.node.calls.rig import DOMAIN, extension, stage, until
 from tests.support import phone as phones
 from tests.support.phone import Line
 
