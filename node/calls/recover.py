@@ -24,6 +24,7 @@ from node.calls import (
     prack,
     refresh,
     reliable,
+    replaces,
     serving,
     timer,
     transfer,
@@ -114,6 +115,7 @@ class Recovery:
         restored(call, record)
         exchange.calls[call.uuid] = call
         union.claim(call)
+        replaces.forget_unanswered(call)
         live = [leg for leg in call.legs if leg.live and leg.dialog is not None]
         for leg in call.legs:
             exchange.enrol(call, leg)

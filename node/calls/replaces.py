@@ -149,8 +149,8 @@ def _replace(call: Call, old: Leg, wanted: refer.Replaces, new: Arrival, looked:
         else:
             arrival.refuse(call.exchange, new, 491)
         return
+    # It hears no 100: until its 200 is on record it says its INVITE again, should we die meanwhile.
     leg = arrival.enter(call, new, new_uuid())
-    call.once_stored(call.say_trying, leg)
     call.exchange.count(leg.profile, "calls_in")
     call.tell("CHANNEL_CREATE", leg)
     anchor.open_port(call, leg, partial(_on_port, call, old, leg))
@@ -175,6 +175,13 @@ def _on_port(call: Call, old: Leg, leg: Leg, error: MediaError | None) -> None:
         log.info("call %s: %s cannot take the place of %s: %s", call.uuid, leg.name, old.name, refusal)
         leg.variables["respond_code"] = "488"
         call.release(leg, "INCOMPATIBLE_DESTINATION")
+
+
+def forget_unanswered(call: Call) -> None:
+    """After a failover: who came to replace somebody and has heard nothing yet, will come again."""
+    for leg in call.legs[1:]:
+        if leg.direction == "inbound" and leg.live and not leg.confirmed and not leg.cause:
+            call.legs.remove(leg)
 
 
 def _into_bridge(call: Call, old: Leg, leg: Leg, partner: Leg) -> None:

@@ -267,7 +267,8 @@ def find(exchange: Exchange, wanted: refer.Replaces) -> Extension | None:
         dialog = found.leg.dialog if found is not None else None
         if found is None or dialog is None or dialog.call_id != wanted.call_id:
             continue
-        if theirs in (dialog.remote_tag or early_tag(found.leg), "0"):
+        known = dialog.remote_tag or early_tag(found.leg)
+        if not known or theirs in (known, "0"):
             return found
     return None
 

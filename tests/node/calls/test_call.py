@@ -191,7 +191,7 @@ def test_nothing_is_offered_that_is_refused() -> None:
         assert (
             invite.get("Allow") == "INVITE, ACK, BYE, CANCEL, OPTIONS, MESSAGE, INFO, UPDATE, REGISTER, REFER, NOTIFY"
         )
-        assert invite.get("Supported") == "timer, path"
+        assert invite.get("Supported") == "timer, path, replaces"
         bob.answer(invite, 486)
         refusal = await peer.expect(486)
         assert refusal.get("Allow") == invite.get("Allow")

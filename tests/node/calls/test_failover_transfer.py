@@ -9,6 +9,7 @@ import pytest
 
 from tests.node.calls.crash import WITHIN, Play, connected, happens, offered
 from tests.node.calls.rig import DOMAIN, extension, stage, until
+from tests.node.calls.test_replaces import naming
 from tests.support import phone as phones
 from tests.support.phone import Line
 
@@ -136,6 +137,30 @@ async def transfer_goes_to_an_application(play: Play) -> None:
     assert (await theirs.hangup()).status == 200
 
 
+async def another_phone_takes_the_call_over(play: Play) -> None:
+    ours, theirs = await connected(play)
+    await on_record(play)
+    carol = await play.phone("1002")
+    third = await carol.call("1001", naming(ours))
+    await happens(third.answered)
+    await happens(ours.ended)
+    await talk(theirs, third)
+    await ends(third, theirs)
+
+
+async def another_phone_picks_up(play: Play) -> None:
+    alice, bob, carol = [await play.phone(user) for user in ("1000", "1001", "1002")]
+    ours = await alice.call("1001")
+    ringing = await bob.next_line(WITHIN)
+    await happens(ours.ringing)
+    third = await carol.call("1001", naming(ringing))
+    await happens(third.answered)
+    await happens(ours.answered)
+    await happens(ringing.ended)
+    await talk(ours, third)
+    await ends(ours, third)
+
+
 async def perform(scenario: Scenario, params: dict[str, str], crash_after: int = 0, variant: str = "") -> int:
     """Play once; returns how many records were put before the crash, or in all."""
     with stage(EXTENSIONS, params=params) as made:
@@ -160,6 +185,8 @@ SCENARIOS: list[tuple[Scenario, dict[str, str]]] = [
     (transfer_is_attended, {}),
     (transfer_is_attended_while_it_rings, {}),
     (transfer_goes_to_an_application, {}),
+    (another_phone_takes_the_call_over, {}),
+    (another_phone_picks_up, {}),
 ]
 TABLE = [(scenario, params, variant) for scenario, params in SCENARIOS for variant in ("spoken", "silent", "lost")]
 
