@@ -99,7 +99,7 @@ class StreamFramer:
         stray = _STRAY.match(self._buffer)
         assert stray is not None, "a line end that is no CRLF"
         del self._buffer[: stray.end()]
-        return self._blank() if self._buffer[:1] in (b"\r", b"\n") else None
+        return self._blank() if self._buffer.startswith((b"\r", b"\n")) else None
 
     def _length(self, end: int) -> int | None:
         """Content-Length of the head that ends there. One without is taken to have no body."""
