@@ -23,6 +23,13 @@ _PUBLIC = """<include>
         <action application="sleep" data="20000"/>
       </condition>
     </extension>
+    <extension name="phones">
+      <condition field="destination_number" expression="^(10[01][0-9])$">
+        <action application="set" data="call_timeout=5"/>
+        <action application="set" data="hangup_after_bridge=true"/>
+        <action application="bridge" data="user/$1@$${domain}"/>
+      </condition>
+    </extension>
   </context>
 </include>
 """
@@ -31,14 +38,20 @@ TROUBLE = ("Traceback", "[ERROR]", "[CRITICAL]")
 
 
 def open_node(directory: Path, **settings: str) -> Node:
-    """Not started yet. 9196 answers and echoes, 9195 rings; to any other number the answer is 404."""
+    """Not started yet. 9196 answers and echoes, 9195 rings, 1000 to 1019 are the phones; else 404."""
     conf = directory / "conf"
     shutil.copytree(ROOT / "conf", conf)
     profile = conf / "sip_profiles" / "internal.xml"
     text = profile.read_text()
     text = text.replace('"apply-inbound-acl" value="domains"', '"apply-inbound-acl" value="loopback.auto"')
-    text = text.replace("<settings>", '<settings>\n    <param name="accept-blind-reg" value="true"/>')
+    own = {"accept-blind-reg": "true", "max-source-requests-per-second": "0", "max-source-auth-failures": "0"}
+    lines = "".join(f'\n    <param name="{name}" value="{value}"/>' for name, value in own.items())
+    text = text.replace("<settings>", f"<settings>{lines}")
     profile.write_text(text)
+    switch = conf / "autoload_configs" / "switch.conf.xml"
+    switch.write_text(
+        switch.read_text().replace('"sessions-per-second" value="1000"', '"sessions-per-second" value="1000000"')
+    )
     (conf / "dialplan" / "public.xml").write_text(_PUBLIC)
     shared = shared_settings(loopback_address(), directory / "store.db")
     wanted = {"internal_auth_calls": "false", "max_recv_rps": "0", **settings}
