@@ -18,7 +18,7 @@ IN_FLIGHT = 32
 LONGEST = 86_400
 "Seconds for which a nonce lives on at most, however long a registration is asked for."
 CHECKED = 2
-"Nonces looked at for each one that is used, whether they are over: so many that the forgetting keeps up."
+"Nonces looked at for each new one, whether they are over: so many that the forgetting keeps up."
 
 Standing = Literal["good", "stale", "replayed"]
 Bindings = Callable[[], Iterable[Registration]]
@@ -95,16 +95,19 @@ class NonceBook:
         """They were right: this count is used up, and the nonce lives on as long as the registration."""
         count = count_of(credentials)
         key = credentials.nonce if count else _uncounted(credentials)
-        _, window, session = self._used.get(key) or (0.0, replay.UNUSED, "")
-        if key not in self._used:
+        now = self._clock()
+        known = self._used.get(key)
+        if known is None:
+            self._forget_some(now)
             self._order.append(key)
+            window, session = replay.UNUSED, ""
             if not count:
                 expires = 0
-        until = self._clock() + self._ttl + min(expires, LONGEST)
+        else:
+            _, window, session = known
         if not session and credentials.algorithm[-5:].lower() == "-sess":
             session = credentials.cnonce
-        self._used[key] = until, replay.used(window, count or 1), session
-        self._forget_some()
+        self._used[key] = now + self._ttl + min(expires, LONGEST), replay.used(window, count or 1), session
 
     def _unheard(self, nonce: str, count: int, now: float, bindings: Bindings) -> bool:
         """Whether a nonce that was never used here, as far as we remember, may be used."""
@@ -119,18 +122,16 @@ class NonceBook:
                 return each.nonce_count < count
         return count <= 1 and now - nonces.made(nonce) <= IN_FLIGHT
 
-    def _forget_some(self) -> None:
-        now = self._clock()
+    def _forget_some(self, now: float) -> None:
         order, used = self._order, self._used
         for _ in range(min(CHECKED, len(order))):
-            key = order.popleft()
-            if used[key][0] <= now:
-                del used[key]
-            elif len(used) > REMEMBERED:
-                del used[key]
+            if used[order[0]][0] <= now:
+                del used[order.popleft()]
+            elif len(used) >= REMEMBERED:
+                del used[order.popleft()]
                 self._floor = now
             else:
-                order.append(key)
+                order.rotate(-1)
 
 
 class Hashes:

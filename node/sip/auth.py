@@ -258,6 +258,11 @@ _ALGORITHMS |= {f"{name}-sess": function for name, function in _ALGORITHMS.items
 _STRENGTH = {"md5": 1, "sha-256": 2, "sha-512-256": 3}
 
 
+_NAMES = "username realm nonce uri response algorithm qop nc cnonce opaque stale domain"
+_USUAL = {space + name: name for name in _NAMES.split() for space in ("", " ")}
+"Params as they usually stand behind a comma."
+
+
 def _hash(algorithm: str) -> Callable[[str], str]:
     function = _ALGORITHMS.get(algorithm.lower())
     if function is None:
@@ -287,6 +292,29 @@ def _params(text: str) -> dict[str, str]:
     scheme, _, rest = text.strip().partition(" ")
     if scheme.lower() != "digest":
         raise Malformed("authentication scheme", scheme)
+    return _plain(rest) or _any(rest)
+
+
+def _plain(rest: str) -> dict[str, str] | None:
+    """As nearly everybody writes them, in half the time; None where a comma or a quote is not what it seems."""
+    if "\\" in rest:
+        return None
+    found: dict[str, str] = {}
+    for part in rest.split(","):
+        written, _, value = part.partition("=")
+        name = _USUAL.get(written)
+        if name is None:
+            return None
+        if value[:1] == '"' == value[-1:] and value.count('"') == 2:
+            found[name] = value[1:-1]
+        elif value.isalnum():
+            found[name] = value
+        else:
+            return None
+    return found
+
+
+def _any(rest: str) -> dict[str, str]:
     found = AUTH_PARAM.findall(rest)
     if "\\" in rest:
         found = [(name, unquote(f'"{quoted}"'), plain) for name, quoted, plain in found]

@@ -206,3 +206,21 @@ def test_a_gruu_rings_its_own_phone_only() -> None:
             each.close()
 
     play(scene)
+
+
+def test_a_phone_behind_an_edge_proxy_is_called_by_its_path() -> None:
+    async def scene(rig: Rig, cast: Cast) -> None:
+        caller, core = await Peer.open(rig.stage.internal), await Peer.open(rig.stage.internal)
+        path = f"sip:127.0.0.1:{core.port};lr", "sip:edge.test;lr;ob"
+        encoded = "%2C".join(each.replace(":", "%3A").replace(";", "%3B") for each in path)
+        rig.stage.register("1001", f"sip:1001@10.9.9.9;ob;fs_path={encoded}")
+        caller.invite("1001", "1000", sdp=OFFER)
+        invite = await core.expect("INVITE")
+        assert invite.start == "INVITE sip:1001@10.9.9.9;ob SIP/2.0"
+        assert invite.all("Route") == [f"<{each}>" for each in path]
+        core.answer(invite, 486)
+        caller.acknowledge_refusal(await caller.expect(486))
+        caller.close()
+        core.close()
+
+    play(scene)

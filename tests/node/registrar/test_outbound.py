@@ -9,9 +9,10 @@ from pathlib import Path
 import pytest
 
 from node.registrar.outbound import of_instance, one_flow_each, other_flow, uri_in
+from node.sip import auth
 from store.records import Registration
 from tests.node.registrar.test_registrar import configured, contacts, rows
-from tests.node.rig import PhoneLine, Rig, rig
+from tests.node.rig import PASSWORD, PhoneLine, Rig, rig, until
 from tests.support.sipmessage import Sip, digest
 
 URN = "<urn:uuid:00000000-0000-1000-8000-000A95A0E128>"
@@ -147,13 +148,28 @@ def test_the_service_route_is_told(node: Rig) -> None:
     assert node.phone().register().all("Service-Route") == ["<sip:a.test;lr>", "<sip:b.test;lr>"]
 
 
-def test_a_successor_takes_the_next_count_of_a_registered_nonce(node: Rig) -> None:
-    """A refresh after a failover costs no challenge; the same request again does."""
+def test_a_successor_takes_the_next_count_of_a_registered_nonce_and_no_count_twice(node: Rig) -> None:
+    """A refresh after a failover costs no challenge; a request captured before it is worth nothing."""
     configured(node)
     phone = node.phone()
-    phone.register()
-    (row,) = rows(node)
-    assert (row["nonce_count"], len(str(row["nonce"]))) == (1, 52)
+    challenge = phone.ask(phone.request("REGISTER", Expires="300")).get("WWW-Authenticate")
+
+    def refresh(count: int) -> Sip:
+        given = auth.answer(
+            challenge, username="1000", password=PASSWORD, method="REGISTER", uri="sip:pbx.test", nc=count
+        )
+        return phone.ask(phone.request("REGISTER", Expires="300", Authorization=given))
+
+    assert refresh(1).status == 200
+    node.workers[0].demote()
+    node.serve()
+    until(lambda: node.ask("stats")["registrations_known"] == 1)  # type: ignore[index]
+    again = refresh(1)
+    assert again.status == 401
+    assert "stale=true" in again.get("WWW-Authenticate")
+    assert refresh(2).status == 200
+    assert refresh(2).status == 401
+    assert rows(node)[0]["nonce_count"] == 2
 
 
 # ---- by which flow -----------------------------------------------------------------------------------------------------

@@ -1,9 +1,11 @@
 from __future__ import annotations
 
 import hashlib
+import random
 
 import pytest
 
+from node.sip import auth
 from node.sip.auth import Credentials, Nonces, answer, challenge, ha1, strongest, verify
 from node.sip.errors import Malformed
 
@@ -187,3 +189,37 @@ def test_a_nonce_that_is_not_ours_is_unknown():
 def test_nonces_differ():
     nonces = Nonces(SECRET)
     assert len({nonces.make(NOW) for _ in range(1000)}) == 1000
+
+
+@pytest.mark.parametrize("seed", range(20))
+def test_params_are_read_alike_in_haste_and_at_leisure(seed):
+    chance = random.Random(seed)
+    pieces = [
+        " realm",
+        "=",
+        '"',
+        "nc=1",
+        " uri=",
+        ",",
+        " ",
+        "a,b",
+        "\\",
+        '"x"',
+        'nonce="n"',
+        "qop=auth",
+        ", ",
+        "=a",
+        "é",
+        "-",
+        "\t",
+        ";",
+    ]
+    read = 0
+    for _ in range(2000):
+        text = "".join(chance.choices(pieces, k=chance.randrange(1, 12)))
+        hasty = auth._plain(text)
+        if hasty is not None:
+            read += 1
+            assert hasty == auth._any(text), text
+    assert read
+    assert auth._plain(RFC2617.partition(" ")[2]) == auth._any(RFC2617.partition(" ")[2]) != {}
