@@ -180,6 +180,11 @@ def start(call: Call, leg: Leg) -> None:
     _set(call, leg, 0.0)
 
 
+def carry_on(call: Call, leg: Leg) -> None:
+    """The leg belongs to this call now: its session is as old as it was."""
+    _set(call, leg, 0.0)
+
+
 def resume(call: Call, leg: Leg) -> None:
     """Taken over: go on counting."""
     # Calls taken over together are not refreshed in the same instant.

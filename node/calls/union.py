@@ -35,7 +35,7 @@ def take(leg: Leg, source: Call, target: Call) -> None:
         leg.asked.call = target
         leg.asked.then = partial(outcome.late_response, target)
     if leg.refresh is not None:
-        timer.start(target, leg)
+        timer.carry_on(target, leg)
     target.exchange.enrol(target, leg)
 
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import asyncio
+
 import pytest
 
 from tests.node.calls.crash import (
@@ -15,6 +17,9 @@ from tests.node.calls.crash import (
     offered,
 )
 from tests.node.calls.rig import extension
+from tests.support import phone as phones
+from tests.support.phone import Line, Phone
+from tests.support.sipmessage import Sip
 
 __all__ = ["impatient_phones"]
 
@@ -84,6 +89,50 @@ async def callee_holds(play: Play) -> None:
     await happens(theirs.ended)
 
 
+class Stubborn(Line):
+    """A line that changes nothing once it is answered, and says so until that is acknowledged."""
+
+    refusing: asyncio.Task[None] | None = None
+
+    def on_request(self, message: Sip, source: tuple[str, int]) -> None:
+        if message.method == "INVITE" and self.answered.is_set() and "tag=" in message.get("To"):
+            self._stop()
+            self.refusing = asyncio.create_task(self._refuse(message, source))
+        else:
+            if message.method == "ACK":
+                self._stop()
+            super().on_request(message, source)
+
+    async def _refuse(self, message: Sip, source: tuple[str, int]) -> None:
+        while True:
+            self.phone.send(self._answer_to(message, 488, "Not Acceptable Here"), source)
+            await asyncio.sleep(phones.T1)
+
+    def _stop(self) -> None:
+        if self.refusing is not None:
+            self.refusing.cancel()
+
+    def close(self) -> None:
+        self._stop()
+        super().close()
+
+
+class StubbornPhone(Phone):
+    def new_line(self, *, outbound: bool, audio: bool) -> Line:
+        return Stubborn(self, outbound=outbound, audio=audio)
+
+
+async def callee_refuses_to_be_held(play: Play) -> None:
+    alice, bob = await play.phone("1000"), await play.phone("1001", StubbornPhone)
+    ours = await alice.call("1001")
+    theirs = await bob.answer_next(WITHIN)
+    await happens(ours.answered)
+    await happens(theirs.answered)
+    assert await offered(ours, "sendonly") == 488
+    assert (await ours.hangup()).status == 200
+    await happens(theirs.ended)
+
+
 async def an_application_talks_first(play: Play) -> None:
     alice, bob = await play.phone("1000"), await play.phone("1001")
     ours = await alice.call("7001")
@@ -133,13 +182,14 @@ SCENARIOS: list[Scenario] = [
     one_of_two_answers,
     caller_holds_and_takes_back,
     callee_holds,
+    callee_refuses_to_be_held,
     an_application_talks_first,
     echo_answers,
     next_one_answers_when_the_first_is_busy,
 ]
 
 
-REFUSED = (caller_cancels, callee_is_busy)
+REFUSED = (caller_cancels, callee_is_busy, callee_refuses_to_be_held)
 "What ends them is a response, which is never written down as still to be sent: the commit takes longer than the sending."
 
 TABLE = [(scenario, "spoken") for scenario in SCENARIOS]

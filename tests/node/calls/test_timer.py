@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import pytest
 
+from node.calls import timer
 from tests.node.calls.clock import leap
 from tests.node.calls.peer import OFFER, Peer, said
 from tests.node.calls.rig import Cast, Rig, extension, until
@@ -225,14 +226,28 @@ def test_a_session_that_the_caller_does_not_refresh_is_ended_in_time() -> None:
     play(scene, ECHO)
 
 
+def test_a_leg_that_goes_to_another_call_takes_the_age_of_its_session_along() -> None:
+    async def scene(rig: Rig, cast: Cast) -> None:
+        alice, _ok = await answered(rig, TIMER, ("Session-Expires", "120;refresher=uac"))
+        await leap(60.0, 5.0)
+        timer.carry_on(rig.live[0], rig.live[0].legs[0])
+        await leap(25.0, 5.0)
+        assert rig.live[0].legs[0].confirmed
+        await leap(5.0)
+        alice.answer(await alice.expect("BYE"), 200)
+        alice.close()
+
+    play(scene, ECHO)
+
+
 def test_each_refresh_of_the_caller_counts_anew() -> None:
     async def scene(rig: Rig, cast: Cast) -> None:
         alice, ok = await answered(rig, TIMER, ("Session-Expires", "120;refresher=uac"))
-        timer = [TIMER, ("Session-Expires", "120;refresher=uac")]
+        wish = [TIMER, ("Session-Expires", "120;refresher=uac")]
         for method in ("UPDATE", "INVITE", "UPDATE"):
             await leap(70.0, 5.0)
             body = OFFER if method == "INVITE" else ""
-            alice.within(ok, method, headers=timer, body=body, kind="application/sdp")
+            alice.within(ok, method, headers=wish, body=body, kind="application/sdp")
             again = await alice.expect(200)
             assert again.get("Session-Expires") == "120;refresher=uac"
             if method == "INVITE":
