@@ -219,10 +219,8 @@ class Recovery:
         for leg in list(call.legs):
             if leg.referral is not None and leg.referral.state != "told":
                 transfer.resume(call, leg)
-            elif (
-                leg.live and leg.cause and (leg.confirmed if leg.pending is None else leg.served and not leg.confirmed)
-            ):
-                call.release(leg, leg.cause)  # an unanswered one whose place another leg has taken
+            elif leg.live and leg.cause and (leg.pending is None if leg.confirmed else leg is not call.legs[0]):
+                call.release(leg, leg.cause)  # the unanswered ones are those whose place another leg has taken
         call.finish()
 
     # ---- media -------------------------------------------------------------------------------------------------------

@@ -264,16 +264,27 @@ def _pick_up(call: Call, leg: Leg) -> None:
     anchor.hear(call.exchange, leg, leg.media.remote_sdp)
     mine = caller.media.local_sdp if settled else anchor.answer_to(caller, leg.media.remote_sdp)
     anchor.hear(call.exchange, caller, caller.media.remote_sdp)
-    for attempt in dialing.attempts:
-        announce.intercepted(call, attempt.leg, leg.uuid)
-    dialing.abandon("PICKED_OFF")
+    called = [attempt.leg for attempt in dialing.attempts]
+    for one in called:
+        announce.intercepted(call, one, leg.uuid)
+        one.cause = "PICKED_OFF"
+    dialing.forget()
+    call.dialing = None
     union.bridge(call, caller, leg, fresh=False)
+    then = partial(_picked_up, call, called)
     if caller.confirmed:
-        call.answer(leg, sdp, partial(alignment.align, call))
+        call.answer(leg, sdp, then)
         return
     # Both 200s in one record: neither is ever answered without the other.
     serving.answer(call, leg, sdp, None, write=call.once_stored)
-    call.answer(caller, mine, partial(alignment.align, call))
+    call.answer(caller, mine, then)
+
+
+def _picked_up(call: Call, called: list[Leg]) -> None:
+    """The record is safe: those who were called are told that it is over."""
+    for one in called:
+        call.release(one, one.cause)
+    alignment.align(call)
 
 
 def _demand_common(one: str, other: str) -> None:
