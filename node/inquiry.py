@@ -19,6 +19,7 @@ from typing import Any
 import msgspec
 
 from node.events import Event
+from node.text import encodable
 
 log = logging.getLogger(__name__)
 
@@ -67,7 +68,10 @@ _decoder = msgspec.msgpack.Decoder(Frame)
 
 def encode(frame: Frame) -> bytes:
     """One frame with its length before it."""
-    data = _encoder.encode(frame)
+    try:
+        data = _encoder.encode(frame)
+    except UnicodeEncodeError:
+        data = _encoder.encode(encodable(frame))
     return _LENGTH.pack(len(data)) + data
 
 

@@ -14,6 +14,7 @@ from typing import Literal, TypeVar
 import msgspec
 
 from node.sip.token import token
+from node.text import encodable
 
 MAXIMUM = 60_000
 "Bytes of one datagram; what is longer is sent in parts."
@@ -194,11 +195,19 @@ def decode_reports(datagram: bytes) -> Reports:
 
 def encode_orders(slot: str, orders: Sequence[Order]) -> list[bytes]:
     """The orders as datagrams, in order: one, unless they are too many for one."""
-    return _split(orders, lambda part: _encoder.encode(Orders(slot, list(part))))
+    return _split(orders, lambda part: _encode(Orders(slot, list(part))))
 
 
 def encode_reports(instance: str, reports: Sequence[Report]) -> list[bytes]:
-    return _split(reports, lambda part: _encoder.encode(Reports(instance, list(part))))
+    return _split(reports, lambda part: _encode(Reports(instance, list(part))))
+
+
+def _encode(message: Orders | Reports) -> bytes:
+    """One order that cannot be encoded must not keep the others from being obeyed."""
+    try:
+        return _encoder.encode(message)
+    except UnicodeEncodeError:
+        return _encoder.encode(encodable(message))
 
 
 Item = TypeVar("Item")

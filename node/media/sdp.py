@@ -35,7 +35,8 @@ Line = tuple[str, str]
 _MEDIA = re.compile(
     r"(?P<kind>[^\s/]+)\s+(?P<port>[0-9]{1,5})(?:/(?P<count>[0-9]+))?\s+(?P<protocol>\S+)(?P<formats>(?:\s+\S+)*)\s*"
 )
-_CONNECTION = re.compile(r"IN\s+IP[46]\s+(?P<host>[^\s/]+)(?:/[\d/]*)?\s*", re.IGNORECASE)
+_CONNECTION = re.compile(r"IN\s+IP[46]\s+(?P<host>[!-.0-~]+)(?:/[0-9/]*)?\s*", re.IGNORECASE)
+"The host in ASCII: it is told to those who know nothing else."
 _TIDY = re.compile(r"(?:[A-Za-z]=[^\r\n\0\ufeff]+\r\n)+")
 "As every phone writes it; all else is read line by line, with patience."
 _ORIGIN = re.compile(

@@ -466,6 +466,8 @@ _SHORT = 64
 "Characters of a request line that need no look: whatever it is, it is not deep."
 _LINE_ENDS = (b"\r", b"\n")
 _OURS = ("sip", "sips")
+_MAKES_DIALOGS = frozenset({"INVITE", "UPDATE", "SUBSCRIBE", "NOTIFY", "REFER"})
+"Or changes where the requests of one go (RFC 3261 12.2)."
 _ANSWERABLE = frozenset({"via", "from", "to", "call-id", "cseq"})
 
 
@@ -497,6 +499,8 @@ def check(request: Request, extensions: frozenset[str] | None = None) -> None:
         for key, name in SINGLE.items():
             if key in request._more:
                 raise Malformed(name, "more than one")
+    if request.method in _MAKES_DIALOGS:
+        _check_target(request)
     if request.to_tag:
         _ = request.from_tag
         return
@@ -511,3 +515,22 @@ def check(request: Request, extensions: frozenset[str] | None = None) -> None:
         unknown = [tag for tag in request.headers("require") if tag.lower() not in extensions]
         if unknown:
             raise BadExtension(unknown)
+
+
+def check_response(response: Response) -> None:
+    """Raise Malformed for what nobody should have to do with (RFC 3261 8.1.3, 18.1.2): drop it.
+
+    The transaction's fields; and in answers that make a dialog all that the dialog is made of, so that nobody stumbles
+    over it in the middle of a call.
+    """
+    _ = response.via, response.call_id, response.from_tag, response.to_tag
+    if response.cseq.method == "INVITE" and 100 < response.status < 400:
+        _ = response.to, response.from_
+        _check_target(response)
+
+
+def _check_target(message: Message) -> None:
+    """Where the requests of the dialog will go: Contact, and the route set."""
+    _ = message.contacts
+    for route in message.headers("record-route"):
+        NameAddr.parse(route)

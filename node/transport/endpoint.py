@@ -26,7 +26,7 @@ from node.sip import compose
 from node.sip.errors import Malformed, SipError
 from node.sip.flow import Address, Flow, endpoint_text
 from node.sip.layer import ClientTransaction, ServerTransaction, TransactionLayer, TransactionUser
-from node.sip.message import Limits, Request, Response, check, parse
+from node.sip.message import Limits, Request, Response, check, check_response, parse
 from node.sip.targets import Target
 from node.sip.timers import Timers
 from node.sip.token import token as token_of
@@ -327,11 +327,15 @@ class Endpoint:
         self._read(data, flow)
 
     def _read(self, data: bytes, flow: Flow) -> None:
+        if tport.level >= 7:
+            tport.say("received %d bytes from %s", len(data), flow)
         message = None
         try:
             message = parse(data, self._limits)
             if isinstance(message, Request):
                 check(message)
+            else:
+                check_response(message)
             owner = owner_of(message)
             if owner is not None and owner != self.token:
                 self._hand_on(owner, message, data, flow)
@@ -398,6 +402,8 @@ class Endpoint:
 
     def _drain(self, datagrams: Datagrams) -> None:
         """Read all there is, so far as there is time: what is urgent may lie behind what is not."""
+        if tport.level >= 9:
+            tport.say("socket %s is readable", endpoint_text(datagrams.local))
         gate = self.gate
         self._batch = True
         try:

@@ -6,13 +6,14 @@ import time
 
 import pytest
 
-from node.media import negotiation
+from node import inquiry
+from node.media import control, negotiation
 from node.media.errors import MalformedSdp, NotAcceptable
 from node.sip import auth, compose
 from node.sip.errors import Malformed
 from node.sip.fields import NameAddr, Via, number
 from node.sip.framing import StreamFramer
-from node.sip.message import Request, parse
+from node.sip.message import Request, Response, check, check_response, parse
 
 OPTIONS = (
     "OPTIONS sip:b@192.0.2.2 SIP/2.0\r\nVia: SIP/2.0/UDP 192.0.2.1;branch=z9hG4bK1\r\nFrom: {from_}\r\nTo: {to}\r\n"
@@ -145,3 +146,63 @@ def test_leading_zeros_do_not_hide_the_number():
         .encode()
     )
     assert read.max_forwards == 70
+
+
+def test_an_address_in_a_description_is_ascii():
+    """Another one was told to the media process, which takes UTF-8 only: from then on no call had media."""
+    text = SDP.format(o="1", format="8", lines="").replace("c=IN IP4 192.0.2.1", "c=IN IP4 192.0.2.\udcff")
+    with pytest.raises(MalformedSdp):
+        negotiation.audio_of(text)
+
+
+def test_an_order_with_bytes_that_are_no_text_does_not_keep_back_the_others():
+    orders = [control.Part("one"), control.Part("two\udcff"), control.Part("three")]
+    (datagram,) = control.encode_orders("internal#0", orders)
+    assert [order.leg for order in control.decode_orders(datagram).orders] == ["one", "two\ufffd", "three"]
+
+
+def test_a_console_is_told_of_names_that_are_no_text():
+    frame = inquiry.Reply(1, True, {"name": "A\udcffda", "rows": ["\udc80"]})
+    (read,) = inquiry.Frames().feed(inquiry.encode(frame))
+    assert read == inquiry.Reply(1, True, {"name": "A\ufffdda", "rows": ["\ufffd"]})
+
+
+def response(status: int = 200, **fields: str) -> Response:
+    lines = {
+        "Via": "SIP/2.0/UDP 192.0.2.1;branch=z9hG4bK1", "From": "<sip:a@x>;tag=1", "To": "<sip:b@x>;tag=2", "Call-ID": "c",
+        "CSeq": "1 INVITE", "Contact": "<sip:b@192.0.2.2>", **{name.replace("_", "-"): value for name, value in fields.items()},
+    }  # fmt: skip
+    head = "".join(f"{name}: {value}\r\n" for name, value in lines.items() if value)
+    read = parse(f"SIP/2.0 {status} X\r\n{head}\r\n".encode())
+    assert isinstance(read, Response)
+    return read
+
+
+@pytest.mark.parametrize(
+    "fields",
+    [
+        {"Contact": "<sip:b b@192.0.2.2>"}, {"To": ""}, {"To": '"b <sip:b@x>;tag=2'}, {"CSeq": ""}, {"CSeq": "x"}, {"Call-ID": ""},
+        {"From": "<>;tag=1"}, {"Record-Route": "<sip:a b>"}, {"Via": ""}, {"Via": "x"},
+    ],
+)  # fmt: skip
+def test_a_response_that_a_call_would_stumble_over_is_dropped_at_the_door(fields):
+    with pytest.raises(Malformed):
+        check_response(response(**{name.replace("-", "_"): value for name, value in fields.items()}))
+
+
+def test_good_responses_pass_and_refusals_need_less():
+    check_response(response())
+    check_response(response(Contact=""))
+    check_response(response(Record_Route="<sip:p1;lr>, <sip:p2;lr>"))
+    check_response(response(486, Contact="<sip:b b>"))
+
+
+@pytest.mark.parametrize(
+    ("method", "field"), [("INVITE", "Contact"), ("UPDATE", "Contact"), ("INVITE", "Record-Route")]
+)
+def test_a_request_that_a_dialog_would_stumble_over_is_refused(method, field):
+    text = OPTIONS.format(from_="<sip:a@x>;tag=1", to="<sip:b@x>;tag=2").replace("OPTIONS", method)
+    read = parse(text.replace("Call-ID", f"{field}: <sip:a b>\r\nCall-ID").encode())
+    assert isinstance(read, Request)
+    with pytest.raises(Malformed):
+        check(read)
