@@ -121,6 +121,29 @@ def test_a_reliable_response_is_repeated_until_the_invite_is_refused_for_want_of
     reliably(scene)
 
 
+def test_a_successor_goes_on_repeating_what_was_not_acknowledged() -> None:
+    async def scene(rig: Rig, cast: Cast) -> None:
+        alice, bob = await two(rig)
+        alice.invite("1001", "1000", sdp=OFFER, headers=KNOWS)
+        invite = await bob.expect("INVITE")
+        bob.answer(invite, 180)
+        await until(lambda: provisionals(alice))
+        successor, _results = rig.succeed()
+        await leap(1.7, 0.05)
+        repeated = provisionals(alice)
+        assert len(repeated) >= 4, "once by the first, then at once, after 0.5 and after 1.5 seconds"
+        assert len({ringing.encode() for ringing in repeated}) == 1
+        alice.within(repeated[0], "PRACK", headers=rack(repeated[0]))
+        assert (await alice.expect(200)).method == "PRACK"
+        await leap(4.0)
+        assert not provisionals(alice)
+        await refuse(alice, bob, invite)
+        await successor.idle()
+        successor.bury()
+
+    reliably(scene)
+
+
 def test_a_prack_of_anything_else_is_refused() -> None:
     async def scene(rig: Rig, cast: Cast) -> None:
         alice, bob = await two(rig)
