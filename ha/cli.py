@@ -19,6 +19,7 @@ from typing import Any, TextIO
 from ha.process import EntryPoints
 from ha.settings import HaSettings, Unsafe
 from ha.supervisor import Supervisor
+from node import debug
 from node import log as node_log
 from node.config import Complaint, Configuration, ConfigurationError, Identity
 from node.config.identity import core_uuid
@@ -58,7 +59,9 @@ def run(options: argparse.Namespace, entry_points: EntryPoints | None = None) ->
     os.umask(0o077)
     read = functools.partial(load, options.conf, overrides, run_dir=run_dir, allow_exec=options.allow_exec)
     with _locked(run_dir):
+        _begin_debugging(0, debug.tracelevel())
         configuration = _loaded(read)
+        _begin_debugging(configuration.sofia.log_level, configuration.sofia.tracelevel)
         settings = _settings(configuration, standalone=options.standalone)
         _check_paths(run_dir, configuration)
         level = LEVELS.get(configuration.switch.loglevel.lower(), "INFO")
@@ -89,6 +92,11 @@ def run(options: argparse.Namespace, entry_points: EntryPoints | None = None) ->
             raise Unusable(f"cannot listen: {error}") from error
         finally:
             logging.shutdown()
+
+
+def _begin_debugging(log_level: int, tracelevel: str) -> None:
+    """The first time by the environment alone: reading the configuration may ask a STUN server."""
+    debug.begin(log_level, tracelevel, presence_on=False, sla_on=False, environment=os.environ)
 
 
 def _loaded(read: functools.partial[Configuration]) -> Configuration:

@@ -12,6 +12,8 @@ from functools import lru_cache
 from ipaddress import IPv4Network, IPv6Address, ip_network
 from pathlib import Path
 
+from node.debug import stun
+
 GET_ADDRESS, GET_NETMASK = 0x8915, 0x891B
 "SIOCGIFADDR and SIOCGIFNETMASK."
 PATIENCE = 2.0
@@ -98,9 +100,21 @@ def own_networks() -> list[IPv4Network]:
     return [network]
 
 
-@lru_cache(maxsize=64)
 def resolve(text: str) -> str:
     """The address that `stun:server[:port]` or `host:name` stands for. Raises OSError."""
+    try:
+        address = _resolve(text)
+    except OSError as error:
+        if stun.level >= 3:
+            stun.say("%s: %s", text, error)
+        raise
+    if stun.level >= 5:
+        stun.say("%s is %s", text, address)
+    return address
+
+
+@lru_cache(maxsize=64)
+def _resolve(text: str) -> str:
     kind, _colon, rest = text.partition(":")
     if kind not in ("host", "stun"):
         raise OSError("it must begin with stun: or host:")
@@ -138,11 +152,15 @@ def _binding(server: str, port: int) -> str:
         sock.connect((server, port))
         for _ in range(4):
             sock.settimeout(PATIENCE / 4)
+            if stun.level >= 7:
+                stun.say("asks %s:%d", server, port)
             sock.send(request)
             try:
                 answer = sock.recv(2048)
             except TimeoutError:
                 continue
+            if stun.level >= 9:
+                stun.say("%s:%d answers %s", server, port, answer.hex())
             address = mapped_address(answer, transaction)
             if address:
                 return address

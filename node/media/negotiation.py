@@ -269,7 +269,10 @@ def _told(what: str, theirs: str, ours: str) -> str:
         lines = [line for line in ours.split("\r\n") if line[:2] in ("m=", "c=")]
         soa.say("%s: %s", what, ", ".join(lines))
     if soa.level >= 9:
-        soa.say("made from:\n%s\nours:\n%s", *(readable(masked(text.encode("utf-8", "surrogateescape"))) for text in (theirs, ours)))
+        soa.say(
+            "made from:\n%s\nours:\n%s",
+            *(readable(masked(text.encode("utf-8", "surrogateescape"))) for text in (theirs, ours)),
+        )
     return ours
 
 

@@ -109,11 +109,11 @@ class Reception:
     def _receive(self, request: Request, transaction: ServerTransaction, flow: Flow) -> None:
         settings = self._settings[flow.profile]
         method = request.method
+        if method in subscribing.METHODS:
+            subscribing.tell(request, flow)
         if not serves(settings, method) and method != "SUBSCRIBE":
             self.refuse(request, transaction, 405 if method in KNOWN else 501)
             return
-        if method in subscribing.METHODS:
-            subscribing.tell(request, flow)
         self._require(request, settings)
         if request.to_tag:
             self._in_dialog(request, transaction, flow)
