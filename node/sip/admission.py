@@ -158,51 +158,74 @@ class PenaltyBox:
 
 
 class Backlog(Generic[T]):
-    """New requests that wait for their turn, in two queues; each waits as long as its sender would not ask again.
+    """New requests that wait for their turn, in two queues, and none longer than until its sender would send it again.
 
-    The queue is the measure of the overload: who would wait longer than the patience of the queue is refused, so the
-    wait stays short whatever is offered, and nobody is refused while there is time to serve him.
+    The queue is the measure of the overload. A burst may fill it. But where it did not get empty for half a second there
+    is room for as many as were served in the last tenth of a second: who would wait longer is refused as he comes, when
+    it costs least. So the wait stays short whatever is offered, and nobody is refused while there is time to serve him.
     """
 
-    PATIENCE = {Standing.CHALLENGED: 0.3, Standing.FRESH: 0.1}
+    PATIENCE = {Standing.CHALLENGED: 0.45, Standing.FRESH: 0.35}
     "Seconds. Below T1 (RFC 3261 17.1.1.1), or each request would be here twice."
+    BURST = 0.5
+    "Seconds for which the queue may be longer than what is served in `LOOK`."
+    LOOK = 0.1
+    "Seconds between two looks at how many are served."
+    LEAST = 16
+    "There is always room for so many."
 
-    def __init__(self, room: int = 2048) -> None:
-        self._room = room
-        self._queues: dict[Standing, deque[tuple[float, T]]] = {
-            Standing.CHALLENGED: deque(),
-            Standing.FRESH: deque(),
-        }
+    def __init__(self, most: int = 2048) -> None:
+        self._most = most
+        self._pace = most
+        "How many are served in `LOOK`."
+        self._served = 0
+        self._looked = 0.0
+        self._empty_at = 0.0
+        self._challenged: deque[tuple[float, T]] = deque()
+        self._fresh: deque[tuple[float, T]] = deque()
 
     def __len__(self) -> int:
-        return sum(len(queue) for queue in self._queues.values())
+        return len(self._challenged) + len(self._fresh)
 
-    def put(self, item: T, standing: Standing, now: float) -> T | None:
-        """Let it wait. Who has waited longest is returned, and to be refused, when there is no room for all."""
-        queue = self._queues[standing]
-        queue.append((now, item))
-        return queue.popleft()[1] if len(queue) > self._room else None
+    def put(self, item: T, standing: Standing, now: float) -> bool:
+        """Let it wait, if there is room."""
+        if standing is Standing.CHALLENGED:
+            if len(self._challenged) >= self._most:
+                return False
+            self._challenged.append((now, item))
+            return True
+        if now - self._looked >= self.LOOK:
+            self._look(now)
+        waiting = len(self._fresh)
+        if not waiting:
+            self._empty_at = now
+        elif waiting >= (self._most if now - self._empty_at < self.BURST else self._pace):
+            return False
+        self._fresh.append((now, item))
+        return True
 
     def overdue(self, now: float) -> list[T]:
-        """Those that have waited too long, taken out."""
+        """Those that have waited too long all the same, taken out."""
         found: list[T] = []
-        for standing, queue in self._queues.items():
+        for standing, queue in ((Standing.CHALLENGED, self._challenged), (Standing.FRESH, self._fresh)):
             limit = now - self.PATIENCE[standing]
             while queue and queue[0][0] < limit:
                 found.append(queue.popleft()[1])
         return found
 
-    def next(self, *, fresh: bool = True) -> T | None:
-        """Who is served next; with `fresh` false only one whose challenge is paid for."""
-        for standing, queue in self._queues.items():
-            if queue and (fresh or standing is Standing.CHALLENGED):
-                return queue.popleft()[1]
+    def next(self) -> T | None:
+        """Who is served next: first those whose challenge is paid for."""
+        if self._challenged:
+            return self._challenged.popleft()[1]
+        if self._fresh:
+            self._served += 1
+            return self._fresh.popleft()[1]
         return None
 
-    def wait(self, now: float) -> float:
-        """Seconds that the first one has waited."""
-        return max((now - queue[0][0] for queue in self._queues.values() if queue), default=0.0)
-
     def clear(self) -> None:
-        for queue in self._queues.values():
-            queue.clear()
+        self._challenged.clear()
+        self._fresh.clear()
+
+    def _look(self, now: float) -> None:
+        self._pace = min(max(round(self._served * self.LOOK / (now - self._looked)), self.LEAST), self._most)
+        self._looked, self._served = now, 0

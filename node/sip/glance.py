@@ -38,25 +38,33 @@ Issued = Callable[[str], bool]
 
 def standing(data: bytes, known: Known, issued: Issued) -> Standing:
     """What a request is worth. Text that is no request at all is fresh: whoever parses it will find out."""
-    head = data[: _end(data)]
-    tag = _tag_of(_line(head, b"\r\nTo:", _TO))
+    tag = to_tag(data)
+    method = data[: data.find(b" ", 0, 32)]
     if tag:
-        method = head[: head.find(b" ")]
         if tag.startswith(TAG):
             return Standing.SPENT if method == b"ACK" else Standing.FRESH
         # A tag that is not of our making names no dialog of ours: looking it up is not worth a call.
         return Standing.RUNNING if method == b"ACK" or _OURS.match(tag) else Standing.FRESH
-    if _is_known(head, known):
-        return Standing.RUNNING
-    start = head.find(b'nonce="') + 7
-    if start >= 7 and head[start + 48 : start + 49] == b'"' and issued(head[start : start + 48].decode("latin-1")):
+    via = _VIA_VALUE.match(data, *_field(data, b"\r\nVia:", _VIA))
+    if via is not None:
+        sent_by, branch = via.groups()
+        name = "INVITE" if method == b"CANCEL" else method.decode("latin-1")
+        if known(branch.decode("latin-1"), sent_by.decode("latin-1"), name):
+            return Standing.RUNNING
+    if b'nonce="' in data and issued(_nonce(data)):
         return Standing.CHALLENGED
     return Standing.FRESH
 
 
 def running(data: bytes) -> bool:
     """Does it bear a To tag of ours? As `standing` would say, for those who know no transactions."""
-    return _OURS.match(_tag_of(_line(data[: _end(data)], b"\r\nTo:", _TO))) is not None
+    return _OURS.match(to_tag(data)) is not None
+
+
+def to_tag(data: bytes) -> bytes:
+    """The tag of To; empty if it has none."""
+    start, end = _field(data, b"\r\nTo:", _TO)
+    return _tag(data, start, end)
 
 
 def refusal(data: bytes, remote: Address, *, reliable: bool, retry_after: int = 0) -> tuple[bytes, Address] | None:
@@ -65,106 +73,97 @@ def refusal(data: bytes, remote: Address, *, reliable: bool, retry_after: int = 
     The same request gets the same answer (8.2.7). `retry_after` in seconds, spread over as many again so that those who
     were refused together do not come back together; 0: without one.
     """
-    head = data[: _end(data)]
-    vias = _all(head, b"\r\nVia:", _VIA)
-    from_, to = _line(head, b"\r\nFrom:", _FROM).strip(), _line(head, b"\r\nTo:", _TO).strip()
-    call_id, cseq = _line(head, b"\r\nCall-ID:", _CALL_ID).strip(), _line(head, b"\r\nCSeq:", _CSEQ).strip()
-    if not (vias and from_ and to and call_id and cseq) or head.startswith(b"ACK "):
+    if data.startswith(b"ACK "):
         return None
-    stamped = _stamp(vias[0], remote, reliable=reliable)
+    values = []
+    for usual, odd in _COPIED:
+        start, end = _field(data, usual, odd)
+        if start == end:
+            return None
+        values.append(data[start:end])
+    from_, to, call_id, cseq = values
+    stamped = _stamp(_vias(data), remote, reliable=reliable)
     if stamped is None:
         return None
-    top, there = stamped
-    mark = crc32(call_id + cseq)
-    if not _tag_of(to):
+    via, there = stamped
+    if any(map(_LOOSE.search, (via, *values))):
+        return None
+    mark = crc32(call_id)
+    if not _tag(to, 0, len(to)):
         to += b";tag=%s%08x" % (TAG, mark)
     if retry_after:
         cseq += b"\r\nRetry-After: %d" % (retry_after + mark % (retry_after + 1))
-    via = b"\r\nVia: ".join((top, *(each.strip() for each in vias[1:])))
     return _REFUSAL % (via, from_, to, call_id, cseq), there
 
 
 # ---- inside --------------------------------------------------------------------------------------------------------
 
 
-def _end(data: bytes) -> int:
-    end = data.find(b"\r\n\r\n")
-    return end if end >= 0 else len(data)
+def _field(data: bytes, usual: bytes, odd: re.Pattern[bytes]) -> tuple[int, int]:
+    """Where the value of the first such field is, its folds included; nowhere (0, 0) if there is none.
 
-
-def _line(head: bytes, usual: bytes, odd: re.Pattern[bytes], start: int = 0) -> bytes:
-    """The value of the first such field behind `start`, with its folds; empty if there is none."""
-    found = head.find(usual, start)
-    if found >= 0:
-        found += len(usual)
+    A body that has such a line is not told from the head: then the head has none, and whatever comes of it is refused.
+    """
+    start = data.find(usual)
+    if start >= 0:
+        start += len(usual)
     else:
-        match = odd.search(head, start)
+        match = odd.search(data)
         if match is None:
-            return b""
-        found = match.end()
-    return head[found : _fold_end(head, found)]
+            return 0, 0
+        start = match.end()
+    end = data.find(b"\r\n", start)
+    while end >= 0 and data[end + 2 : end + 3] in (b" ", b"\t"):
+        end = data.find(b"\r\n", end + 2)
+    return start, end if end >= 0 else len(data)
 
 
-def _all(head: bytes, usual: bytes, odd: re.Pattern[bytes]) -> list[bytes]:
-    """The values of all such fields, in their order."""
-    starts = [match.end() for match in odd.finditer(head)] if b"\nv:" in head or b"\nV:" in head else []
-    if not starts:
-        found = head.find(usual)
-        while found >= 0:
-            starts.append(found + len(usual))
-            found = head.find(usual, found + 1)
-    return [head[start : _fold_end(head, start)] for start in starts]
-
-
-def _fold_end(head: bytes, start: int) -> int:
-    end = head.find(b"\r\n", start)
-    while end >= 0 and head[end + 2 : end + 3] in (b" ", b"\t"):
-        end = head.find(b"\r\n", end + 2)
-    return end if end >= 0 else len(head)
-
-
-def _tag_of(value: bytes) -> bytes:
-    """The tag of a From or To; empty if it has none."""
-    start = value.rfind(b">") + 1
-    found = value.find(b";tag=", start)
+def _tag(data: bytes, start: int, end: int) -> bytes:
+    """The tag of a From or To that stands there; empty if it has none."""
+    start = max(start, data.rfind(b">", start, end))
+    found = data.find(b";tag=", start, end)
     if found >= 0:
-        return value[found + 5 :].partition(b";")[0].strip()
-    if value.find(b";", start) < 0:
+        return data[found + 5 : end].partition(b";")[0].strip()
+    if data.find(b";", start, end) < 0:
         return b""
-    match = _TAG.search(value, start)
+    match = _TAG.search(data, start, end)
     return match[1] if match is not None else b""
 
 
-def _is_known(head: bytes, known: Known) -> bool:
-    via = _line(head, b"\r\nVia:", _VIA)
-    before, semicolon, params = via.partition(b";")
-    start = params.find(b"branch=")
-    words = before.split()
-    if not semicolon or start < 0 or len(words) != 2:
-        return False
-    branch = params[start + 7 :].partition(b";")[0].partition(b",")[0].strip()
-    method = head[: head.find(b" ")]
-    name = "INVITE" if method == b"CANCEL" else method.decode("latin-1")
-    return known(branch.decode("latin-1"), words[1].decode("latin-1"), name)
+def _nonce(data: bytes) -> str:
+    """The nonce of the credentials; empty if there are none. Not the `cnonce`, which some put first."""
+    found = data.find(b'nonce="')
+    while found > 0 and data[found - 1] in b"cC":
+        found = data.find(b'nonce="', found + 1)
+    return data[found + 7 : data.find(b'"', found + 7)].decode("latin-1") if found >= 0 else ""
 
 
-def _stamp(via: bytes, remote: Address, *, reliable: bool) -> tuple[bytes, Address] | None:
-    """The top Via with where the request came from written into it, and where the answer goes."""
-    top, comma, rest = via.strip().partition(b",")
-    before, semicolon, params = top.partition(b";")
-    words = before.split()
-    if len(words) != 2 or not semicolon:
+def _vias(data: bytes) -> bytes:
+    """The values of all Via fields, in their order, as they go into an answer."""
+    end = data.find(b"\r\n\r\n")
+    head = data[: end + 2] if end >= 0 else data
+    if head.count(b"\r\nVia:") == 1 and b"\nv:" not in head:
+        start, end = _field(head, b"\r\nVia:", _VIA)
+        return head[start:end].strip()
+    starts = [match.end() for match in _VIA.finditer(head)]
+    return b"\r\nVia: ".join(head[start : head.find(b"\r\n", start)].strip() for start in starts)
+
+
+def _stamp(vias: bytes, remote: Address, *, reliable: bool) -> tuple[bytes, Address] | None:
+    """The Vias with where the request came from written into the top one, and where the answer goes."""
+    match = _TOP.match(vias)
+    if match is None:
         return None
+    before, named, params = match.groups()
     host, port = remote
     there = remote
     if b"rport" in params:
         params = _RPORT.sub(b"rport=%d" % port, params, count=1)
     elif not reliable:
-        _, _, named = words[1].rpartition(b"]")[2].rpartition(b":")
-        there = host, int(named) if words[1].endswith(b":" + named) and named.isdigit() else 5060
+        there = host, int(named or 5060)
     if b"received" in params:
         params = _RECEIVED.sub(b"", params)
-    return b"%s;%s;received=%s%s%s" % (before, params, host.encode(), comma, rest), there
+    return b"%s%s;received=%s%s" % (before, params, host.encode(), vias[match.end() :]), there
 
 
 _REFUSAL = (
@@ -173,9 +172,17 @@ _REFUSAL = (
 )
 _TO = re.compile(rb"\r?\n(?:to|t)[ \t]*:", re.IGNORECASE)
 _VIA = re.compile(rb"\r?\n(?:via|v)[ \t]*:", re.IGNORECASE)
-_FROM = re.compile(rb"\r?\n(?:from|f)[ \t]*:", re.IGNORECASE)
-_CALL_ID = re.compile(rb"\r?\n(?:call-id|i)[ \t]*:", re.IGNORECASE)
-_CSEQ = re.compile(rb"\r?\ncseq[ \t]*:", re.IGNORECASE)
+_LOOSE = re.compile(rb"\r(?!\n(?:[ \t]|Via: ))|(?<!\r)\n")
+"A line end within a value that is no fold: copied, it would begin a field of the peer's choice."
+_COPIED = (
+    (b"\r\nFrom: ", re.compile(rb"\r?\n(?:from|f)[ \t]*:[ \t]*", re.IGNORECASE)),
+    (b"\r\nTo: ", re.compile(rb"\r?\n(?:to|t)[ \t]*:[ \t]*", re.IGNORECASE)),
+    (b"\r\nCall-ID: ", re.compile(rb"\r?\n(?:call-id|i)[ \t]*:[ \t]*", re.IGNORECASE)),
+    (b"\r\nCSeq: ", re.compile(rb"\r?\ncseq[ \t]*:[ \t]*", re.IGNORECASE)),
+)
+_HOST = rb"[^;,\s\[\]:]+|\[[^\]\s]*\]"
+_VIA_VALUE = re.compile(rb"\s*SIP/2\.0/\w+\s+((?:" + _HOST + rb")(?::\d{1,5})?)\s*;(?:[^,\r\n]*;)?branch=([^;,\s]+)")
+_TOP = re.compile(rb"(SIP\s*/\s*2\.0\s*/\s*\w+\s+(?:" + _HOST + rb")(?::(\d{1,5}))?)([^,\r\n]*)", re.IGNORECASE)
 _TAG = re.compile(rb";\s*tag\s*=\s*([^;,\s>\"]+)", re.IGNORECASE)
 _OURS = re.compile(rb"[A-Za-z0-9._]+\.[0-9]+-[A-Za-z0-9]+$")
 _RPORT = re.compile(rb"\brport\b(?:\s*=\s*\d*)?", re.IGNORECASE)

@@ -105,7 +105,7 @@ class Gate:
         self._later = later
         self._backlog: Backlog[tuple[bytes, Flow]] = Backlog()
         self._stressed_until = 0.0
-        self._answers = Pace(ANSWERS, 0.1)
+        self._answers = Pace(ANSWERS)
         self._answers_each = Sources(ANSWERS_EACH, 1.0)
         self._proven: Table[Address, float] = Table()
         self._prefixes: Table[str, str] = Table(4096)
@@ -246,9 +246,8 @@ class Gate:
         if self.age > STALE and not flow.reliable:
             self.counts.overload_stale += 1
             return False
-        crowded_out = self._backlog.put((data, flow), rank, now)
-        if crowded_out is not None:
-            self._turn_away(*crowded_out, now)
+        if not self._backlog.put((data, flow), rank, now):
+            self._turn_away(data, flow, now)
         return False
 
     def _turn_away(self, data: bytes, flow: Flow, now: float) -> None:

@@ -29,7 +29,9 @@ class Sipp:
         transport: str = "u1",
         timeout: int = 90,
         trace: bool = True,
+        at_once: int = 0,
     ) -> None:
+        """`at_once`: calls under way at most; 0: as many as there are."""
         self._temporary = tempfile.TemporaryDirectory(prefix="sipp-")
         self.directory = Path(self._temporary.name)
         words = [*prefix, "sipp", f"{server[0]}:{server[1]}", "-sf", str(SCENARIOS / f"{scenario}.xml"), "-nostdin"]
@@ -47,7 +49,7 @@ class Sipp:
             "-t",
             transport,
         ]
-        words += ["-l", str(max(calls, 10)), "-d", str(round(pause * 1000)), "-timeout", str(timeout), "-timeout_error"]
+        words += ["-l", str(at_once or max(calls, 10)), "-d", str(round(pause * 1000)), "-timeout", str(timeout), "-timeout_error"]
         words += ["-trace_stat", "-stf", str(self.directory / "stat.csv"), "-fd", "1"]
         words += ["-trace_err", "-error_file", str(self.directory / "errors"), "-recv_timeout", "60000"]
         words += ["-trace_msg", "-message_file", str(self.directory / "messages")] if trace else []

@@ -1,0 +1,178 @@
+"""Who is served when not all can be, in virtual time."""
+
+from __future__ import annotations
+
+import pytest
+
+from node.sip.admission import Backlog, Pace, PenaltyBox, Sources, Table, source_of
+from node.sip.glance import Standing
+
+FRESH, CHALLENGED = Standing.FRESH, Standing.CHALLENGED
+
+
+def taken(pace: Pace, count: int, now: float, stretch: float = 1.0) -> int:
+    return sum(pace.take(now, stretch) for _ in range(count))
+
+
+def taken_by(sources: Sources, source: str, count: int) -> int:
+    return sum(sources.take(source, 1.0) for _ in range(count))
+
+
+def test_a_pace_lets_a_burst_pass_and_then_its_rate() -> None:
+    pace = Pace(128, 1.0)
+    assert taken(pace, 500, 10.0) == 128
+    assert taken(pace, 500, 10.5) == 64
+    assert taken(pace, 500, 99.0) == 128
+
+
+def test_what_is_urgent_may_take_as_much_again() -> None:
+    pace = Pace(128, 1.0)
+    assert taken(pace, 500, 10.0) == 128
+    assert taken(pace, 500, 10.0, stretch=2.0) == 128
+    assert taken(pace, 500, 10.0, stretch=2.0) == 0
+
+
+def test_no_rate_is_no_limit() -> None:
+    assert taken(Pace(0), 5000, 1.0) == 5000
+    assert taken_by(Sources(0), "a", 5000) == 5000
+
+
+def test_each_source_has_its_own() -> None:
+    sources = Sources(10, 1.0)
+    assert taken_by(sources, "a", 50) == 10
+    assert taken_by(sources, "b", 5) == 5
+
+
+def test_a_flood_from_forged_addresses_does_not_fill_the_memory() -> None:
+    sources = Sources(10, 1.0, half=100)
+    for number in range(10_000):
+        sources.take(f"198.51.{number // 256}.{number % 256}", 1.0)
+    assert len(sources) <= 200
+
+
+def test_what_comes_without_asking_is_charged_up_to_twice_the_burst() -> None:
+    sources = Sources(10, 1.0)
+    for _ in range(500):
+        sources.charge("a", 1.0)
+    assert sources.spent("a", 1.0)
+    assert not sources.spent("b", 1.0)
+    assert not sources.spent("a", 1.2)
+    assert sources.take("a", 3.01)
+
+
+@pytest.mark.parametrize(
+    ("host", "source"),
+    [
+        ("192.0.2.1", "192.0.2.1"),
+        ("2001:db8:1:2:3:4:5:6", "2001:db8:1:2::/64"),
+        ("2001:db8:1:2::9", "2001:db8:1:2::/64"),
+        ("fe80::1%eth0", "fe80::/64"),
+        ("::ffff:192.0.2.1", "192.0.2.1"),
+        ("nonsense:", "nonsense:"),
+    ],
+)
+def test_an_ipv6_household_is_one_source(host: str, source: str) -> None:
+    assert source_of(host) == source
+
+
+def test_who_guesses_too_long_is_put_into_the_box_once_and_comes_out_again() -> None:
+    box = PenaltyBox(5, 60.0, 30.0)
+    assert [box.fail("a", 1.0) for _ in range(7)] == [False] * 5 + [True, False]
+    assert box.holds("a", 30.9)
+    assert not box.holds("a", 31.1)
+    assert not box.holds("b", 1.0)
+
+
+def test_a_phone_with_a_wrong_password_that_asks_each_half_minute_stays_out_of_the_box() -> None:
+    box = PenaltyBox(5, 60.0, 30.0)
+    assert not any(box.fail("a", 30.0 * number) for number in range(100))
+
+
+def test_a_table_knows_the_last_ones() -> None:
+    table: Table[int, str] = Table(10)
+    for number in range(100):
+        table.put(number, str(number))
+    assert len(table) <= 20
+    assert [table.get(number, "") for number in range(90, 100)] == [str(number) for number in range(90, 100)]
+    table.drop(99)
+    assert table.get(99, "gone") == "gone"
+
+
+# ---- the backlog ---------------------------------------------------------------------------------------------------
+
+
+def test_whose_challenge_is_paid_for_goes_first() -> None:
+    backlog: Backlog[str] = Backlog()
+    for item, standing in (("new", FRESH), ("half", CHALLENGED), ("newer", FRESH)):
+        assert backlog.put(item, standing, 1.0)
+    assert [backlog.next(), backlog.next(), backlog.next(), backlog.next()] == ["half", "new", "newer", None]
+
+
+def test_nobody_waits_until_he_would_ask_again() -> None:
+    backlog: Backlog[str] = Backlog()
+    backlog.put("new", FRESH, 1.0)
+    backlog.put("half", CHALLENGED, 1.0)
+    assert backlog.overdue(1.3) == []
+    assert backlog.overdue(1.4) == ["new"]
+    assert backlog.overdue(1.5) == ["half"]
+    assert len(backlog) == 0
+    assert max(Backlog.PATIENCE.values()) < 0.5
+
+
+def offer(
+    backlog: Backlog[float], rate: float, served: float, begin: float, seconds: float
+) -> tuple[int, int, list[float]]:
+    """Offer so many a second, serve so many a second; how many were served, refused, and how long the served ones waited."""
+    done, refused, waits, credit = 0, 0, [], 0.0
+    for step in range(int(seconds * 1000)):
+        now = begin + step / 1000
+        for _ in range(int((step + 1) * rate / 1000) - int(step * rate / 1000)):
+            refused += not backlog.put(now, FRESH, now)
+        refused += len(backlog.overdue(now))
+        credit = min(credit + served / 1000, 10.0)
+        while credit >= 1 and (since := backlog.next()) is not None:
+            credit -= 1
+            done += 1
+            waits.append(now - since)
+    return done, refused, waits
+
+
+def test_below_the_rate_that_can_be_served_nobody_is_refused() -> None:
+    done, refused, waits = offer(Backlog(), 900, 1000, 1.0, 5.0)
+    assert refused == 0
+    assert done >= 4490
+    assert max(waits) < 0.01
+
+
+@pytest.mark.parametrize("times", [1.5, 3, 10])
+def test_above_it_all_time_is_used_and_the_wait_stays_short(times: float) -> None:
+    done, refused, waits = offer(Backlog(), 1000 * times, 1000, 1.0, 5.0)
+    assert done >= 4900
+    assert done + refused >= 5000 * times - 400
+    assert sorted(waits[1000:])[-50] < 0.36
+    assert sum(waits[2000:]) / len(waits[2000:]) < 0.15
+
+
+def test_after_the_load_it_is_itself_at_once() -> None:
+    backlog: Backlog[float] = Backlog()
+    offer(backlog, 5000, 1000, 1.0, 3.0)
+    offer(backlog, 0, 1000, 4.0, 0.3)
+    done, refused, waits = offer(backlog, 900, 1000, 4.3, 2.0)
+    assert refused == 0
+    assert max(waits) < 0.01
+    assert done >= 1790
+
+
+def test_a_burst_that_can_be_served_in_time_is_served() -> None:
+    backlog: Backlog[float] = Backlog()
+    assert sum(backlog.put(1.0, FRESH, 1.0) for _ in range(1000)) == 1000
+    done, refused, _waits = offer(backlog, 0, 4000, 1.0, 0.3)
+    assert (done, refused) == (1000, 0)
+
+
+def test_what_waits_is_bounded() -> None:
+    backlog: Backlog[int] = Backlog(100)
+    assert sum(backlog.put(number, FRESH, 1.0) for number in range(1000)) == 100
+    assert sum(backlog.put(number, CHALLENGED, 1.0) for number in range(1000)) == 100
+    backlog.clear()
+    assert len(backlog) == 0

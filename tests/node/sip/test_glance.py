@@ -1,0 +1,145 @@
+"""What a request is worth is told from its bytes, and so is the 503 that refuses it."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from node.sip.glance import Standing, refusal, running, standing, to_tag
+from node.sip.message import Response, parse
+
+REQUEST = (
+    b"%s sip:1001@pbx.test SIP/2.0\r\nVia: SIP/2.0/UDP 192.0.2.7:5070;rport;branch=z9hG4bKabc\r\n"
+    b"Via: SIP/2.0/UDP 192.0.2.1;branch=z9hG4bKdef;received=198.51.100.1\r\nMax-Forwards: 70\r\n"
+    b"From: <sip:1000@pbx.test>;tag=7\r\nTo: %s\r\nCall-ID: a@b\r\nCSeq: 3 %s\r\n%sContent-Length: 0\r\n\r\n"
+)
+FROM = ("203.0.113.9", 40000)
+NONCE = "a1" * 26
+TORTURE = Path(__file__).parents[2] / "data" / "torture"
+CREDENTIALS = b'Authorization: Digest username="1000", cnonce="zz", nonce="%s"\r\n' % NONCE.encode()
+
+
+def message(method: bytes = b"INVITE", to: bytes = b"<sip:1001@pbx.test>", extra: bytes = b"") -> bytes:
+    return REQUEST % (method, to, method, extra)
+
+
+def judged(data: bytes, known: tuple[str, str, str] | None = None) -> Standing:
+    return standing(data, lambda *key: key == known, lambda nonce: nonce == NONCE)
+
+
+@pytest.mark.parametrize("method", [b"REGISTER", b"INVITE", b"OPTIONS", b"SUBSCRIBE", b"MESSAGE", b"BYE", b"CANCEL"])
+def test_what_starts_something_new_is_fresh(method: bytes) -> None:
+    assert judged(message(method)) is Standing.FRESH
+
+
+@pytest.mark.parametrize("method", [b"INVITE", b"BYE", b"ACK", b"UPDATE", b"NOTIFY"])
+def test_what_bears_a_tag_of_ours_is_running(method: bytes) -> None:
+    data = message(method, b"<sip:1001@pbx.test>;tag=internal.0-00112233445566")
+    assert judged(data) is Standing.RUNNING
+    assert running(data)
+
+
+@pytest.mark.parametrize(
+    "to",
+    [
+        b"<sip:1001@pbx.test>;tag=never",
+        b"<sip:1001@pbx.test;tag=internal.0-00112233>",
+        b'"x;tag=internal.0-00112233" <sip:1001@pbx.test>',
+    ],
+)
+def test_what_bears_no_tag_of_ours_is_no_better_than_new(to: bytes) -> None:
+    assert judged(message(b"BYE", to)) is Standing.FRESH
+    assert not running(message(b"BYE", to))
+
+
+@pytest.mark.parametrize(
+    "field",
+    [b"To:<sip:a@b>;tag=internal.0-1f", b"t : <sip:a@b> ;\r\n tag = internal.0-1f", b"TO: sip:a@b;TAG=internal.0-1f"],
+)
+def test_the_tag_is_found_however_to_is_written(field: bytes) -> None:
+    assert to_tag(b"BYE sip:x SIP/2.0\r\nVia: x\r\n" + field + b"\r\nCSeq: 1 BYE\r\n\r\n") == b"internal.0-1f"
+
+
+def test_credentials_for_a_nonce_of_ours_go_before_new_ones() -> None:
+    assert judged(message(extra=CREDENTIALS)) is Standing.CHALLENGED
+    assert judged(message(extra=CREDENTIALS.replace(b"a1a1", b"b2b2"))) is Standing.FRESH
+
+
+def test_a_retransmission_of_what_was_accepted_is_running() -> None:
+    assert judged(message(), ("z9hG4bKabc", "192.0.2.7:5070", "INVITE")) is Standing.RUNNING
+    assert judged(message(b"CANCEL"), ("z9hG4bKabc", "192.0.2.7:5070", "INVITE")) is Standing.RUNNING
+    assert judged(message(b"REGISTER"), ("z9hG4bKabc", "192.0.2.7:5070", "INVITE")) is Standing.FRESH
+
+
+def test_a_refusal_is_a_response_that_its_sender_recognises() -> None:
+    made = refusal(message(), FROM, reliable=False, retry_after=3)
+    assert made is not None
+    data, there = made
+    answer = parse(data)
+    assert isinstance(answer, Response)
+    assert (answer.status, answer.call_id, str(answer.cseq)) == (503, "a@b", "3 INVITE")
+    assert (answer.via.branch, answer.via.received, answer.via.param("rport")) == ("z9hG4bKabc", FROM[0], "40000")
+    assert b"\r\nVia: SIP/2.0/UDP 192.0.2.1;branch=z9hG4bKdef;received=198.51.100.1\r\n" in data
+    assert 3 <= int(answer.header("Retry-After") or 0) <= 6
+    assert there == FROM
+    assert refusal(message(), FROM, reliable=False, retry_after=3) == made, "the same request gets the same answer"
+
+
+def test_the_ack_to_a_refusal_is_known_by_its_tag() -> None:
+    made = refusal(message(), FROM, reliable=False)
+    assert made is not None
+    to = made[0].partition(b"\r\nTo: ")[2].partition(b"\r\n")[0]
+    assert judged(message(b"ACK", to)) is Standing.SPENT
+    assert refusal(message(b"ACK", to), FROM, reliable=False) is None
+
+
+def test_a_refusal_goes_to_the_port_of_the_via_without_rport() -> None:
+    data = message().replace(b";rport", b"")
+    made = refusal(data, FROM, reliable=False)
+    assert made is not None
+    assert made[1] == (FROM[0], 5070)
+    made = refusal(data.replace(b"192.0.2.7:5070", b"[2001:db8::7]"), FROM, reliable=False)
+    assert made is not None
+    assert made[1] == (FROM[0], 5060)
+    made = refusal(data, FROM, reliable=True)
+    assert made is not None
+    assert made[1] == FROM
+
+
+def test_compact_and_crowded_fields_are_copied_too() -> None:
+    data = (
+        b"OPTIONS sip:a@b SIP/2.0\r\nv: SIP/2.0/UDP h;branch=z9hG4bK1;rport, SIP/2.0/UDP j;branch=z9hG4bK2\r\n"
+        b"v: SIP/2.0/UDP k;branch=z9hG4bK3\r\nf: sip:a@b;tag=1\r\nt: sip:c@d\r\ni: 77\r\nCSEQ: 5 OPTIONS\r\n\r\n"
+    )
+    made = refusal(data, FROM, reliable=False)
+    assert made is not None
+    answer = parse(made[0])
+    assert answer.via.branch == "z9hG4bK1"
+    assert [via.partition("branch=")[2].partition(";")[0] for via in answer.headers("Via")] == [
+        "z9hG4bK1",
+        "z9hG4bK2",
+        "z9hG4bK3",
+    ]
+
+
+@pytest.mark.parametrize("name", [b"Via", b"From", b"To", b"Call-ID", b"CSeq"])
+def test_what_lacks_a_field_is_refused_by_silence(name: bytes) -> None:
+    data = b"\r\n".join(line for line in message().split(b"\r\n") if not line.startswith(name + b":"))
+    assert refusal(data, FROM, reliable=False) is None
+
+
+@pytest.mark.parametrize(
+    "data", [b"", b"\x00" * 40, b"INVITE", b"INVITE \r\n\r\n", b"\r\nTo:\r\nVia:\r\n", bytes(range(256))]
+)
+def test_rubbish_is_fresh_and_gets_no_answer(data: bytes) -> None:
+    assert judged(data) is Standing.FRESH
+    assert refusal(data, FROM, reliable=False) is None
+
+
+@pytest.mark.parametrize("path", sorted(TORTURE.glob("*.dat")), ids=lambda path: path.stem)
+def test_torture_messages_are_looked_at_without_harm(path: Path) -> None:
+    data = path.read_bytes()
+    assert judged(data) in Standing
+    made = refusal(data, FROM, reliable=False)
+    assert made is None or made[0].startswith(b"SIP/2.0 503 ")
