@@ -43,7 +43,9 @@ def enter(call: Call, arrival: Arrival, uuid: str) -> Leg:
     given = dict(arrival.variables)
     if user is not None:
         given = {**user.variables, "user_name": user.id, "domain_name": user.domain, **given}
-    invite.arrive(leg, request, arrival.flow, given)
+    # Who passed digest or a list may say who it is; where nobody has to, everybody may, as in mod_sofia.
+    trusted = not settings.auth_calls or given.get("sip_authorized") == "true" or "sip_looped_call" in given
+    invite.arrive(leg, request, arrival.flow, given, trusted=trusted)
     domain = request.from_.uri.address if settings.context == "_domain_" else settings.context
     leg.context = arrival.context or leg.variables.get("user_context") or domain
     leg.dialplan = leg.variables.get("inbound_dialplan") or settings.dialplan

@@ -15,7 +15,7 @@ from collections.abc import Callable
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
-from node.calls import anchor, applications, challenged, invite, leaving, refresh, rows, serving
+from node.calls import anchor, applications, challenged, identity, invite, leaving, refresh, rows, serving
 from node.calls.asked import Asked, Then
 from node.calls.exchange import MEMORY, Exchange
 from node.calls.leg import Leg
@@ -281,7 +281,7 @@ class Call:
         exchange = self.exchange
         extra = [*exchange.headers(leg.profile), *headers]
         if status < 300:
-            extra += invite.callee(leg, "")
+            extra += self._callee(leg, status)
         if sdp:
             extra.append(("Content-Disposition", "session"))
         prefix = "sip_ph_" if status < 200 else "sip_rh_"
@@ -295,6 +295,12 @@ class Call:
             body=sdp.encode("utf-8", "surrogateescape"),
             content_type=invite.SDP if sdp else None,
         )
+
+    def _callee(self, leg: Leg, status: int) -> list[tuple[str, str]]:
+        settings = self.exchange.profile(leg.profile)
+        if settings is None or not settings.pass_callee_id or (status < 200 and not settings.cid_in_1xx):
+            return []
+        return identity.callee(leg, "", settings.caller_id_type)
 
     def ring(self, leg: Leg, status: int = 180) -> None:
         """Tell an unanswered caller that it rings."""

@@ -22,6 +22,7 @@ from node.calls import (
     loops,
     outbound,
     outcome,
+    passing,
     prack,
     timer,
 )
@@ -322,6 +323,8 @@ class Dialing:
             self._refused(attempt, status, response)
 
     def _refused(self, attempt: Attempt, status: int, response: Response | None) -> None:
+        if response is not None:
+            passing.from_response(response, attempt.leg, self.caller)
         cause = response is not None and causes.from_reason(response.headers("Reason"))
         self._give_up(attempt, cause or causes.from_status(status), status)
 
@@ -331,6 +334,7 @@ class Dialing:
             leg.pending.response = response.encode()
         if status == 100 or not prack.take(call, leg, response):
             return
+        passing.from_response(response, leg, caller)
         if attempt.progress_alarm is not None:
             attempt.progress_alarm.cancel()
             attempt.progress_alarm = None
@@ -375,6 +379,7 @@ class Dialing:
     def _on_answer(self, attempt: Attempt, response: Response) -> None:
         """The first one to answer has won; the others are told so."""
         leg = attempt.leg
+        passing.from_response(response, leg, self.caller)
         outcome.confirm(self.call, leg, response)
         self._close(attempt)
         for other in list(self.attempts):

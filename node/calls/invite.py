@@ -9,11 +9,12 @@ import re
 from collections.abc import Mapping
 from urllib.parse import unquote
 
-from node.calls.leg import Leg, mentions, truth
+from node.calls import identity, passing
+from node.calls.leg import Leg, mentions
 from node.config.profile import ProfileSettings
 from node.sip import compose
-from node.sip.errors import BadExtension, Malformed, NotAcceptable, SipError, UnsupportedMedia
-from node.sip.fields import NameAddr, quote
+from node.sip.errors import BadExtension, NotAcceptable, SipError, UnsupportedMedia
+from node.sip.fields import quote
 from node.sip.flow import Flow
 from node.sip.message import Request, Response
 from node.sip.uri import Uri
@@ -21,13 +22,9 @@ from node.transport.capabilities import understands
 
 SDP = "application/sdp"
 
-_IMPORTED = ("x-", "p-", "on", "k-", "user-to-user", "accept-language", "diversion")
-_ANY_IMPORTED = re.compile(r"\n\s*(?:" + "|".join(_IMPORTED) + ")", re.IGNORECASE)
 _RANGE = re.compile(r"(?:application/(?:sdp|\*)|\*/\*)\s*(?:;|$)", re.IGNORECASE)
 "Of an Accept field, what a session description is among."
 _OPTIONAL = re.compile(r";\s*handling\s*=\s*optional", re.IGNORECASE)
-_ANY_X = re.compile(r"\n\s*x-", re.IGNORECASE)
-_NOT_IMPORTED = frozenset(("organization", "p-asserted-identity", "p-preferred-identity"))
 
 
 class MissingContact(SipError):
@@ -43,6 +40,7 @@ def judge(request: Request, settings: ProfileSettings) -> None:
     if not request.contacts:
         raise MissingContact("an INVITE without Contact")
     read(request)
+    identity.judge(request)
     accepted = request.headers("Accept")
     if accepted and not any(_RANGE.match(item) for item in accepted):
         raise NotAcceptable("nothing that we answer with")  # RFC 4475 3.3.15
@@ -75,15 +73,18 @@ def sdp_of(message: Request | Response) -> str:
     return ""
 
 
-def arrive(leg: Leg, request: Request, flow: Flow, given: Mapping[str, str]) -> None:
-    """Fill an inbound leg from its INVITE; `given` are the variables of its directory user and of the access lists."""
+def arrive(leg: Leg, request: Request, flow: Flow, given: Mapping[str, str], *, trusted: bool = True) -> None:
+    """Fill an inbound leg from its INVITE; `given` are the variables of its directory user and of the access lists.
+
+    `trusted`: what it says of its author's identity counts (RFC 3325).
+    """
     variables = leg.variables
     from_, to, uri = request.from_, request.to, request.target
     user = from_.uri.user.partition(";")[0]
     leg.flow = flow
     leg.network_addr = flow.remote[0]
     leg.user_agent = request.user_agent
-    leg.caller_id_name, leg.caller_id_number = _caller(request, from_, user)
+    leg.caller_id_name, leg.caller_id_number = identity.caller(leg, request, user, trusted=trusted)
     leg.username = given.get("user_name", "") or user
     leg.destination = unquote(uri.user or to.uri.user or user or "service")
     leg.name = f"sofia/{leg.profile}/{user}@{from_.uri.host}" if user else f"sofia/{leg.profile}/{from_.uri.host}"
@@ -123,35 +124,7 @@ def arrive(leg: Leg, request: Request, flow: Flow, given: Mapping[str, str]) -> 
     variables["sip_via_rport"] = str(flow.remote[1])
     variables["max_forwards"] = str(70 if request.max_forwards is None else request.max_forwards)
     variables.setdefault("presence_id", f"{user}@{from_.uri.host}")
-    _import_headers(variables, request)
-
-
-def _caller(request: Request, from_: NameAddr, user: str) -> tuple[str, str]:
-    """Caller ID: From, over it Remote-Party-ID, P-Asserted-Identity, P-Preferred-Identity; the last one there wins."""
-    name, number = from_.display or user or "unknown", user
-    for header in ("Remote-Party-ID", "P-Asserted-Identity", "P-Preferred-Identity"):
-        values = request.headers(header)
-        if not values:
-            continue
-        try:
-            identity = NameAddr.parse(values[0])
-        except Malformed:
-            continue  # an identity nobody can read identifies nobody; the call itself is in order
-        number = identity.uri.user or number
-        name = identity.display or number
-    return name, number
-
-
-def bye_headers(request: Request) -> list[tuple[str, str]]:
-    """The X- headers of a BYE as `sip_bye_h_<Name>`."""
-    if _ANY_X.search(request.text) is None:
-        return []
-    lower = ((name, name.lower(), value) for name, value in request.items())
-    return [
-        (f"sip_bye_h_{name}", value)
-        for name, low, value in lower
-        if low.startswith("x-") and not low.startswith("x-fs-")
-    ]
+    passing.arrive(variables, request)
 
 
 def _address(variables: dict[str, str], prefix: str, uri: Uri) -> None:
@@ -162,20 +135,6 @@ def _address(variables: dict[str, str], prefix: str, uri: Uri) -> None:
     host = uri.host_port
     variables[f"{prefix}_uri"] = f"{uri.user}@{host}" if uri.user else host
     variables[f"{prefix}_host"] = uri.address
-
-
-def _import_headers(variables: dict[str, str], request: Request) -> None:
-    """Keep foreign headers as `sip_h_<Name>`; of several alike the second one is `-1`."""
-    if _ANY_IMPORTED.search(request.text) is None:
-        return
-    for name, value in request.items():
-        low = name.lower()
-        if low.startswith(_IMPORTED) and low not in _NOT_IMPORTED and not low.startswith("x-fs-"):
-            key, number = f"sip_h_{name}", 0
-            while key in variables:
-                number += 1
-                key = f"sip_h_{name}-{number}"
-            variables[key] = value
 
 
 # ---- our INVITE ----------------------------------------------------------------------------------------------------------
@@ -202,8 +161,9 @@ def inherited(caller: Leg) -> dict[str, str]:
         if value is not None:
             found[name] = value
     found.update((name, from_caller[name]) for name in COPIED if name in from_caller)
-    if mentions(from_caller, "sip_h_") and truth(from_caller.get("sip_copy_custom_headers", "true")):
-        found.update((name, value) for name, value in from_caller.items() if name.startswith("sip_h_"))
+    if mentions(from_caller, "sip_h_") or any(name in from_caller for name in passing.COPIED):
+        found.update(passing.inherited(caller))
+    found.update(identity.inherited(from_caller))
     return found
 
 
@@ -233,6 +193,8 @@ def from_field(leg: Leg, host: str) -> str:
     uri = variables.get("sip_invite_from_uri") or variables.get("sip_from_uri")
     if uri:
         uri = uri.strip("<>") if uri.startswith(("sip:", "sips:", "<")) else f"sip:{uri}"
+    elif identity.anonymous(leg):
+        return identity.ANONYMOUS
     else:
         uri = f"sip:{leg.caller_id_number}@{variables.get('sip_invite_domain', host)}"
     uri += params(variables.get("sip_invite_from_params", ""))
@@ -258,34 +220,6 @@ def params(text: str) -> str:
     """`;a=b` from `a=b` or `;a=b`."""
     text = text.lstrip("~")
     return text if not text or text.startswith(";") else f";{text}"
-
-
-def identity(leg: Leg, host: str, kind: str) -> list[tuple[str, str]]:
-    """Remote-Party-ID, or P-Asserted-Identity with Privacy, or nothing (`sip_cid_type`, `caller-id-type`)."""
-    privacy = leg.variables.get("origination_privacy", "")
-    hidden = "hide_number" in privacy or "full" in privacy
-    screened = "no" if privacy == "no_screen" else "yes"
-    number, name = leg.caller_id_number, leg.caller_id_name
-    address = f"<sip:{number}@{leg.variables.get('sip_invite_domain', host)}>"
-    shown = f"{quote(name)} {address}" if name else address
-    match leg.variables.get("sip_cid_type", kind):
-        case "pid":
-            return [("P-Asserted-Identity", shown), *([("Privacy", "id")] if hidden else [])]
-        case "none":
-            return []
-        case _:
-            level = "full" if hidden else "name" if "hide_name" in privacy else "off"
-            return [("Remote-Party-ID", f"{shown};party=calling;screen={screened};privacy={level}")]
-
-
-def callee(leg: Leg, host: str) -> list[tuple[str, str]]:
-    """The Remote-Party-ID that tells a caller whom it reached."""
-    number = leg.callee_id_number or leg.destination
-    if leg.variables.get("sip_cid_type") == "none" or not number:
-        return []
-    name = leg.callee_id_name or number
-    host = leg.variables.get("sip_to_host", host)
-    return [("Remote-Party-ID", f"{quote(name)} <sip:{number}@{host}>;party=calling;privacy=off;screen=no")]
 
 
 def refusal(request: Request, error: SipError, to_tag: str) -> Response:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from node.calls import causes, invite
+from node.calls import causes, passing
 from node.calls.leg import Leg
 from node.sip import compose
 from node.sip.message import Request
@@ -18,7 +18,7 @@ def on_bye(call: Call, leg: Leg, request: Request, transaction: ServerTransactio
     """BYE: the other side first, then the record, then the 200."""
     cause = causes.from_reason(request.headers("Reason")) or "NORMAL_CLEARING"
     leg.variables["sip_hangup_disposition"] = "recv_bye"
-    leg.variables.update(invite.bye_headers(request))
+    passing.leave(request, leg, call.partner(leg))
     if leg.served and not leg.transaction.final and not leg.confirmed:
         _refuse_ended(call, leg)
     lost(call, leg, cause)
@@ -46,6 +46,7 @@ def on_cancel(call: Call, leg: Leg, request: Request) -> None:
             call.modification.cancelled(leg)
         return
     cause = causes.from_reason(request.headers("Reason")) or "ORIGINATOR_CANCEL"
+    passing.reason(request, leg, *(one for one in call.legs if one is not leg and not one.confirmed))
     leg.variables["sip_hangup_disposition"] = "recv_cancel"
     leg.variables["sip_invite_failure_status"] = "487"
     leg.state = "trying"  # its 200 was never sent: there is no dialog to end

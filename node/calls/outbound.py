@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from node.calls import anchor, invite, loops, timer
+from node.calls import anchor, identity, invite, loops, passing, timer
 from node.calls.destination import Destination
 from node.calls.exchange import Exchange, new_uuid
 from node.calls.leg import Leg
@@ -122,8 +122,9 @@ def _headers(exchange: Exchange, leg: Leg, host: str, sdp: str) -> list[tuple[st
     headers = [*exchange.headers(leg.profile), *leg.credentials]
     headers += timer.proposed(leg, settings)
     headers += loops.told(leg)
+    headers += passing.named(leg)
     headers += leg.extra_headers("sip_h_")
-    headers += invite.identity(leg, host, settings.caller_id_type if settings is not None else "rpid")
+    headers += identity.asserted(leg, host, settings.caller_id_type if settings is not None else "rpid")
     if sdp:
         headers.append(("Content-Disposition", "session"))
     return headers

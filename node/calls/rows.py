@@ -8,6 +8,7 @@ from __future__ import annotations
 import time
 from typing import TYPE_CHECKING
 
+from node.calls import identity
 from node.calls.leg import Leg
 from node.events import Event
 from node.media import negotiation
@@ -288,6 +289,7 @@ def _other(call: Call, leg: Leg) -> Leg | None:
 def _profile_headers(prefix: str, call: Call, leg: Leg) -> list[Header]:
     """A caller profile and its times."""
     name, number = leg.caller_id_name, leg.caller_id_number
+    privacy = identity.privacy_of(leg.variables)
     found = [
         ("Direction", leg.direction),
         ("Logical-Direction", leg.direction),
@@ -326,11 +328,15 @@ def _profile_headers(prefix: str, call: Call, leg: Leg) -> list[Header]:
     headers += [
         (f"{prefix}-Channel-Last-Hold", str(int(leg.last_hold * 1_000_000))),
         (f"{prefix}-Channel-Hold-Accum", str(int(leg.hold_accumulated * 1_000_000))),
-        (f"{prefix}-Screen-Bit", "true"),
-        (f"{prefix}-Privacy-Hide-Name", "false"),
-        (f"{prefix}-Privacy-Hide-Number", "false"),
+        (f"{prefix}-Screen-Bit", _boolean(privacy.screen)),
+        (f"{prefix}-Privacy-Hide-Name", _boolean(privacy.hide_name)),
+        (f"{prefix}-Privacy-Hide-Number", _boolean(privacy.hide_number)),
     ]
     return headers
+
+
+def _boolean(value: bool) -> str:
+    return "true" if value else "false"
 
 
 def variable_headers(call: Call, leg: Leg) -> list[Header]:

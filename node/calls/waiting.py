@@ -311,6 +311,7 @@ class Bridging(Waiting):
         call, caller = self.call, self.leg
         assert caller.media is not None
         call.progress = {"dial": text}
+        caller.variables.pop("sip_reason", None)  # of an attempt before
         if not caller.media.port:
             anchor.open_port(call, caller, self._on_port)
         dialing = Dialing(call, caller, self._on_dialed, timeout=self._timeout())

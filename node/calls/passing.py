@@ -1,0 +1,128 @@
+"""Header fields that go through a bridge: in by variables, out by variables, with mod_sofia's names (pure).
+
+`sip_h_` from INVITE to INVITE, `sip_ph_` and `sip_rh_` from responses to responses, `sip_bye_h_` from BYE to BYE; Reason both
+ways; History-Info, Call-Info, Alert-Info and Referred-By by variables of their own.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+
+from node.calls import identity
+from node.calls.leg import Leg, truth
+from node.sip.message import Message, Request, Response
+
+NAMED = (
+    ("History-Info", "sip_history_info"),
+    ("Call-Info", "sip_call_info"),
+    ("Alert-Info", "alert_info"),
+    ("Referred-By", "sip_h_Referred-By"),
+)
+"Fields with a variable of their own; all but the last have it in mod_sofia too."
+COPIED = tuple(variable for _name, variable in NAMED[:3])
+
+_IMPORTED = ("x-", "p-", "on", "k-", "user-to-user", "accept-language", "diversion")
+_ANY_IMPORTED = re.compile(r"\n\s*(?:" + "|".join(_IMPORTED) + ")", re.IGNORECASE)
+_FROM_OTHERS = ("x-", "p-", "on")
+_ANY_FROM_OTHERS = re.compile(r"\n\s*(?:" + "|".join(_FROM_OTHERS) + ")", re.IGNORECASE)
+_NOT_IMPORTED = frozenset(("organization", "p-asserted-identity", "p-preferred-identity"))
+
+
+# ---- from the INVITE -----------------------------------------------------------------------------------------------------
+
+
+def arrive(variables: dict[str, str], request: Request) -> None:
+    """Keep what an INVITE brings for the next one; of several foreign fields alike the second one is `-1`."""
+    for name, variable in NAMED:
+        if request.header(name) is not None:
+            variables[variable] = ", ".join(value for key, value in request.items() if key.lower() == name.lower())
+    if _ANY_IMPORTED.search(request.text) is None:
+        return
+    for name, value in request.items():
+        low = name.lower()
+        if low.startswith(_IMPORTED) and low not in _NOT_IMPORTED and not low.startswith("x-fs-"):
+            key, number = f"sip_h_{name}", 0
+            while key in variables:
+                number += 1
+                key = f"sip_h_{name}-{number}"
+            variables[key] = value
+
+
+def inherited(caller: Leg) -> dict[str, str]:
+    """What of it a leg gets that is called for this one; less, if that one wants to be unknown."""
+    given = caller.variables
+    withheld = identity.withheld(given)
+    found = {name: given[name] for name in COPIED if name in given}
+    if truth(given.get("sip_copy_custom_headers", "true")):
+        found.update((name, value) for name, value in given.items() if name.startswith("sip_h_"))
+    if withheld:
+        hidden = {variable for name, variable in NAMED if name.lower() in withheld}
+        found = {name: value for name, value in found.items() if not _is_hidden(name, hidden, withheld)}
+    return found
+
+
+def _is_hidden(variable: str, hidden: set[str], withheld: frozenset[str]) -> bool:
+    return variable in hidden or variable.removeprefix("sip_h_").partition("-1")[0].lower() in withheld
+
+
+def named(leg: Leg) -> list[tuple[str, str]]:
+    """The fields with variables of their own, as our INVITE says them; `sip_h_` of the same name wins."""
+    variables = leg.variables
+    return [
+        (name, variables[variable])
+        for name, variable in NAMED[:3]
+        if variable in variables and f"sip_h_{name}" not in variables
+    ]
+
+
+# ---- from responses and BYE ----------------------------------------------------------------------------------------------
+
+
+def foreign(message: Message, prefix: str) -> list[tuple[str, str]]:
+    """The foreign fields of a response or BYE as variables of this prefix."""
+    if _ANY_FROM_OTHERS.search(message.text) is None:
+        return []
+    return [
+        (f"{prefix}{name}", value)
+        for name, value in message.items()
+        if name.lower().startswith(_FROM_OTHERS)
+        and name.lower() not in _NOT_IMPORTED
+        and not name.lower().startswith("x-fs-")
+    ]
+
+
+def from_response(response: Response, leg: Leg, caller: Leg | None) -> None:
+    """What a callee's response brings, for what its caller will be told."""
+    found = foreign(response, "sip_ph_" if response.status < 200 else "sip_rh_")
+    leg.variables.update(found)
+    if caller is None:
+        return
+    if found and truth(caller.variables.get("sip_copy_custom_headers", "true")):
+        caller.variables.update(found)
+    if response.status >= 300:
+        reason(response, leg, caller)
+
+
+def reason(message: Request | Response, leg: Leg, *partners: Leg) -> None:
+    """The Reason (RFC 3326) of a BYE, CANCEL or failure, for what the others are told: `sip_reason`."""
+    values = message.headers("Reason")
+    if values:
+        for one in (leg, *partners):
+            one.variables["sip_reason"] = ", ".join(values)
+
+
+def leave(request: Request, leg: Leg, partner: Leg | None) -> None:
+    """What a BYE brings, for the BYE to the other leg."""
+    found = foreign(request, "sip_bye_h_")
+    leg.variables.update(found)
+    if partner is None:
+        return
+    reason(request, leg, partner)
+    if found and copies(leg.variables):
+        partner.variables.update(found)
+
+
+def copies(variables: Mapping[str, str]) -> bool:
+    """`sip_copy_custom_headers`, true unless somebody says otherwise."""
+    return truth(variables.get("sip_copy_custom_headers", "true"))
