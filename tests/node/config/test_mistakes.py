@@ -5,9 +5,17 @@ from pathlib import Path
 import pytest
 
 from node.config import ConfigurationError, check, load
-from tests.node.config.tree import configuration, context, domain, plant, profile, said
+from tests.node.config.tree import SOFIA, configuration, context, domain, plant, profile, said
 
 USER = '<user id="1000"><params><param name="password" value="x7Kq-secret-9"/></params></user>'
+
+
+def general(*lines: str) -> str:
+    """A sofia.conf whose global params stand from line 3 on."""
+    params = "\n".join(lines)
+    rest = SOFIA.partition("\n")[2]
+    return f'<configuration name="sofia.conf">\n  <global_settings>\n{params}\n  </global_settings>\n{rest}'
+
 
 MISTAKES = [
     pytest.param(
@@ -259,6 +267,28 @@ MISTAKES = [
         {"sip_profiles/internal.xml": profile("internal", '<param name="tls" value="true"')},
         "sip_profiles/internal.xml:5: not well-formed: this tag is not finished",
         id="a tag that is not finished",
+    ),
+    pytest.param(
+        {"autoload_configs/sofia.conf.xml": general('<param name="tracelevel" value="loud"/>')},
+        "autoload_configs/sofia.conf.xml:3: tracelevel must be one of console, alert, crit, err, warning, notice, info, "
+        "debug, not 'loud'",
+        id="an unknown tracelevel",
+    ),
+    pytest.param(
+        {"autoload_configs/sofia.conf.xml": general('<param name="capture-server" value="homer:9060"/>')},
+        "autoload_configs/sofia.conf.xml:3: capture-server must be udp:host:port;hep=3;capture_id=100, not 'homer:9060'",
+        id="a wrong capture server",
+    ),
+    pytest.param(
+        {"autoload_configs/sofia.conf.xml": general('<param name="log-level" value="10"/>')},
+        "autoload_configs/sofia.conf.xml:3: log-level must be 0 to 9, not 10",
+        id="a wrong log level",
+    ),
+    pytest.param(
+        {"autoload_configs/sofia.conf.xml": general('<param name="trace-secrets" value="true"/>')},
+        "autoload_configs/sofia.conf.xml:3: trace-secrets is on: traces, dumps and captures show passwords' proofs and "
+        "keys to who reads them",
+        id="secrets shown",
     ),
 ]
 

@@ -444,6 +444,60 @@ def test_switches_go_to_every_worker_by_way_of_the_supervisor(node: Console):
     node.api("sofia profile internal siptrace off")
 
 
+@pytest.mark.parametrize(
+    ("line", "answer"),
+    [
+        ("sofia loglevel TPORT 5", "Sofia log level for component [TPORT] has been set to [5]"),
+        ("sofia loglevel tport", "Sofia-sip loglevel for [tport] is [5]"),
+        ("sofia loglevel nua 07", "Sofia log level for component [nua] has been set to [7]"),
+        ("sofia loglevel stun", "Sofia-sip loglevel for [stun] is [0]"),
+        ("sofia tracelevel 6", "+OK tracelevel is INFO"),
+        ("sofia tracelevel disable", "+OK tracelevel is DISABLE"),
+        ("sofia tracelevel loudest", "+OK tracelevel is DISABLE"),
+        ("sofia tracelevel console", "+OK tracelevel is CONSOLE"),
+        (
+            "sofia global debug presence,sla",
+            "+OK Debugging presence\n+OK Debugging sla\n+OK Debugging summary: presence: on sla: on\n",
+        ),
+        ("sofia global debug none", "+OK Debugging nothing\n+OK Debugging summary: presence: off sla: off\n"),
+    ],
+)
+def test_debugging_is_switched_in_mod_sofias_words(node: Console, line: str, answer: str):
+    assert node.api(line) == answer
+
+
+def test_the_level_of_tport_is_shown_as_freeswitch_shows_it(node: Console):
+    node.api("sofia loglevel tport 5")
+    assert node.api("sofia loglevel tport") == transcript("sofia_loglevel_tport")
+    node.api("sofia loglevel tport 0")
+
+
+@pytest.mark.parametrize("words", ["", "all", "nosuch", "nosuch 3", "nua 10", "nua -1", "nua high", "nua \u00b2"])
+def test_a_level_that_is_none_is_answered_with_the_usage(node: Console, words: str):
+    assert node.api(f"sofia loglevel {words}") == transcript("sofia_loglevel")
+
+
+def test_debugging_leaves_the_levels_of_the_log_itself_alone(node: Console):
+    before = [node.api(line) for line in ("console loglevel", "fsctl loglevel", "sofia status")]
+    for line in (
+        "sofia loglevel all 9",
+        "sofia tracelevel debug",
+        "sofia global debug sla",
+        "sofia global siptrace on",
+    ):
+        node.api(line)
+    assert [node.api(line) for line in ("console loglevel", "fsctl loglevel", "sofia status")] == before
+    for line in ("sofia loglevel all 0", "sofia tracelevel console", "sofia global debug none"):
+        node.api(line)
+
+
+def test_a_recovery_ends_the_standby_of_the_workers_too(node: Console):
+    node.api("sofia global standby on")
+    node.asked.clear()
+    node.api("sofia recover")
+    assert ("instruct", ["standby", "off"]) in node.asked
+
+
 def test_a_profile_that_does_not_run_is_not_there(node: Console):
     running = node.answers["profiles"]
     node.answers["profiles"] = json.dumps({"internal": {"state": "DOWN"}, "external": {"state": "RUNNING"}})
