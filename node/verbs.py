@@ -57,6 +57,9 @@ class Verbs:
             "setvar": lambda words, then: then(
                 True, switchboard.setvar(words[0], words[1], words[2] if words[2:] else "")
             ),
+            "transfer": lambda words, then: then(True, switchboard.transfer(words[0], words[1:])),
+            "bridge": lambda words, then: then(True, switchboard.bridge(words[0], words[1])),
+            "deflect": lambda words, then: then(True, switchboard.deflect(words[0], words[1])),
             "kill": lambda words, then: then(True, switchboard.kill(*words[:2])),
             "hupall": lambda words, then: then(True, switchboard.hupall(*words[:1])),
             "originate": self._originate,
@@ -117,6 +120,7 @@ class Verbs:
             "store_at_risk": writer.at_risk,
             "store_refused": writer.refused,
             "store_stale": writer.stale,
+            "store_lost": writer.lost,
             "store_open": writer.open,
             "store_last_commit_seconds": writer.last_commit_seconds,
         }

@@ -22,7 +22,7 @@ from node.config import Configuration, ConfigurationError, load
 from node.config.identity import Identity
 from node.directory import Directory
 from node.duty import Belongings, Duty
-from node.events import EventStream
+from node.events import Event, EventStream
 from node.link import (
     Beat,
     Beaten,
@@ -44,6 +44,7 @@ from node.sip.flow import Flow
 from node.sip.token import token as token_of
 from node.standby import Tenure
 from node.transport.handoff import UNPLACED, Bus
+from node.unstored import Unstored
 from store.backends import open_store
 from store.errors import StoreError
 from store.interface import Write
@@ -98,6 +99,11 @@ def settle_collector() -> None:
     gc.collect()
     gc.freeze()
     gc.set_threshold(50_000, 20, 1_000_000)
+
+
+def _tell(events: EventStream, subclass: str, headers: list[tuple[str, str]]) -> None:
+    if events.wanted(subclass):
+        events.fire(Event(name="CUSTOM", subclass=subclass, headers=headers))
 
 
 class LateJournal:
@@ -171,10 +177,13 @@ class Worker:
             call_later=loop.call_later,
             journal=self._journal,
         )
+        unstored = Unstored(loop.call_later)
+        writer.on_unstored = unstored.note
         location = Location(writer.store_time)
         location.attach(writer)
         directory = Directory(configuration.directory)
         events = EventStream()
+        unstored.tell = partial(_tell, events)
         screen = Screen(configuration, directory, events=events, clock=writer.store_time)
         self._own = Belongings(
             loop, identity, configuration, run_dir, directory, events, writer, location, screen, self._say

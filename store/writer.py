@@ -53,6 +53,8 @@ class Writer:
         self.settings = settings or WriterSettings()
         self.on_fenced: Callable[[str, int], None] | None = None
         "Told slot and epoch of a write that was refused: somebody else is the owner now."
+        self.on_unstored: Callable[[Outcome | None, Registration | CallRecord], None] | None = None
+        "Told of each write that is at risk (once), refused, or (None) has found no room at all."
         self._call_soon = call_soon
         self._call_later = call_later
         self._results: deque[Result] = deque()
@@ -153,6 +155,7 @@ class Writer:
         carrier = None if self._closed else self._shared.queue.add(entry)
         if carrier is None:
             self._shared.stats.lost += 1
+            self._tell_unstored(None, write)
             self._call_soon(partial(self._settle, entry, Outcome.AT_RISK))
             return
         if then is not None:
@@ -184,7 +187,9 @@ class Writer:
 
     def _settle(self, entry: Entry, outcome: Outcome) -> None:
         if outcome is Outcome.AT_RISK:
-            self._shared.stats.at_risk += not entry.told
+            if not entry.told:
+                self._shared.stats.at_risk += 1
+                self._tell_unstored(outcome, entry.write)
             entry.told = True
         elif entry.told:
             self._shared.stats.late += 1
@@ -200,11 +205,16 @@ class Writer:
                 self._shared.stats.stale += 1
             elif outcome is Outcome.FENCED:
                 self._shared.stats.refused += 1
+                self._tell_unstored(outcome, write)
                 fenced[write.record.slot] = write.record.epoch
         for slot, epoch in fenced.items():
             log.warning("the store refuses writes of slot %s under epoch %d", slot, epoch)
             if ours and self.on_fenced is not None:
                 _call_back(partial(self.on_fenced, slot), epoch)
+
+    def _tell_unstored(self, outcome: Outcome | None, write: Write) -> None:
+        if self.on_unstored is not None:
+            self.on_unstored(outcome, write.record)
 
     def _tell_answer(self, question: Question[Any], answer: Any) -> None:
         then, question.then = question.then, None
