@@ -147,5 +147,6 @@ class Detour:
 def belongs_to_a_call(message: Request | Response) -> bool:
     """Does the phone know the call that this is about, and is it said only once? A 2xx is repeated until it is heard."""
     if isinstance(message, Response):
-        return message.status >= 300 and message.cseq.method == "INVITE"
+        # A refusal bears the CSeq of what it refuses, which may be the reason for it.
+        return message.status >= 300 and (message.header("CSeq") or "").endswith("INVITE")
     return bool(message.to_tag) or message.method == "CANCEL"
