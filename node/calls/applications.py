@@ -12,6 +12,7 @@ from collections.abc import Callable
 from typing import TYPE_CHECKING
 
 from node.calls import causes, expansion
+from node.calls.deflect import Deflecting
 from node.calls.leg import Leg
 from node.calls.waiting import Answering, Bridging, Echoing, Media, Parking, Playing, Sleeping, Waiting
 from node.dialplan import inline
@@ -172,7 +173,7 @@ def resume(call: Call) -> None:
 
 def _waits(step: Step) -> bool:
     """Whether the application of a step is one that keeps control for a while, and does nothing else."""
-    return step.application in ("bridge", "playback", "endless_playback", "echo", "sleep", "park", "answer")
+    return step.application in ("bridge", "playback", "endless_playback", "echo", "sleep", "park", "answer", "deflect")
 
 
 def _data(call: Call, leg: Leg, step: Step) -> str:
@@ -302,6 +303,14 @@ def _echo(call: Call, leg: Leg, _data: str) -> Waiting:
     return Echoing(call, leg)
 
 
+def _deflect(call: Call, leg: Leg, data: str) -> Waiting | None:
+    """REFER where the leg is answered, else a redirection."""
+    if leg.confirmed:
+        return Deflecting(call, leg, data)
+    _redirect(call, leg, data)
+    return None
+
+
 def _park(call: Call, leg: Leg, _data: str) -> Waiting:
     return Parking(call, leg)
 
@@ -389,6 +398,7 @@ APPLICATIONS: dict[str, Application] = {
     "answer": _answer,
     "bridge": _bridge,
     "bridge_export": _export,
+    "deflect": _deflect,
     "echo": _echo,
     "endless_playback": _endless_playback,
     "eval": _nothing,

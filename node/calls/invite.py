@@ -47,14 +47,13 @@ def judge(request: Request, settings: ProfileSettings) -> None:
 
 
 def read(request: Request) -> None:
-    """Refuse a body that we cannot read, unless its author leaves that to us (RFC 3261 8.2.3, 20.11). Raises SipError."""
-    if not request.body:
-        return
+    """Refuse a body that we cannot read; drop it where its author leaves that to us (RFC 3261 8.2.3, 20.11). Raises SipError."""
     coded = (request.header("Content-Encoding") or "identity").strip().lower() != "identity"
-    if (coded or request.content_type not in (SDP, "multipart/mixed")) and not _OPTIONAL.search(
-        request.header("Content-Disposition") or ""
-    ):
+    if not request.body or (not coded and request.content_type in (SDP, "multipart/mixed")):
+        return
+    if not _OPTIONAL.search(request.header("Content-Disposition") or ""):
         raise UnsupportedMedia(request.content_type or "a body without a type")
+    request.body = b""
 
 
 def sdp_of(message: Request | Response) -> str:

@@ -10,7 +10,7 @@ import re
 from functools import partial
 from typing import TYPE_CHECKING
 
-from node.calls import announce, refer
+from node.calls import announce, deflect, refer
 from node.calls.leg import Leg
 from node.calls.reply import answer
 from node.sip.message import Request, Response
@@ -98,8 +98,7 @@ def _on_reported(call: Call, leg: Leg, request: Request, transaction: ServerTran
         leg.variables["sip_refer_target_status_code"] = str(status)
         leg.variables["sip_refer_reply"] = request.body.decode("utf-8", "surrogateescape").strip()
         call.save()
-        if call.waiting is not None:
-            call.waiting.reported(leg, status)
+        deflect.heard(call, leg, status)
 
 
 def _renumbered(leg: Leg, headers: list[tuple[str, str]]) -> list[tuple[str, str]]:

@@ -21,8 +21,10 @@ from node.calls import (
     arrival,
     causes,
     chat,
+    deflect,
     invite,
     loops,
+    orders,
     originate,
     outcome,
     replaces,
@@ -332,6 +334,35 @@ class Switchboard:
             return False
         call, leg = found
         call.post(call.kill, leg, causes.named(cause) or "NORMAL_CLEARING")
+        return True
+
+    def transfer(self, uuid: str, words: Sequence[str]) -> bool:
+        """`uuid_transfer`: `[-bleg] extension [dialplan] [context]`."""
+        found = self._leg(uuid)
+        partner = found[0].partner(found[1]) if found is not None and words and words[0] == "-bleg" else None
+        asked = [word for word in words if not word.startswith("-")]
+        if found is None or not asked or "-both" in words or ("-bleg" in words and partner is None):
+            return False
+        call, leg = found[0], partner or found[1]
+        extension, dialplan, context = [*asked, "", ""][:3]
+        call.post(orders.transfer, call, leg, extension, dialplan, context)
+        return leg.confirmed
+
+    def bridge(self, uuid: str, other: str) -> bool:
+        """`uuid_bridge` of two answered legs, both of this worker."""
+        one, two = self._leg(uuid), self._leg(other)
+        if one is None or two is None or not orders.may_join(*one, *two):
+            return False
+        one[0].post(orders.join, *one, *two)
+        return True
+
+    def deflect(self, uuid: str, uri: str) -> bool:
+        """`uuid_deflect`: ask the peer of a leg to call somebody else."""
+        found = self._leg(uuid)
+        if found is None or not found[1].confirmed:
+            return False
+        call, leg = found
+        call.post(deflect.order, call, leg, uri)
         return True
 
     def hupall(self, cause: str = "MANAGER_REQUEST") -> int:

@@ -52,9 +52,6 @@ class Waiting:
         """The leg that `remaining` was bridged with is gone."""
         self.call.end(cause)
 
-    def reported(self, leg: Leg, status: int) -> None:
-        """A REFER of ours has come to something."""
-
     @property
     def active(self) -> bool:
         return self.call.waiting is self and self.leg.live and not self.leg.cause

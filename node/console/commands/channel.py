@@ -11,6 +11,7 @@ from node.events import Event
 
 NO_CHANNEL = "-ERR No such channel!\n"
 ORIGINATE_SYNTAX = "<call url> <exten>|&<application_name>(<app_args>) [<dialplan>] [<context>] [<cid_name>] [<cid_num>] [<timeout_sec>]"
+TRANSFER_SYNTAX = "<uuid> [-bleg|-both] <dest-exten> [<dialplan>] [<context>]"
 ORIGINATE_WAIT = 70.0
 "Seconds: FreeSWITCH's default of 60 for an answer, and a little to hear of it."
 
@@ -22,6 +23,32 @@ async def uuid_kill(site: Site, rest: str) -> str:
             killed = any(await site.workers.ask_all("kill", [uuid, cause]))
             return "+OK\n" if killed else NO_CHANNEL
     return "-USAGE: <uuid> [cause]\n"
+
+
+async def uuid_transfer(site: Site, rest: str) -> str:
+    """`-both` is not served: the two legs would be two calls from then on."""
+    match words(rest):
+        case [uuid, *more] if [word for word in more if not word.startswith("-")]:
+            if "-both" in more:
+                return "-ERR -both is not served here\n"
+            return "+OK\n" if any(await site.workers.ask_all("transfer", [uuid, *more])) else NO_CHANNEL
+    return f"-USAGE: {TRANSFER_SYNTAX}\n"
+
+
+async def uuid_bridge(site: Site, rest: str) -> str:
+    match words(rest):
+        case [uuid, other]:
+            # Both live in one worker, or cannot be bridged: no call spans two.
+            bridged = any(await site.workers.ask_all("bridge", [uuid, other]))
+            return f"+OK {other}\n" if bridged else "-ERR Invalid uuid\n"
+    return "-USAGE: <uuid> <other_uuid>\n"
+
+
+async def uuid_deflect(site: Site, rest: str) -> str:
+    match words(rest):
+        case [uuid, uri]:
+            return "+OK:Call Deflected\n" if any(await site.workers.ask_all("deflect", [uuid, uri])) else NO_CHANNEL
+    return "-USAGE: <uuid> <uri>\n"
 
 
 async def uuid_exists(site: Site, rest: str) -> str:
@@ -135,6 +162,9 @@ def outgoing(profiles: list[ProfileSettings], line: str) -> str:
 
 COMMANDS = (
     Command("uuid_kill", uuid_kill, "<uuid> [cause]", "Kill channel", ("<channel>",)),
+    Command("uuid_transfer", uuid_transfer, TRANSFER_SYNTAX, "Transfer a session", ("<channel>",)),
+    Command("uuid_bridge", uuid_bridge, "<uuid> <other_uuid>", "Bridge two channels", ("<channel>",)),
+    Command("uuid_deflect", uuid_deflect, "<uuid> <uri>", "Send a deflect", ("<channel>",)),
     Command("uuid_exists", uuid_exists, "<uuid>", "Check if a uuid exists", ("<channel>",)),
     Command("uuid_dump", uuid_dump, "<uuid> [format]", "Dump session vars", ("<channel> plain|json|xml",)),
     Command("uuid_getvar", uuid_getvar, "<uuid> <var>", "Get a variable from a channel", ("<channel>",)),
