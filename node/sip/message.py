@@ -500,6 +500,7 @@ def check(request: Request, extensions: frozenset[str] | None = None) -> None:
             if key in request._more:
                 raise Malformed(name, "more than one")
     if request.method in _MAKES_DIALOGS:
+        _ = request.target
         _check_target(request)
     if request.to_tag:
         _ = request.from_tag

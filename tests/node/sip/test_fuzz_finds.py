@@ -206,3 +206,11 @@ def test_a_request_that_a_dialog_would_stumble_over_is_refused(method, field):
     assert isinstance(read, Request)
     with pytest.raises(Malformed):
         check(read)
+
+
+def test_a_request_uri_that_cannot_be_read_is_refused_inside_a_dialog_too():
+    text = OPTIONS.format(from_="<sip:a@x>;tag=1", to="<sip:b@x>;tag=2").replace("OPTIONS", "INVITE")
+    read = parse(text.replace("sip:b@192.0.2.2", "sip:b@192.0.2.2%0d%0a:5060").encode())
+    assert isinstance(read, Request)
+    with pytest.raises(Malformed):
+        check(read)
