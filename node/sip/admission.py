@@ -139,7 +139,8 @@ class PenaltyBox:
         """More than `failures` in `within` seconds (0: never) cost `penalty` seconds."""
         self.failures = failures
         self.penalty = penalty
-        self._pace = Sources(failures / within, within, half) if failures else None
+        # The half step less lets exactly so many pass, however close together they come.
+        self._pace = Sources(failures / within, within - within / failures / 2, half) if failures else None
         self._until: Table[str, float] = Table(half)
 
     def __len__(self) -> int:

@@ -297,8 +297,6 @@ def parse(data: bytes, limits: Limits = Limits()) -> Request | Response:
 
     Raises Malformed; its `request` is set if a refusal can be sent. Bytes behind the Content-Length are dropped.
     """
-    if len(data) > limits.message:
-        raise TooLarge("message", len(data), limits.message)
     if data[:1] in _LINE_ENDS:
         data = data.lstrip(b"\r\n")  # RFC 3261 7.5
     end = data.find(b"\r\n\r\n")
@@ -308,6 +306,8 @@ def parse(data: bytes, limits: Limits = Limits()) -> Request | Response:
         body = data[end + 4 :]
     else:
         head, body, error = _untidy(data)
+    if len(data) > limits.message:
+        error = TooLarge("message", len(data), limits.message)
     lines = head.split("\r\n")
     index, more, bad = _index(lines)
     ends = len(lines) - 1

@@ -407,13 +407,15 @@ class Endpoint:
         gate = self.gate
         self._batch = True
         try:
+            if gate.stressed:
+                gate.age = datagrams.age()
             left = datagrams.drain()
             now = time.monotonic()
             if left or gate.behind():
                 gate.stress(now)
-                gate.age = datagrams.age()
             until = now + READING
             while left and now < until:
+                gate.age = datagrams.age()
                 left = datagrams.drain()
                 now = time.monotonic()
         finally:

@@ -42,7 +42,7 @@ PROVEN = 3600.0
 "Seconds that an address and port with the right password are let in although their source is in the penalty box."
 
 WINDOW = 2.0
-"Seconds for which a source may save up what it does not use."
+"Seconds for which may be saved up what is not used, by one source and by all."
 
 SOURCE_RATE = "more than max-source-requests-per-second"
 TOTAL_RATE = "more than max-recv-requests-per-second"
@@ -123,7 +123,7 @@ class Gate:
     def configure(self, settings: ProfileSettings) -> None:
         """Go by other limits; counts start anew."""
         self._profile = settings.name
-        self._total = Pace(settings.max_recv_requests_per_second)
+        self._total = Pace(settings.max_recv_requests_per_second, WINDOW)
         self._sources = Sources(source_rate(settings), WINDOW)
         self._box = PenaltyBox(settings.max_source_auth_failures, penalty=settings.auth_failure_penalty)
 
