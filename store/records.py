@@ -356,6 +356,11 @@ def storable(text: str) -> str:
     return text if text.isascii() else text.translate(_STORABLE)
 
 
+def original(text: str) -> str:
+    """The inverse of `storable`."""
+    return text if text.isascii() else text.translate(_ORIGINAL)
+
+
 R = TypeVar("R", bound=Record)
 ESCAPED = b"\xc1"
 "First byte of a record that had such bytes; msgpack itself never uses it."
