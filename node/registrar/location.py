@@ -16,7 +16,7 @@ from node.registrar.binding import wire_uri
 from node.sip.flow import Flow
 from store.errors import StoreError
 from store.interface import Store
-from store.records import Registration, decode_registration, encode
+from store.records import Registration, decode_registration, encode, original, storable
 
 log = logging.getLogger(__name__)
 
@@ -40,7 +40,7 @@ class Asker(Protocol):
 
 
 class Gone(msgspec.Struct, array_like=True):
-    """Names a binding that was removed."""
+    """Names a binding that was removed; texts as they rest in the store, for what a phone sends need not be UTF-8."""
 
     user: str
     host: str
@@ -161,7 +161,7 @@ class Location:
         """This worker removed it."""
         self._forget(record.sip_user, record.sip_host, record.key)
         if self.tell is not None:
-            gone = Gone(record.sip_user, record.sip_host, record.key, record.version)
+            gone = Gone(*map(storable, (record.sip_user, record.sip_host, record.key)), record.version)
             self.tell(UNREGISTERED, partial(msgspec.msgpack.encode, gone))
 
     def learn(self, record: Registration) -> None:
@@ -195,9 +195,10 @@ class Location:
             self.learn(decode_registration(body))
         elif topic == UNREGISTERED:
             gone = msgspec.msgpack.decode(body, type=Gone)
-            known = self._bindings.get((gone.user, gone.host.lower()), {}).get(gone.key)
+            user, host, key = map(original, (gone.user, gone.host, gone.key))
+            known = self._bindings.get((user, host.lower()), {}).get(key)
             if known is not None and known.version <= gone.version:
-                self._forget(gone.user, gone.host, gone.key)
+                self._forget(user, host, key)
         elif topic == "missed":
             self.load()
 
