@@ -183,3 +183,14 @@ def test_what_is_remembered_of_connections_is_bounded(monkeypatch: pytest.Monkey
         place.learn(by(number))
     assert len(place._reached) == 10
     assert place.moved(flow(20)) == flow(29)
+
+
+@pytest.mark.parametrize("user", ["10\udcff00", "größe", "1000"])
+def test_a_removal_is_told_whatever_bytes_the_user_has(user: str) -> None:
+    one, other = location(Store()), location(Store())
+    one.tell = lambda topic, body: other.on_notice(topic, body())
+    record = row(user)
+    one.put(record)
+    assert [each.sip_user for each in other.known(user, "pbx.test")] == [user]
+    one.remove(record)
+    assert list(other.known(user, "pbx.test")) == []
