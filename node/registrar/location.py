@@ -161,7 +161,8 @@ class Location:
         """This worker removed it."""
         self._forget(record.sip_user, record.sip_host, record.key)
         if self.tell is not None:
-            gone = Gone(*map(storable, (record.sip_user, record.sip_host, record.key)), record.version)
+            names = storable(record.sip_user), storable(record.sip_host), storable(record.key)
+            gone = Gone(*names, record.version)
             self.tell(UNREGISTERED, partial(msgspec.msgpack.encode, gone))
 
     def learn(self, record: Registration) -> None:
