@@ -92,7 +92,7 @@ def run(folder: Path, *, seed: int, mutants: int, each: int = 6) -> Figures:
         worker = wait_settled(node)
         _talk(node, figures, worker, mutants=mutants, each=each)
         figures.replaced = node.worker_pid("internal#0") != worker
-        figures.trouble = trouble_of(node)
+        figures.trouble += trouble_of(node)
     finally:
         node.stop()
     return figures
@@ -113,7 +113,9 @@ def _talk(node: Node, figures: Figures, worker: int, *, mutants: int, each: int)
                 crowd.finish()
             if not before and figures.mutants > mutants // 4:
                 before = resident(worker)
-            node.api("hupall")
+            for command in ("show channels", "show registrations", "hupall"):
+                answer = node.api(command)  # what mutants have called themselves is shown too
+                figures.trouble += [f"{command}: {answer}"] if answer.startswith("-ERR") else []
     finally:
         figures.clean, figures.probes = len(crowd.done), crowd.probes
         figures.failed = [f"{call.name} {call.state} {call.statuses}" for call in crowd.failed]
