@@ -25,6 +25,10 @@ SENDER = "X-FS-Sending-Message"
 "Core-UUID of the node that sends it: who meets its own has a loop."
 UNAVAILABLE = 480
 "Nobody answered: a 408 may not be said of anything but an INVITE (RFC 4320)."
+SECOND_THOUGHTS = 2.0
+"Seconds that other phones have after one has refused."
+PATIENCE = 20.0
+"Seconds that all of them have: the author's own transaction lasts 32 (RFC 3261 17.1.2.2)."
 PASSED_ON = ("subject", "date", "content-disposition", "content-encoding", "in-reply-to", "reply-to", "expires")
 
 
@@ -53,6 +57,7 @@ def _on_found(
         _answer(exchange, request, transaction, 404)
         return
     delivery = Delivery(exchange, request, transaction, len(registrations))
+    exchange.endpoint.later(PATIENCE, delivery.conclude)
     for registration in registrations:
         delivery.send(registration)
 
@@ -104,11 +109,19 @@ class Delivery:
     def _on_answer(self, response: Response | None) -> None:
         self._left -= 1
         status = response.status if response is not None else UNAVAILABLE
-        if status < 300 or not self._status:
+        if status < 300 or self._status in (0, UNAVAILABLE):
             self._status = status
-        if (status < 300 or not self._left) and not self._transaction.final:
+        if status < 300 or not self._left:
+            self.conclude()
+        else:
+            self._exchange.endpoint.later(SECOND_THOUGHTS, self.conclude)
+
+    def conclude(self) -> None:
+        """Pass back the best answer there is."""
+        if not self._transaction.final:
             challenge = self._status in (401, 407)  # of the phone's own, which its author could not answer
-            _answer(self._exchange, self._request, self._transaction, 403 if challenge else self._status)
+            status = 403 if challenge else self._status or UNAVAILABLE
+            _answer(self._exchange, self._request, self._transaction, status)
 
 
 def _answer(exchange: Exchange, request: Request, transaction: ServerTransaction, status: int) -> None:

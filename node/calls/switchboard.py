@@ -183,7 +183,9 @@ class Switchboard:
             else:
                 found.call.post(requests.on_request, found.call, found.leg, request, transaction)
         elif transaction is not None and found is not None:
-            self._answer(request, transaction, 481)  # the tag of a dialog here, and nothing else of it: no such dialog anywhere
+            self._answer(
+                request, transaction, 481
+            )  # the tag of a dialog here, and nothing else of it: no such dialog anywhere
         elif transaction is not None:
             self._on_unknown(request, transaction)
 
