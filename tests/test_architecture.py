@@ -21,7 +21,7 @@ PLACE = re.compile(r"(\S+\.py): (\w+(?:\.\w+)?)")
 TEST = re.compile(r"(tests/\S+\.py)::(test_\w+)")
 SET = re.compile(r"--set (\w+)=(\S*)")
 LOOPS_AND_DRIVERS = ("asyncio", "ssl", "sqlite3", "pyodbc", "redis", "dns", "uvloop", "prompt_toolkit", "pyroute2")
-OF_NODE = ("node.config", "node.link", "node.log")
+OF_NODE = ("node.config", "node.debug", "node.link", "node.log")
 "All that a supervisor may load of it."
 
 
