@@ -116,13 +116,17 @@ def test_a_store_that_cannot_be_opened_is_an_answer_and_is_tried_again(tmp_path:
         desk.close()
 
 
-def test_a_locked_store_is_an_answer_in_time(desk: Desk, tmp_path: Path):
-    desk.ask(Acquire("alpha", 0.7))
-    with sqlite3.connect(tmp_path / "store.db", isolation_level=None) as other:
-        other.execute("BEGIN EXCLUSIVE")
-        began = time.monotonic()
-        assert desk.ask(Acquire("alpha", 0.7)).error
-        assert time.monotonic() - began < 2.0
+def test_a_locked_store_is_an_answer_in_time(tmp_path: Path):
+    desk = Desk(tmp_path, stuck=5.0)
+    try:
+        desk.ask(Acquire("alpha", 0.7))
+        with sqlite3.connect(tmp_path / "store.db", isolation_level=None) as other:
+            other.execute("BEGIN EXCLUSIVE")
+            began = time.monotonic()
+            assert desk.ask(Acquire("alpha", 0.7)).error
+            assert time.monotonic() - began < 8.0
+    finally:
+        desk.close()
 
 
 def test_a_keeper_that_is_stuck_is_killed_and_another_one_answers(tmp_path: Path):
