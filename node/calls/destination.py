@@ -82,7 +82,7 @@ def _by_uri(settings: ProfileSettings, target: SofiaTarget, variables: dict[str,
         wire = Uri.parse(requested.strip("<>"))
     routes = way.routes
     outbound = variables.get("sip_route_uri") or settings.outbound_proxy
-    hop = Uri.parse(way.hop) if way.hop else uri
+    hop = _through_nat(Uri.parse(way.hop)) if way.hop else uri
     if routes:
         hop = Uri.parse(routes[0].strip("<>"))
     if outbound and not way.hop:
@@ -98,6 +98,11 @@ def _by_uri(settings: ProfileSettings, target: SofiaTarget, variables: dict[str,
         number=wire.user,
         shown=f"{wire.user}@{wire.host_port}" if wire.user else wire.host_port,
     )
+
+
+def _through_nat(hop: Uri) -> Uri:
+    """The hole that a phone's datagrams have made takes nothing else."""
+    return hop if hop.transport or hop.secure else hop.with_param("transport", "udp")
 
 
 def _by_gateway(exchange: Exchange, target: SofiaTarget, variables: dict[str, str]) -> Destination | str:

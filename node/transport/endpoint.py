@@ -27,7 +27,6 @@ from node.sip.errors import Malformed, SipError
 from node.sip.flow import Address, Flow, endpoint_text
 from node.sip.layer import ClientTransaction, ServerTransaction, TransactionLayer, TransactionUser
 from node.sip.message import Limits, Request, Response, check, check_response, parse
-from node.sip.targets import Target
 from node.sip.timers import Timers
 from node.sip.token import token as token_of
 from node.sip.transaction import reply_flow
@@ -38,6 +37,7 @@ from node.transport.attempt import Then as Answered
 from node.transport.detour import Detour, Lost
 from node.transport.gate import LATE, Gate
 from node.transport.handoff import Arrived, Bus
+from node.transport.oversize import Oversize
 from node.transport.ownership import owner_of
 from node.transport.resolver import Resolver
 from node.transport.routes import Located, Routes
@@ -101,9 +101,6 @@ class Endpoint:
         "Knows by which connection the phone of a connection that is gone has registered since."
         self._settings = settings
         self._loop = loop
-        self.routes = Routes(
-            resolver or Resolver(loop), settings, now=loop.time, way=self._flow, families=self._families
-        )
         self.named = Addresses(settings)
         own = settings[profile]
         self._limits = limits_of(own)
@@ -123,7 +120,9 @@ class Endpoint:
         "Judges requests before they are read."
         self.bus = Bus(bus_folder, token, loop, self)
         self.streams = Streams(token, loop, self, settings, profile)
+        self.routes = Routes(resolver or Resolver(loop), settings, self.streams, now=loop.time, locals_of=self._locals)
         self._detour = Detour(self, loop.call_later)
+        self.oversize = Oversize(settings, self.streams, send=self._transmit, show=self._show, now=loop.time)
         self._receiving: list[Datagrams] = []
         self._sending: dict[tuple[str, Address], Datagrams] = {}
         self._by_profile: dict[str, Datagrams] = {}
@@ -200,7 +199,7 @@ class Endpoint:
 
     def locate(self, uri: Uri, profile: str, then: Located) -> None:
         """Where a request to `uri` goes (RFC 3263), best first. Called back at once for a numeric host."""
-        self.routes.locate(uri, profile, then)
+        self.routes.locate(uri, profile, then, self.oversize.keep)
 
     def request_to(self, uri: Uri, profile: str, write: Callable[[Flow], Request], then: Answered) -> Attempt:
         """Send a request outside of dialogs, not an INVITE, to the first target of `uri` that answers.
@@ -208,7 +207,7 @@ class Endpoint:
         `write` makes it for the way it goes; `then` gets the final response, or None.
         """
         attempt = Attempt(self, profile, write, then)
-        self.routes.locate(uri, profile, attempt.on_located)
+        self.locate(uri, profile, attempt.on_located)
         return attempt
 
     def contact(self, profile: str, transport: str, user: str = "mod_sofia", *, secure: bool = False) -> str:
@@ -260,6 +259,7 @@ class Endpoint:
         self._settings = settings
         self.routes.configure(settings)
         self.streams.configure(settings)
+        self.oversize.configure(settings)
         self.named.configure(settings)
         if self.profile in settings:
             self._limits = limits_of(settings[self.profile])
@@ -491,12 +491,10 @@ class Endpoint:
     # ---- sending ---------------------------------------------------------------------------------------------------
 
     def _transmit(self, data: bytes, flow: Flow) -> None:
-        self.sent += 1
-        watched = self.trace.profiles
-        if watched and flow.profile in watched:
-            self.trace.seen("send", data, flow)
-        if tport.level >= 7:
-            tport.say("sends %d bytes to %s", len(data), flow)
+        oversize = self.oversize
+        if (len(data) > oversize.least or oversize.branches) and flow.transport == "UDP" and oversize.takes(data, flow):
+            return
+        self._show(data, flow)
         if flow.transport != "UDP":
             self._send_by_stream(data, flow)
             return
@@ -510,6 +508,15 @@ class Endpoint:
             log.info("cannot send to %s: %s", endpoint_text(flow.remote), errno.errorcode.get(failure, failure))
             # Not at once: the layer is in the middle of something.
             self._loop.call_soon(self.on_lost, flow)
+
+    def _show(self, data: bytes, flow: Flow) -> None:
+        """Count it, and tell who watches."""
+        self.sent += 1
+        watched = self.trace.profiles
+        if watched and flow.profile in watched:
+            self.trace.seen("send", data, flow)
+        if tport.level >= 7:
+            tport.say("sends %d bytes to %s", len(data), flow)
 
     def _send_by_stream(self, data: bytes, flow: Flow) -> None:
         """By the connection there is, or by another way."""
@@ -535,26 +542,9 @@ class Endpoint:
         self.bus.send_through(holder, data, flow, astray)
         return True
 
-    def _flow(self, profile: str, target: Target, host: str) -> Flow | None:
-        local = self._towards(profile, ipv6=":" in target.address[0])
-        if local is None:
-            return None
-        connection = ""
-        if target.transport != "UDP":
-            connection = self.streams.connection_to(profile, target.transport, target.address, host)
-            if not connection and target.transport in ("WS", "WSS"):
-                return None  # only the phone can connect
-        return Flow(profile, target.transport, local, target.address, connection)
-
-    def _towards(self, profile: str, *, ipv6: bool) -> Address | None:
-        """Our address of that family on a profile."""
-        local = self.local(profile)
-        if (":" in local[0]) == ipv6:
-            return local
-        return next((each for name, each in self._sending if name == profile and (":" in each[0]) == ipv6), None)
-
-    def _families(self, profile: str) -> tuple[bool, bool]:
-        return self._towards(profile, ipv6=False) is not None, self._towards(profile, ipv6=True) is not None
+    def _locals(self, profile: str) -> list[Address]:
+        """The addresses that a profile sends by, its own first."""
+        return [self.local(profile), *(local for name, local in self._sending if name == profile)]
 
     # ---- what is not ours, and what nobody can read ----------------------------------------------------------------
 

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
+from typing import Protocol
 
 from node.config.profile import ProfileSettings
 from node.sip.errors import SipError, Unresolvable
-from node.sip.flow import Flow
+from node.sip.flow import Address, Flow
 from node.sip.layer import ClientTransaction, Failure
 from node.sip.message import Response
 from node.sip.targets import Target, host_of
@@ -18,6 +19,12 @@ from store.records import Transport
 Located = Callable[[list[Flow] | SipError], None]
 
 
+class Connections(Protocol):
+    """The stream connections there are."""
+
+    def connection_to(self, profile: str, transport: str, remote: Address, host: str = "") -> str: ...
+
+
 class Routes:
     """Finds ways, and remembers which of them led nowhere. Shared by all calls of a worker."""
 
@@ -25,18 +32,18 @@ class Routes:
         self,
         resolver: Resolver,
         settings: Mapping[str, ProfileSettings],
+        connections: Connections,
         *,
         now: Callable[[], float],
-        way: Callable[[str, Target, str], Flow | None],
-        families: Callable[[str], tuple[bool, bool]],
+        locals_of: Callable[[str], list[Address]],
     ) -> None:
-        """`way` makes a flow of a profile to a target of a host; `families`: has the profile an IPv4, an IPv6 socket?"""
+        """`locals_of`: the addresses a profile sends by, its own first."""
         self.outages = Outages()
         self.resolver = resolver
         self._settings = settings
         self._now = now
-        self._way = way
-        self._families = families
+        self._connections = connections
+        self._locals_of = locals_of
         self._reach: dict[str, Reach] = {}
 
     def configure(self, settings: Mapping[str, ProfileSettings]) -> None:
@@ -44,8 +51,11 @@ class Routes:
         self._settings = settings
         self._reach.clear()
 
-    def locate(self, uri: Uri, profile: str, then: Located) -> None:
-        """Where a request to `uri` goes (RFC 3263), best first. Called back at once for what is numeric or remembered."""
+    def locate(self, uri: Uri, profile: str, then: Located, by_udp: Callable[[Flow], None] | None = None) -> None:
+        """Where a request to `uri` goes (RFC 3263), best first. Called back at once for what is numeric or remembered.
+
+        `by_udp` hears of the ways for which the URI wants UDP by name.
+        """
         reach = self._reach.get(profile) or self._find_reach(profile)
         if reach is None:
             then(Unresolvable(f"no profile {profile}"))
@@ -56,10 +66,13 @@ class Routes:
                 then(targets)
                 return
             host = host_of(uri)
-            ways = [self._way(profile, each, host) for each in targets if each.transport in reach.transports]
+            ways = [self._flow(profile, each, host) for each in targets if each.transport in reach.transports]
             flows = [flow for flow in ways if flow is not None]
             if len(flows) > 1:
                 flows = self.outages.last(flows, self._now())
+            if by_udp is not None and flows and uri.transport == "UDP":
+                for flow in flows:
+                    by_udp(flow)
             then(flows or Unresolvable(f"profile {profile} has no way to {uri}"))
 
         self.resolver.locate(uri, found, reach)
@@ -68,11 +81,26 @@ class Routes:
         settings = self._settings.get(profile)
         if settings is None:
             return None
-        ipv4, ipv6 = self._families(profile)
+        ipv4, ipv6 = (self._towards(profile, ipv6=six) is not None for six in (False, True))
         reach = self._reach[profile] = Reach(
             spoken(settings), ipv4=ipv4, ipv6=ipv6, naptr=not settings.disable_naptr, srv=not settings.disable_srv
         )
         return reach
+
+    def _flow(self, profile: str, target: Target, host: str) -> Flow | None:
+        local = self._towards(profile, ipv6=":" in target.address[0])
+        if local is None:
+            return None
+        connection = ""
+        if target.transport != "UDP":
+            connection = self._connections.connection_to(profile, target.transport, target.address, host)
+            if not connection and target.transport in ("WS", "WSS"):
+                return None  # only the phone can connect
+        return Flow(profile, target.transport, local, target.address, connection)
+
+    def _towards(self, profile: str, *, ipv6: bool) -> Address | None:
+        """Our address of that family on a profile."""
+        return next((each for each in self._locals_of(profile) if (":" in each[0]) == ipv6), None)
 
     # ---- what became of it -------------------------------------------------------------------------------------------
 
