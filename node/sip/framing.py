@@ -104,6 +104,9 @@ class StreamFramer:
     def _length(self, end: int) -> int | None:
         """Content-Length of the head that ends there. One without is taken to have no body."""
         lengths = {value.strip() for value in _LENGTH.findall(self._buffer, 0, end)}
+        if end > self._maximum:
+            self._broken = TooLarge("message", end, self._maximum)
+            return None
         if not lengths:
             return 0
         text = lengths.pop()

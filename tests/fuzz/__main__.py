@@ -28,7 +28,11 @@ def main() -> int:
         try:
             figures = hunt.hunt(name, target, material, seed=given.seed, mutants=given.mutants // len(hunt.hunts()))
         except hunt.Found as found:
-            print(f"FOUND {found}\n{type(found.__cause__).__name__}: {found.__cause__}", flush=True)
+            path = Path(tempfile.gettempdir()) / f"fuzz-{name}-{given.seed}.bin"
+            path.write_bytes(found.data)
+            print(
+                f"FOUND {found}\n{type(found.__cause__).__name__}: {found.__cause__}; all of it in {path}", flush=True
+            )
             total += 1
             continue
         whole += figures.mutants

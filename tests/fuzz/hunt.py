@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import gc
+import re
 import sys
 import time
 from collections.abc import Sequence
@@ -21,6 +22,9 @@ EVERY = 16
 "Which mutants are watched for new lines: watching costs some twenty times the reading."
 KEPT = 2000
 "Mutants kept at most."
+
+
+_RUN = re.compile(rb"(.{1,80}?)\1{9,}", re.DOTALL)
 
 
 @dataclass(frozen=True, slots=True)
@@ -69,10 +73,12 @@ def hunts() -> dict[str, tuple[Target, Sequence[bytes]]]:
 
 
 class Found(AssertionError):
-    """A mutant that breaks a promise; its bytes are in the text, ready for a test of their own."""
+    """A mutant that breaks a promise: shown with its long runs cut, and whole in `data`, for a test of its own."""
 
     def __init__(self, name: str, seed: int, number: int, data: bytes) -> None:
-        super().__init__(f"{name}, seed {seed}, mutant {number}:\n{data!r}")
+        shown = _RUN.sub(lambda run: run[1] + b"<%d times>" % (len(run[0]) // len(run[1])), data)
+        super().__init__(f"{name}, seed {seed}, mutant {number}:\n{shown[:3000]!r}")
+        self.data = data
 
 
 def hunt(name: str, target: Target, material: Sequence[bytes], *, seed: int, mutants: int) -> Figures:

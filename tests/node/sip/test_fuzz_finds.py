@@ -10,7 +10,7 @@ from node import inquiry
 from node.media import control, negotiation
 from node.media.errors import MalformedSdp, NotAcceptable
 from node.sip import auth, compose
-from node.sip.errors import Malformed
+from node.sip.errors import Malformed, TooLarge
 from node.sip.fields import NameAddr, Via, number
 from node.sip.framing import StreamFramer
 from node.sip.message import Request, Response, check, check_response, parse
@@ -214,3 +214,11 @@ def test_a_request_uri_that_cannot_be_read_is_refused_inside_a_dialog_too():
     assert isinstance(read, Request)
     with pytest.raises(Malformed):
         check(read)
+
+
+@pytest.mark.parametrize("size", [1, 1500, 5000])
+def test_a_head_beyond_the_maximum_is_refused_however_it_comes(size):
+    head = b"OPTIONS sip:b SIP/2.0\r\nX: " + b"x" * 2000 + b"\r\n\r\n"
+    framer = StreamFramer(1000)
+    with pytest.raises(TooLarge):
+        sum(len(framer.feed(head[at : at + size])) for at in range(0, len(head), size))
