@@ -74,7 +74,9 @@ class ProfileSettings:
     rtp_ips: tuple[str, ...] = ()
     "All media addresses, one call after the other."
     ext_rtp_ip: str = ""
-    "Public media address for the SDP; `stun:` and `host:` forms are kept as text and resolved per call."
+    "Public media address for the SDP, as written: a `stun:` or `host:` form is shown so."
+    ext_rtp_address: str = ""
+    "What a `stun:` or `host:` form of it stood for when the configuration was read."
     rtp_start_port: int = 16384
     rtp_end_port: int = 32768
     transports: tuple[str, ...] = ("udp", "tcp")
@@ -371,6 +373,8 @@ class ProfileSettings:
 
     @property
     def public_rtp_ip(self) -> str:
+        if self.ext_rtp_ip.lower().startswith(("stun:", "host:")):
+            return self.ext_rtp_address or self.rtp_ip
         return self.ext_rtp_ip or self.rtp_ip
 
     @property

@@ -172,12 +172,23 @@ class ProfileReader:
             **values.fields,
         )
 
+    def _ask_rtp_address(self, values: Values, place: Place) -> None:
+        """What a `stun:` or `host:` form of ext-rtp-ip stands for; calls must not wait for that."""
+        text = values.fields.get("ext_rtp_ip", "")
+        if text.lower().startswith(("stun:", "host:")):
+            try:
+                values.fields["ext_rtp_address"] = host.resolve(text)
+            except OSError as error:
+                place = values.place("ext-rtp-ip", place)
+                self._complaints.warning(place, f"ext-rtp-ip gives no address: {error}; descriptions name rtp-ip")
+
     def _derive(self, values: Values, place: Place) -> None:
         """What follows from several params together, and defaults that are not constants."""
         fields = values.fields
         fields.setdefault("sip_ip", host.local_ip_v4())
         rtp_ips = fields.setdefault("rtp_ips", (host.local_ip_v4(),)) or (host.local_ip_v4(),)
         fields["rtp_ip"] = rtp_ips[0]
+        self._ask_rtp_address(values, place)
         self._transports(values, place)
         both = fields.pop("codec_prefs", None) or self._codec_prefs
         if both:

@@ -240,7 +240,7 @@ def public_address(text: str) -> str | None:
 
 
 def public_media_address(text: str) -> str | None:
-    """`ext-rtp-ip`: `stun:` and `host:` are left for each call to resolve."""
+    """`ext-rtp-ip`: `stun:` and `host:` are kept as they are written, and asked for beside (`ProfileReader`)."""
     return text if text.lower().startswith(("stun:", "host:")) else public_address(text)
 
 

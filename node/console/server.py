@@ -228,7 +228,7 @@ class Console:
     async def profile_states(self) -> dict[str, ProfileState]:
         """As the supervisor says; when it is silent, a profile runs that has a worker here."""
         try:
-            told = json.loads(await self._supervisor.ask("profiles", within=2.0))
+            told = json.loads(await self.ask("profiles", within=2.0))
         except (Silent, ValueError):
             return {name: ProfileState(running=True) for name in self._workers.profiles}
         return {

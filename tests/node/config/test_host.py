@@ -2,10 +2,12 @@ import socket
 import struct
 import threading
 from collections.abc import Iterator
+from pathlib import Path
 
 import pytest
 
-from node.config import host
+from node.config import host, load
+from tests.node.config.tree import plant, profile
 
 
 @pytest.fixture
@@ -53,3 +55,22 @@ def test_an_interface_that_is_not_there_has_no_address() -> None:
 
 def test_the_mask_of_loopback_is_that_of_a_class_a_network() -> None:
     assert host.local_mask_v4("127.0.0.1") == "255.0.0.0"
+
+
+def test_the_public_media_address_may_be_what_a_stun_server_says(tmp_path: Path, stun: int) -> None:
+    """What goes into the descriptions is the address; what is shown is what the operator wrote."""
+    text = f"stun:127.0.0.1:{stun}"
+    plant(tmp_path, {"sip_profiles/internal.xml": profile("internal", f'<param name="ext-rtp-ip" value="{text}"/>')})
+    settings = load(tmp_path).profiles["internal"]
+    assert (settings.public_rtp_ip, settings.ext_rtp_ip) == ("127.0.0.1", text)
+
+
+def test_without_an_answer_the_local_media_address_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(host, "PATIENCE", 0.1)
+    lines = ('<param name="ext-rtp-ip" value="stun:127.0.0.1:9"/>', '<param name="rtp-ip" value="127.0.0.7"/>')
+    plant(tmp_path, {"sip_profiles/internal.xml": profile("internal", *lines)})
+    configuration = load(tmp_path)
+    assert configuration.profiles["internal"].public_rtp_ip == "127.0.0.7"
+    said = [complaint.text for complaint in configuration.warnings if "ext-rtp-ip" in complaint.text]
+    assert len(said) == 1
+    assert said[0].startswith("ext-rtp-ip gives no address: ")
