@@ -42,6 +42,7 @@ def open_port(call: Call, leg: Leg, then: Callable[[MediaError | None], None] | 
         first=first,
         last=last,
         port=media.port or None,
+        dscp=settings.rtp_dscp if settings is not None else 46,
         then=partial(call.post, _opened, exchange, leg, then),
     )
 

@@ -30,6 +30,8 @@ class Open(msgspec.Struct, tag="open", array_like=True):
     last: int
     port: int = 0
     "Exactly this RTP port; 0 leaves the choice to the media process."
+    dscp: int = 46
+    "What its packets bear: EF, for voice (RFC 4594)."
 
 
 class Remote(msgspec.Struct, tag="remote", array_like=True):

@@ -143,6 +143,7 @@ class Orders:
         self._admit(slot, order, pair)
 
     def _admit(self, slot: str, order: control.Open, pair: Pair) -> None:
+        pair.mark(order.dscp)
         leg = Leg(slot, order.leg, pair)
         leg.rtp.on_learned = lambda source: self._on_learned(leg, source)
         leg.rtp.on_digit = lambda digit, milliseconds: self._on_digit(leg, digit, milliseconds)

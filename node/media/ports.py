@@ -24,19 +24,27 @@ POOL = 512
 "Pairs of one address that are kept open for the next calls."
 AVOID = 10.0
 "Seconds for which a port that somebody else holds is not tried again."
-EXPEDITED = 0xB8
-"DSCP EF, for voice (RFC 4594)."
+EXPEDITED = 46
+"DSCP EF, for voice (RFC 4594): what a new pair bears."
 
 _libc = ctypes.CDLL(None, use_errno=True)
 _UNSPEC = int(socket.AF_UNSPEC).to_bytes(2, sys.byteorder) + bytes(14)
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True, eq=False)
 class Pair:
     address: str
     port: int
     rtp: socket.socket
     rtcp: socket.socket
+    dscp: int = EXPEDITED
+
+    def mark(self, dscp: int) -> None:
+        """What its packets are to bear from now on."""
+        if dscp != self.dscp:
+            _mark(self.rtp, dscp)
+            _mark(self.rtcp, dscp)
+            self.dscp = dscp
 
     def close(self) -> None:
         self.rtp.close()
@@ -149,14 +157,20 @@ def _bound(address: str, port: int) -> socket.socket:
     try:
         if six:
             sock.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, 1)
-            sock.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_TCLASS, EXPEDITED)
-        else:
-            sock.setsockopt(socket.IPPROTO_IP, socket.IP_TOS, EXPEDITED)
+        _mark(sock, EXPEDITED)
         sock.bind((address, port))
     except OSError:
         sock.close()
         raise
     return sock
+
+
+def _mark(sock: socket.socket, dscp: int) -> None:
+    """The DSCP is the upper six bits of the TOS byte (RFC 2474 3). An IPv6 socket keeps it under another name."""
+    if sock.family == socket.AF_INET6:
+        sock.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_TCLASS, dscp << 2)
+    else:
+        sock.setsockopt(socket.IPPROTO_IP, socket.IP_TOS, dscp << 2)
 
 
 def disconnect(sock: socket.socket) -> None:

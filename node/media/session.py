@@ -102,7 +102,9 @@ class MediaClient:
 
     # ---- legs ------------------------------------------------------------------------------------------------------
 
-    def open(self, leg: str, *, address: str, first: int, last: int, port: int | None = None, then: Opened) -> None:
+    def open(
+        self, leg: str, *, address: str, first: int, last: int, port: int | None = None, dscp: int = 46, then: Opened
+    ) -> None:
         """An even RTP port of `address` in [first, last], RTCP the next one; `port`: exactly this one.
 
         A leg that is open already, be it by an earlier worker of this slot, keeps its port and goes on forwarding.
@@ -113,7 +115,7 @@ class MediaClient:
             known = self._legs[leg] = _Leg(leg)
         elif port is None and known.opening is not None and known.opening.address == address:
             port = known.opening.port
-        known.opening = control.Open(number, leg, address, first, last, port or 0)
+        known.opening = control.Open(number, leg, address, first, last, port or 0, dscp)
         self._wait(number, leg, then)
         self._post(known.opening)
 

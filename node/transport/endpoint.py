@@ -247,6 +247,7 @@ class Endpoint:
                 os.close(descriptor)
                 continue
             datagrams = Datagrams(socket.socket(fileno=descriptor), name.profile, arrived=self.on_message)
+            datagrams.mark(self._settings)
             old = self._sending.get((name.profile, datagrams.local))
             self._sending[name.profile, datagrams.local] = datagrams
             self._by_profile[name.profile] = datagrams
@@ -260,6 +261,8 @@ class Endpoint:
         self.routes.configure(settings)
         self.streams.configure(settings)
         self.oversize.configure(settings)
+        for datagrams in self._sending.values():
+            datagrams.mark(settings)
         self.named.configure(settings)
         if self.profile in settings:
             self._limits = limits_of(settings[self.profile])
@@ -295,6 +298,7 @@ class Endpoint:
 
     def _open_udp(self, name: SocketName, sock: socket.socket) -> None:
         datagrams = Datagrams(sock, name.profile, arrived=self.on_message)
+        datagrams.mark(self._settings)
         if name.profile == self.profile and owns(name.slot, self.token):
             self._receiving.append(datagrams)
             self._by_profile[name.profile] = datagrams

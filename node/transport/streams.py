@@ -29,6 +29,7 @@ from node.sip.websocket import WebSocket
 from node.transport.certificates import Certificates, subjects, vouches
 from node.transport.connection import Connection, Framing, Lost
 from node.transport.door import Door
+from node.transport.marking import mark
 from node.transport.tls import TlsLayer
 from store.records import Transport
 
@@ -434,7 +435,7 @@ class Streams:
         host: str | None = None,
     ) -> Connection:
         if self._settings[profile].sip_dscp:
-            _mark(sock, self._settings[profile].sip_dscp)
+            mark(sock, self._settings[profile].sip_dscp)
         self._count += 1
         name = f"{self.token}/{self._incarnation}.{self._count}{'' if host is None else MARK}"
         framing: Framing = WebSocket() if transport in ("WS", "WSS") else SipStream()
@@ -519,14 +520,6 @@ def top_via(message: bytes) -> Via | None:
             except Malformed:
                 return None
     return None
-
-
-def _mark(sock: socket.socket, dscp: int) -> None:
-    """The DSCP is the upper six bits of the TOS byte (RFC 2474 3). An IPv6 socket keeps it under another name."""
-    if sock.family == socket.AF_INET6:
-        sock.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_TCLASS, dscp << 2)
-    else:
-        sock.setsockopt(socket.IPPROTO_IP, socket.IP_TOS, dscp << 2)
 
 
 def _local(sock: socket.socket) -> Address:

@@ -9,9 +9,11 @@ import errno
 import socket
 import struct
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 
+from node.config.profile import ProfileSettings
 from node.sip.flow import Address, Flow
+from node.transport.marking import mark
 
 BATCH = 64
 "Datagrams read at once."
@@ -43,6 +45,11 @@ class Datagrams:
         "Datagrams that the kernel did not take."
         self._arrived = arrived
         self._plain = sock.family == socket.AF_INET
+
+    def mark(self, settings: Mapping[str, ProfileSettings]) -> None:
+        """Bear the DSCP of our profile from now on."""
+        if self.profile in settings:
+            mark(self.sock, settings[self.profile].sip_dscp)
 
     def drain(self) -> bool:
         """Read what is there, at most a batch. Is there perhaps more?"""

@@ -37,6 +37,25 @@ def test_a_pair_rests_before_it_is_used_again_and_then_has_forgotten_its_call(po
     other.close()
 
 
+@pytest.mark.parametrize("address", ["127.0.0.1", "::1"])
+def test_packets_bear_the_dscp_that_was_asked_for_whatever_the_call_before_had(ports: Ports, address: str) -> None:
+    six = address == "::1"
+    level, option = (socket.IPPROTO_IPV6, socket.IPV6_RECVTCLASS) if six else (socket.IPPROTO_IP, socket.IP_RECVTOS)
+    with socket.socket(socket.AF_INET6 if six else socket.AF_INET, socket.SOCK_DGRAM) as phone:
+        phone.setsockopt(level, option, 1)
+        phone.bind((address, 0))
+        phone.settimeout(5)
+        pair = ports.take(address, 24000, 24099, now=0.0)
+        for dscp in (None, 34, 0, 46):
+            if dscp is not None:
+                pair.mark(dscp)
+            for sock in (pair.rtp, pair.rtcp):
+                sock.sendto(b"packet", phone.getsockname())
+                _data, ancillary, _flags, _source = phone.recvmsg(100, 100)
+                assert ancillary[0][2][0] >> 2 == (46 if dscp is None else dscp)
+        pair.close()
+
+
 def test_a_resting_pair_of_another_range_is_not_used(ports: Ports) -> None:
     ports.give_back(ports.take("127.0.0.1", 24100, 24101, now=0.0), now=0.0)
     pair = ports.take("127.0.0.1", 24200, 24299, now=100.0)
