@@ -49,7 +49,15 @@ class Sipp:
             "-t",
             transport,
         ]
-        words += ["-l", str(at_once or max(calls, 10)), "-d", str(round(pause * 1000)), "-timeout", str(timeout), "-timeout_error"]
+        words += [
+            "-l",
+            str(at_once or max(calls, 10)),
+            "-d",
+            str(round(pause * 1000)),
+            "-timeout",
+            str(timeout),
+            "-timeout_error",
+        ]
         words += ["-trace_stat", "-stf", str(self.directory / "stat.csv"), "-fd", "1"]
         words += ["-trace_err", "-error_file", str(self.directory / "errors"), "-recv_timeout", "60000"]
         words += ["-trace_msg", "-message_file", str(self.directory / "messages")] if trace else []
