@@ -242,7 +242,7 @@ def until(holds, within: float, what: str, *nodes: Node) -> None:  # type: ignor
 
 def _read_block(stream) -> tuple[dict[str, str], str]:  # type: ignore[no-untyped-def]
     headers: dict[str, str] = {}
-    while (line := stream.readline().decode().rstrip("\n")) or not headers:
+    while (line := stream.readline().decode(errors="replace").rstrip("\n")) or not headers:
         name, _, value = line.partition(": ")
         headers[name] = value
-    return headers, stream.read(int(headers.get("Content-Length", "0"))).decode()
+    return headers, stream.read(int(headers.get("Content-Length", "0"))).decode(errors="replace")
