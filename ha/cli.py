@@ -84,7 +84,7 @@ def run(options: argparse.Namespace, entry_points: EntryPoints | None = None) ->
             run_dir,
             settings=settings,
             entry_points=entry_points or EntryPoints(),
-            reload=read,
+            reload=functools.partial(read, patient=False),
         )
         try:
             return supervisor.run()

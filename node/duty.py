@@ -148,6 +148,7 @@ class Duty:
         self._own.screen.digest.bindings = location.known
         endpoint.trace.configure(self._own.configuration.profiles, self._own.configuration.sofia)
         endpoint.routes.resolver.configure(self._own.configuration.sofia.dns_servers)
+        endpoint.named.lists = self._own.configuration.acl
         endpoint.adopt = self._adopt
         endpoint.on_notice = lambda topic, body, _sender: location.on_notice(topic, body)
         endpoint.on_connection_closed = self.registrar.on_connection_closed
@@ -346,6 +347,7 @@ class Duty:
         self.registrar.configure(configuration)
         self.endpoint.configure(configuration.profiles)
         self.endpoint.routes.resolver.configure(configuration.sofia.dns_servers)
+        self.endpoint.named.lists = configuration.acl
         self._access = Access(configuration.acl)
         self.endpoint.trace.configure(configuration.profiles, configuration.sofia)
         self.verbs.configuration = configuration

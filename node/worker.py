@@ -13,6 +13,7 @@ import logging
 import os
 import time
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 
@@ -44,6 +45,7 @@ from node.sip.flow import Flow
 from node.sip.token import token as token_of
 from node.standby import Tenure
 from node.transport.handoff import UNPLACED, Bus
+from node.transport.outside import Outside
 from node.unstored import Unstored
 from store.backends import open_store
 from store.errors import StoreError
@@ -191,6 +193,7 @@ class Worker:
         self._tenure = Tenure(now=time.monotonic, call_later=loop.call_later, ended=self._on_tenure_over)
         self._ear: Bus | None = None
         self._duty: Duty | None = None
+        self._outside = Outside(loop, self._on_outside)
         self._closed = False
 
     def start(self) -> None:
@@ -198,6 +201,7 @@ class Worker:
         self._own.writer.start()
         self._ear = Bus(self._run_dir / "bus", f"{UNPLACED}{os.getpid()}", self._loop, Ear(self._own.location))
         self._ask_secret()
+        self._outside.configure(self._own.configuration.profiles, self._own.configuration.sofia.dns_servers)
         self._own.location.load()
         self._loop.add_reader(self._link.fileno(), self._on_readable)
 
@@ -208,6 +212,7 @@ class Worker:
         self._closed = True
         self._loop.remove_reader(self._link.fileno())
         self._tenure.close()
+        self._outside.close()
         if self._duty is not None:
             self._duty.close()
         if self._ear is not None:
@@ -332,7 +337,9 @@ class Worker:
 
         def read(future: asyncio.Future[Configuration]) -> None:
             try:
-                self._configure(future.result())
+                configuration = future.result()
+                self._outside.configure(configuration.profiles, configuration.sofia.dns_servers)
+                self._configure(configuration)
             except (ConfigurationError, OSError) as error:
                 log.error("the configuration was not read again: %s", error)
                 done(False, str(error))
@@ -341,7 +348,12 @@ class Worker:
 
         reading.add_done_callback(read)
 
+    def _on_outside(self) -> None:
+        """The world calls us otherwise, or we have just learnt how."""
+        self._configure(self._own.configuration)
+
     def _configure(self, configuration: Configuration) -> None:
+        configuration = replace(configuration, profiles=self._outside.applied(configuration.profiles))
         self._own.configuration = configuration
         self._own.directory = Directory(configuration.directory)
         self._own.screen.configure(configuration, self._own.directory)

@@ -57,6 +57,9 @@ def _opened(
     if not leg.live or leg.media is None:
         exchange.media.close(leg.uuid)
         return
+    settings = exchange.profile(leg.profile)
+    if settings is not None and settings.auto_nat:
+        leg.media.advertised = exchange.media_address(leg)  # who it is for was not known before
     if not leg.media.sdp_session:
         # `o=` as mod_sofia counts it: unlike for each leg, and growing from call to call.
         leg.media.sdp_session = int(exchange.wall()) - outcome

@@ -29,7 +29,7 @@ from store.records import CallState, PendingInvite, Registration, Step
 
 if TYPE_CHECKING:
     from node.calls.dial import Dialing
-    from node.calls.transfer import Pursuit
+    from node.calls.referral import Pursuit
     from node.calls.waiting import Waiting
     from node.sip.layer import ClientTransaction, ServerTransaction
     from node.transport.endpoint import Alarm

@@ -33,7 +33,7 @@ def ask(call: Call, leg: Leg, uri: str) -> bool:
     if not leg.confirmed or leg.cause or leg.dialog is None or leg.flow is None:
         return False
     exchange = call.exchange
-    own = exchange.endpoint.contact(leg.profile, leg.flow.transport)
+    own = exchange.endpoint.contact(leg.flow)
     request = leg.dialog.request(
         "REFER",
         contact=exchange.contact(leg, own_user(leg)),

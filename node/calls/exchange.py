@@ -10,6 +10,7 @@ from collections.abc import Callable
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from node.config import Configuration
+from node.config.acl import of_our_network
 from node.config.profile import ProfileSettings
 from node.directory import Directory
 from node.events import EventStream
@@ -129,7 +130,16 @@ class Exchange:
         secure = (
             leg.dialog.secure if leg.dialog is not None else leg.variables.get("sip_destination_url", "")[:5] == "sips:"
         )
-        return self.endpoint.contact(leg.profile, leg.flow.transport, user or "mod_sofia", secure=secure)
+        return self.endpoint.contact(leg.flow, user or "mod_sofia", secure=secure)
+
+    def media_address(self, leg: Leg) -> str:
+        """The address that our descriptions name towards this leg."""
+        settings = self.profile(leg.profile)
+        assert settings is not None, "media on a profile that is not there"
+        if not settings.auto_nat or leg.flow is None:
+            return settings.public_rtp_ip
+        inside = of_our_network(self.configuration.acl, settings.local_network_acl, leg.flow.remote[0])
+        return settings.rtp_ip if inside else settings.public_rtp_ip
 
     def send(self, request: Any, flow: Flow) -> None:
         """A request outside any transaction: the ACK to a 2xx."""

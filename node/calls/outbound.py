@@ -78,7 +78,7 @@ def write(call: Call, leg: Leg, destination: Destination, sdp: str) -> Request:
     tag = exchange.names.tag() if leg.dialog is None else leg.dialog.local_tag
     call_id = leg.dialog.call_id if leg.dialog is not None else leg.variables.get("sip_invite_call_id") or new_uuid()
     leg.invite_cseq = leg.invite_cseq + 1 if leg.invite_cseq else (int(exchange.wall()) + NTP) // 2 % 2**27
-    host = exchange.endpoint.address(leg.profile)[0]
+    host = exchange.endpoint.address(leg.flow)[0]
     uri = str(destination.uri)
     local = destination.from_field or invite.from_field(leg, host)
     remote = destination.to_field or invite.to_field(leg, destination.uri, destination.to)

@@ -230,9 +230,10 @@ class Recovery:
         media, settings = leg.media, self._exchange.profile(leg.profile)
         if media is None or not media.port or settings is None:
             return
-        moved = media.advertised not in ("", settings.public_rtp_ip) or media.address not in ("", *_addresses(settings))
+        named = self._exchange.media_address(leg)
+        moved = media.advertised not in ("", named) or media.address not in ("", *_addresses(settings))
         if moved:
-            media.address, media.advertised = settings.rtp_ip, settings.public_rtp_ip
+            media.address, media.advertised = settings.rtp_ip, named
         self._opening += 1
         anchor.open_port(call, leg, partial(self._on_reopened, call, leg, media.port, moved=moved))
         anchor.tell(self._exchange, leg)

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from functools import partial
 from typing import TYPE_CHECKING
 
-from node.calls import alignment, anchor, announce, applications, arrival, refer, serving, transfer, union
+from node.calls import alignment, anchor, announce, applications, arrival, attended, refer, serving, union
 from node.calls.arrival import Arrival
 from node.calls.exchange import Exchange, Extension, new_uuid
 from node.calls.leg import Leg
@@ -74,7 +74,7 @@ def on_invite(exchange: Exchange, new: Arrival, elsewhere: Elsewhere | None) -> 
     """A new INVITE that names a dialog. Raises BadReplaces."""
     wanted = refer.replaces_of(new.request)
     assert wanted is not None, "asked of an INVITE with Replaces only"
-    found = transfer.find(exchange, wanted)
+    found = attended.find(exchange, wanted)
     if found is not None:
         _begin(found, wanted, new)
     elif exchange.departed(wanted.to_tag):
@@ -115,7 +115,7 @@ def _forget(new: Arrival) -> None:
 
 
 def _on_brought(exchange: Exchange, new: Arrival, wanted: refer.Replaces) -> None:
-    found = transfer.find(exchange, wanted)
+    found = attended.find(exchange, wanted)
     if found is None:
         arrival.refuse(exchange, new, 481)
     else:

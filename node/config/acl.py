@@ -82,6 +82,12 @@ def check(lists: Mapping[str, AccessList], name: str, ip: str, port: int | None 
         return False, ""
 
 
+def of_our_network(lists: Mapping[str, AccessList], name: str, ip: str) -> bool:
+    """Is this address inside, as `local-network-acl` says (empty: nobody is)? The loopback always is."""
+    address = parse_address(ip)
+    return (address is not None and address.is_loopback) or (bool(name) and check(lists, name, ip)[0])
+
+
 def cidr_list(text: str) -> AccessList:
     """A list that allows the CIDRs of a comma list and nothing else. Raises ValueError."""
     networks = (ip_network(part.strip(), strict=False) for part in text.split(","))

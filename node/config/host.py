@@ -7,21 +7,20 @@ import fcntl
 import os
 import socket
 import struct
-import threading
-from functools import lru_cache
-from ipaddress import IPv4Network, IPv6Address, ip_network
+import subprocess
+import time
+from ipaddress import IPv4Address, IPv4Network, IPv6Address, ip_network
 from pathlib import Path
 
+from node.config import stun as binding
 from node.debug import stun
 
 GET_ADDRESS, GET_NETMASK = 0x8915, 0x891B
 "SIOCGIFADDR and SIOCGIFNETMASK."
 PATIENCE = 2.0
-"Seconds to wait for a name server or a STUN server."
-STUN_PORT = 3478
-MAGIC_COOKIE = 0x2112A442
-BINDING_REQUEST, BINDING_RESPONSE = 0x0001, 0x0101
-MAPPED_ADDRESS, XOR_MAPPED_ADDRESS = 0x0001, 0x0020
+"Seconds to wait for a name server and a STUN server together."
+AGAIN = 30.0
+"Seconds until who did not answer is asked again."
 
 
 def local_ip_v4() -> str:
@@ -100,10 +99,23 @@ def own_networks() -> list[IPv4Network]:
     return [network]
 
 
-def resolve(text: str) -> str:
-    """The address that `stun:server[:port]` or `host:name` stands for. Raises OSError."""
+# ---- what others say: asked only while the configuration is read, and never for long ---------------------------------
+
+
+_known: dict[str, str] = {}
+"What forms stood for. Processes forked from this one know it too."
+_failed: dict[str, tuple[float, str]] = {}
+"Forms that gave nothing: since when, and why."
+
+
+def resolve(text: str, *, patient: bool = True) -> str:
+    """The IPv4 address that `stun:server[:port]` or `host:name` stands for. Raises OSError.
+
+    What was found once is not asked for again by this process, what failed for half a minute not. A process that has no
+    time, as the supervisor's, does not ask at all: not `patient`.
+    """
     try:
-        address = _resolve(text)
+        address = _known.get(text) or _ask(text, patient=patient)
     except OSError as error:
         if stun.level >= 3:
             stun.say("%s: %s", text, error)
@@ -113,74 +125,79 @@ def resolve(text: str) -> str:
     return address
 
 
-@lru_cache(maxsize=64)
-def _resolve(text: str) -> str:
+def _ask(text: str, *, patient: bool) -> str:
+    since, why = _failed.get(text, (-AGAIN, "it is not asked for while the node runs"))
+    if not patient or time.monotonic() - since < AGAIN:
+        raise OSError(why)
+    try:
+        address = _known[text] = _found(text)
+    except OSError as error:
+        _failed[text] = time.monotonic(), str(error)
+        raise
+    return address
+
+
+def _found(text: str) -> str:
     kind, _colon, rest = text.partition(":")
     if kind not in ("host", "stun"):
         raise OSError("it must begin with stun: or host:")
     if not rest:
         raise OSError("it must name a server")
+    until = time.monotonic() + PATIENCE
     if kind == "host":
-        return _lookup(rest)
-    server, _colon, port = rest.partition(":")
-    return _binding(_lookup(server), int(port) if port.isdecimal() else STUN_PORT)
+        return _lookup(rest, until)
+    try:
+        name, port = binding.server(rest)
+    except ValueError as error:
+        raise OSError(f"it {error}") from None
+    return _binding(_lookup(name, until), port, until)
 
 
-def _lookup(name: str) -> str:
-    """getaddrinfo with a limit: a dead name server must not hold up the start."""
-    found: list[str] = []
-
-    def ask() -> None:
-        try:
-            found.extend(str(entry[4][0]) for entry in socket.getaddrinfo(name, None, socket.AF_INET))
-        except OSError:
-            return
-
-    asking = threading.Thread(target=ask, daemon=True)
-    asking.start()
-    asking.join(PATIENCE)
-    if not found:
+def _lookup(name: str, until: float) -> str:
+    """As the system looks names up, in a process of its own: a dead name server must not hold up the start."""
+    try:
+        return str(IPv4Address(name))
+    except ValueError:
+        pass
+    try:
+        left = max(0.01, until - time.monotonic())
+        said = subprocess.run(["getent", "ahostsv4", "--", name], capture_output=True, timeout=left, text=True).stdout
+    except subprocess.TimeoutExpired:
+        raise OSError(f"no name server tells the address of {name}") from None
+    if not said.strip():
         raise OSError(f"no address is known for {name}")
-    return found[0]
+    return said.split()[0]
 
 
-def _binding(server: str, port: int) -> str:
-    """RFC 5389 binding request: how the world sees us."""
-    transaction = os.urandom(12)
-    request = struct.pack("!HHI12s", BINDING_REQUEST, 0, MAGIC_COOKIE, transaction)
+def _binding(server: str, port: int, until: float) -> str:
+    """A binding request, again and again (RFC 8489 6.2.1) until the time is over."""
+    transaction = os.urandom(binding.TRANSACTION)
     with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as sock:
         sock.connect((server, port))
-        for _ in range(4):
-            sock.settimeout(PATIENCE / 4)
+        pause = 0.25
+        while (left := until - time.monotonic()) > 0:
             if stun.level >= 7:
                 stun.say("asks %s:%d", server, port)
-            sock.send(request)
-            try:
-                answer = sock.recv(2048)
-            except TimeoutError:
-                continue
-            if stun.level >= 9:
-                stun.say("%s:%d answers %s", server, port, answer.hex())
-            address = mapped_address(answer, transaction)
+            sock.send(binding.request(transaction))
+            address = _heard(sock, transaction, time.monotonic() + min(pause, left))
             if address:
                 return address
+            pause *= 2
     raise OSError("the STUN server does not answer")
 
 
-def mapped_address(answer: bytes, transaction: bytes) -> str:
-    """The IPv4 address of a binding response; empty when the answer is none."""
-    if len(answer) < 20 or answer[8:20] != transaction:
-        return ""
-    kind, length = struct.unpack_from("!HH", answer)
-    if kind != BINDING_RESPONSE:
-        return ""
-    at = 20
-    while at + 12 <= min(len(answer), 20 + length):
-        attribute, size = struct.unpack_from("!HH", answer, at)
-        if attribute in (MAPPED_ADDRESS, XOR_MAPPED_ADDRESS) and answer[at + 5] == 1:
-            (number,) = struct.unpack_from("!I", answer, at + 8)
-            return socket.inet_ntoa(
-                struct.pack("!I", number ^ (MAGIC_COOKIE if attribute == XOR_MAPPED_ADDRESS else 0))
-            )
-        at += 4 + size + (-size % 4)
+def _heard(sock: socket.socket, transaction: bytes, until: float) -> str:
+    while (left := until - time.monotonic()) > 0:
+        sock.settimeout(left)
+        try:
+            answer = sock.recv(2048)
+        except TimeoutError:
+            return ""
+        if stun.level >= 9:
+            stun.say("is answered %s", answer.hex())
+        try:
+            if address := binding.mapped(answer, transaction):
+                return address
+        except binding.Refused as error:
+            raise OSError(f"the STUN server says {error}") from None
     return ""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 from types import MappingProxyType
 
@@ -28,10 +29,18 @@ KNOWN = frozenset(("sofia.conf", "switch.conf", "acl.conf", "event_socket.conf",
 
 
 def load(
-    conf_dir: Path, overrides: Mapping[str, str] = NOTHING, *, run_dir: Path | None = None, allow_exec: bool = False
+    conf_dir: Path,
+    overrides: Mapping[str, str] = NOTHING,
+    *,
+    run_dir: Path | None = None,
+    allow_exec: bool = False,
+    patient: bool = True,
 ) -> Configuration:
-    """Read the tree. `overrides` win over its `set` lines. Raises ConfigurationError with all that is wrong."""
-    configuration, complaints = _read(conf_dir, overrides, run_dir, allow_exec=allow_exec)
+    """Read the tree. `overrides` win over its `set` lines. Raises ConfigurationError with all that is wrong.
+
+    Who has other things to do meanwhile is not `patient`: then `stun-set` gives only what was found before.
+    """
+    configuration, complaints = _read(conf_dir, overrides, run_dir, allow_exec=allow_exec, patient=patient)
     if configuration is None:
         raise ConfigurationError(complaints)
     outside = MappingProxyType(dict(overrides))
@@ -46,7 +55,13 @@ def check(
 
 
 def _read(
-    conf_dir: Path, overrides: Mapping[str, str], run_dir: Path | None, *, allow_exec: bool, thorough: bool = False
+    conf_dir: Path,
+    overrides: Mapping[str, str],
+    run_dir: Path | None,
+    *,
+    allow_exec: bool,
+    thorough: bool = False,
+    patient: bool = True,
 ) -> tuple[Configuration | None, list[Complaint]]:
     """The configuration, None if there is an error, and the complaints. `thorough`: keys are tried with OpenSSL too."""
     conf_dir = conf_dir.absolute()
@@ -54,7 +69,8 @@ def _read(
     made_up = secrets.placeholder() if run_dir is None else secrets.ensure(run_dir.absolute())
     variables = predefined(conf_dir, run_dir.absolute() if run_dir is not None else None) | dict(made_up)
     known = set(variables)
-    preprocessor = Preprocessor(complaints, variables, overrides=overrides, resolve=host.resolve, allow_exec=allow_exec)
+    resolve = partial(host.resolve, patient=patient)
+    preprocessor = Preprocessor(complaints, variables, overrides=overrides, resolve=resolve, allow_exec=allow_exec)
     root = Place(conf_dir / ROOT, 1)
     document = _document(root, preprocessor, complaints)
     for name in overrides.keys() - preprocessor.named - known if document is not None else ():

@@ -66,7 +66,11 @@ class ProfileSettings:
     sip_port: int = 5060
     "0: chosen by the kernel (`auto`)."
     ext_sip_ip: str = ""
-    "Public address for Contact and Via; empty where `sip_ip` is public."
+    "Public address for Contact and Via, or the `stun:` or `host:` form to ask for it; empty where `sip_ip` is public."
+    ext_sip_address: str = ""
+    "What such a form stands for, as far as that is known."
+    auto_nat: bool = False
+    "Public addresses are for those only who are not of our network (`autonat:`)."
     ext_sip_port: int = 0
     "0: the same as `sip_port`."
     rtp_ip: str = "127.0.0.1"
@@ -74,9 +78,8 @@ class ProfileSettings:
     rtp_ips: tuple[str, ...] = ()
     "All media addresses, one call after the other."
     ext_rtp_ip: str = ""
-    "Public media address for the SDP, as written: a `stun:` or `host:` form is shown so."
+    "Public media address for the SDP, or such a form."
     ext_rtp_address: str = ""
-    "What a `stun:` or `host:` form of it stood for when the configuration was read."
     rtp_start_port: int = 16384
     rtp_end_port: int = 32768
     transports: tuple[str, ...] = ("udp", "tcp")
@@ -363,9 +366,14 @@ class ProfileSettings:
     sip_capture: bool = False
 
     @property
+    def external_ip(self) -> str:
+        """`ext-sip-ip` as an address; empty if there is none, or it is not known yet."""
+        return self.ext_sip_address if is_form(self.ext_sip_ip) else self.ext_sip_ip
+
+    @property
     def public_ip(self) -> str:
         """The address others should use: `ext-sip-ip`, else `sip-ip`."""
-        return self.ext_sip_ip or self.sip_ip
+        return self.external_ip or self.sip_ip
 
     @property
     def public_port(self) -> int:
@@ -373,20 +381,23 @@ class ProfileSettings:
 
     @property
     def public_rtp_ip(self) -> str:
-        if self.ext_rtp_ip.lower().startswith(("stun:", "host:")):
-            return self.ext_rtp_address or self.rtp_ip
-        return self.ext_rtp_ip or self.rtp_ip
+        return (self.ext_rtp_address if is_form(self.ext_rtp_ip) else self.ext_rtp_ip) or self.rtp_ip
 
     @property
     def url(self) -> str:
         """`sip:mod_sofia@192.0.2.1:5060`, as `sofia status` prints it."""
-        return f"sip:{self.contact_user}@{bracketed(self.public_ip)}:{self.public_port}"
+        return f"sip:{self.contact_user}@{bracketed(self._named)}:{self.public_port}"
+
+    @property
+    def _named(self) -> str:
+        """What the urls name: with `autonat:` the address inside."""
+        return self.sip_ip if self.auto_nat else self.public_ip
 
     @property
     def bind_url(self) -> str:
         """The url that mod_sofia would bind: with `;maddr=` when a public address is set, and the transports."""
         parts = [self.url]
-        if self.ext_sip_ip:
+        if self.external_ip:
             parts.append(f"maddr={bracketed(self.sip_ip)}")
         if self.bind_params:
             parts.append(self.bind_params)
@@ -396,12 +407,12 @@ class ProfileSettings:
 
     @property
     def tls_url(self) -> str:
-        return f"sip:{self.contact_user}@{bracketed(self.public_ip)}:{self.tls_sip_port}"
+        return f"sip:{self.contact_user}@{bracketed(self._named)}:{self.tls_sip_port}"
 
     @property
     def tls_bind_url(self) -> str:
-        parts = [f"sips:{self.contact_user}@{bracketed(self.public_ip)}:{self.tls_sip_port}"]
-        if self.ext_sip_ip:
+        parts = [f"sips:{self.contact_user}@{bracketed(self._named)}:{self.tls_sip_port}"]
+        if self.external_ip:
             parts.append(f"maddr={bracketed(self.sip_ip)}")
         if self.tls_bind_params:
             parts.append(self.tls_bind_params)
@@ -412,6 +423,11 @@ class ProfileSettings:
     def param(self, name: str, default: str = "") -> str:
         """A param as written, by its name in any case."""
         return self.params.get(name.lower(), default)
+
+
+def is_form(address: str) -> bool:
+    """Must somebody be asked what this stands for?"""
+    return address.startswith(("stun:", "host:"))
 
 
 def bracketed(host: str) -> str:

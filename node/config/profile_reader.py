@@ -17,7 +17,7 @@ from node.config.profile import DomainTag, ProfileSettings
 from node.config.profile_params import INERT, PARAMETERS, transports
 from node.config.sections import GlobalSettings, SwitchSettings
 from node.config.streams import StreamLimits
-from node.config.values import Notice, Parameter, Values, boolean, choice, is_true, read_params, string, whole
+from node.config.values import AUTO_NAT, Notice, Parameter, Values, boolean, choice, is_true, read_params, string, whole
 from node.debug import TRACE_LEVELS, tracelevel_of
 
 GATEWAY_NAME = re.compile(r"[\w.\-]+")
@@ -172,23 +172,13 @@ class ProfileReader:
             **values.fields,
         )
 
-    def _ask_rtp_address(self, values: Values, place: Place) -> None:
-        """What a `stun:` or `host:` form of ext-rtp-ip stands for; calls must not wait for that."""
-        text = values.fields.get("ext_rtp_ip", "")
-        if text.lower().startswith(("stun:", "host:")):
-            try:
-                values.fields["ext_rtp_address"] = host.resolve(text)
-            except OSError as error:
-                place = values.place("ext-rtp-ip", place)
-                self._complaints.warning(place, f"ext-rtp-ip gives no address: {error}; descriptions name rtp-ip")
-
     def _derive(self, values: Values, place: Place) -> None:
         """What follows from several params together, and defaults that are not constants."""
         fields = values.fields
         fields.setdefault("sip_ip", host.local_ip_v4())
         rtp_ips = fields.setdefault("rtp_ips", (host.local_ip_v4(),)) or (host.local_ip_v4(),)
         fields["rtp_ip"] = rtp_ips[0]
-        self._ask_rtp_address(values, place)
+        _auto_nat(fields)
         self._transports(values, place)
         both = fields.pop("codec_prefs", None) or self._codec_prefs
         if both:
@@ -258,6 +248,16 @@ class ProfileReader:
             params=MappingProxyType(values.params),
             **fields,
         )
+
+
+def _auto_nat(fields: dict[str, Any]) -> None:
+    """`autonat:`, which `ext-rtp-ip` says for SIP too where nothing else is said."""
+    for name in ("ext_rtp_ip", "ext_sip_ip"):
+        address = fields.get(name, "")
+        if address.startswith(AUTO_NAT):
+            fields[name] = address.removeprefix(AUTO_NAT)
+            fields["auto_nat"] = True
+            fields.setdefault("ext_sip_ip", fields[name])
 
 
 def _flattened(gateway: Element) -> tuple[list[Element], list[Element]]:

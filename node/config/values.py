@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 from ipaddress import ip_address, ip_network
 from typing import Any
 
-from node.config import host
+from node.config import host, stun
 from node.config.complaints import Complaints, Place
 from node.config.document import Element
 from node.config.regex import BadExpression, compiled
@@ -28,6 +28,9 @@ CODECS = re.compile(
 CODEC = re.compile(r"(?:\w+\.)?(?P<name>[A-Za-z0-9-]+)(?:@\d+[hibkc])*(?:~.*)?")
 
 Reader = Callable[[str], Any]
+
+
+AUTO_NAT = "autonat:"
 
 
 class Notice(Exception):
@@ -221,7 +224,11 @@ def local_address(text: str) -> str:
 
 
 def public_address(text: str) -> str | None:
-    """`ext-sip-ip`: as above, or what a name or a STUN server says; `auto-nat` leaves it open."""
+    """`ext-sip-ip`, `ext-rtp-ip`: an address, or the host's own (`auto`); `auto-nat` leaves it open.
+
+    `stun:` and `host:` are kept as they are written: who serves asks (`node/transport/outside.py`). So is `autonat:`, an
+    address for those who are not of our network.
+    """
     lower = text.lower()
     if not text:
         raise Notice(None, "is empty: no public address is known, the local one is used")
@@ -229,19 +236,16 @@ def public_address(text: str) -> str | None:
         return host.local_ip_v4()
     if lower == "auto-nat":
         return None
-    if lower.startswith("autonat:"):
-        return numeric_address(text[8:])
-    if lower.startswith(("stun:", "host:")):
-        try:
-            return host.resolve(text)
-        except OSError as error:
-            raise ValueError(f"gives no address: {error}") from error
+    if lower.startswith(AUTO_NAT):
+        return AUTO_NAT + numeric_address(text[len(AUTO_NAT) :])
+    if lower.startswith("stun:"):
+        stun.server(text[5:])
+        return lower[:5] + text[5:]
+    if lower.startswith("host:"):
+        if not text[5:]:
+            raise ValueError("must name a host, as host:name")
+        return lower[:5] + text[5:]
     return numeric_address(text)
-
-
-def public_media_address(text: str) -> str | None:
-    """`ext-rtp-ip`: `stun:` and `host:` are kept as they are written, and asked for beside (`ProfileReader`)."""
-    return text if text.lower().startswith(("stun:", "host:")) else public_address(text)
 
 
 def numeric_address(text: str) -> str:

@@ -37,6 +37,7 @@ from node.directory import Directory
 from node.events import Event
 from node.link import Link
 from node.sip.mask import shown
+from node.transport.outside import Outside
 from store.records import Registration
 
 log = logging.getLogger(__name__)
@@ -97,10 +98,12 @@ class Console:
         self._sequence = 0
         self._server: asyncio.Server | None = None
         self._tasks: list[asyncio.Task[None]] = []
+        self._outside = Outside(asyncio.get_running_loop(), self._complete)
 
     # ---- life
 
     async def start(self) -> None:
+        self._go_by(self.configuration)
         await self._listen()
         self._tasks = [
             asyncio.create_task(work()) for work in (self._workers.watch, self._beat, self._sample, self._follow_log)
@@ -116,6 +119,7 @@ class Console:
             self._server.close()
         for client in list(self._clients):
             client.close()
+        self._outside.close()
         await self._workers.close()
         self._records.close()
 
@@ -261,14 +265,24 @@ class Console:
     def reload(self) -> str:
         old = self.configuration
         try:
-            new = load(old.conf_dir, old.overrides, run_dir=self._run_dir, allow_exec=old.allow_exec)
+            new = load(old.conf_dir, old.overrides, run_dir=self._run_dir, allow_exec=old.allow_exec, patient=False)
         except ConfigurationError as error:
             return str(error).replace("\n", "; ")
-        self.configuration = new
+        self._go_by(new)
         self.directory = Directory(new.directory)
         self.origin = replace(self.origin, switchname=new.switch.switchname)
         self.fire(Event(name="RELOADXML", function="switch_xml_open_root"))
         return "Success"
+
+    def _go_by(self, configuration: Configuration) -> None:
+        self._outside.configure(configuration.profiles, configuration.sofia.dns_servers)
+        self.configuration = configuration
+        self._complete()
+
+    def _complete(self) -> None:
+        """Show the addresses that others have told, as far as they are known."""
+        profiles = self._outside.applied(self.configuration.profiles)
+        self.configuration = replace(self.configuration, profiles=profiles)
 
     async def complete(self, text: str, cursor: int | None = None) -> list[str]:
         return await self._registry.complete(self._site, text if cursor is None else text[:cursor])

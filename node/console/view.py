@@ -127,7 +127,7 @@ def describe(profile: ProfileSettings, typed: str) -> Iterator[Fact]:
     yield Fact("Domain Name", "domain-name", profile.domain or "N/A")
     if typed.lower() != profile.name.lower():
         yield Fact("Alias Of", "alias-of", profile.name)
-    yield Fact("Auto-NAT", "auto-nat", "false")
+    yield Fact("Auto-NAT", "auto-nat", yes(profile.auto_nat))
     yield Fact("DBName", "db-name", profile.dbname or f"sofia_reg_{profile.name}")
     yield Fact("Pres Hosts", "pres-hosts", profile.presence_hosts)
     yield Fact("Dialplan", "dialplan", profile.dialplan)
@@ -138,8 +138,8 @@ def describe(profile: ProfileSettings, typed: str) -> Iterator[Fact]:
     if profile.ext_rtp_ip:
         yield Fact("Ext-RTP-IP", "ext-rtp-ip", profile.ext_rtp_ip)
     yield Fact("SIP-IP", "sip-ip", profile.sip_ip)
-    if profile.ext_sip_ip:
-        yield Fact("Ext-SIP-IP", "ext-sip-ip", profile.ext_sip_ip)
+    if profile.external_ip:
+        yield Fact("Ext-SIP-IP", "ext-sip-ip", profile.external_ip)
     yield from _urls(profile)
     yield Fact("HOLD-MUSIC", "hold-music", profile.hold_music or "N/A")
     yield Fact("OUTBOUND-PROXY", "outbound-proxy", profile.outbound_proxy or "N/A")

@@ -197,7 +197,7 @@ class Reception:
         if full and settings.sip_options_respond_503_on_busy:
             self.refuse(request, transaction, 503, "Maximum Calls In Progress", [("Retry-After", "300")])
             return
-        contact = self.endpoint.contact(flow.profile, flow.transport, settings.contact_user)
+        contact = self.endpoint.contact(flow, settings.contact_user)
         headers = [("Accept", ACCEPT), *self._standing[flow.profile]]
         self.endpoint.respond(transaction, compose.response(request, 200, contact=contact, headers=headers))
 

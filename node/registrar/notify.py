@@ -43,7 +43,7 @@ def check_sync(endpoint: Endpoint, record: Registration, settings: ProfileSettin
             call_id=record.call_id,
             cseq=cseq,
             routes=where.routes,
-            contact=endpoint.contact(record.profile_name, flow.transport, settings.contact_user),
+            contact=endpoint.contact(flow, settings.contact_user),
             headers=[("Event", event), ("Subscription-State", "terminated;reason=noresource")],
             body=body,
             content_type=kind,

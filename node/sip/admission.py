@@ -162,14 +162,15 @@ class Backlog(Generic[T]):
     """New requests that wait for their turn, in two queues, and none longer than until its sender would send it again.
 
     The queue is the measure of the overload. A burst may fill it. But where it did not get empty for half a second there
-    is room for as many as were served in the last tenth of a second: who would wait longer is refused as he comes, when
-    it costs least. So the wait stays short whatever is offered, and nobody is refused while there is time to serve him.
+    is room for as many as are served in 150 ms: who would wait longer is refused as he comes, when it costs least. So the wait stays short whatever is offered, and nobody is refused while there is time to serve him.
     """
 
     PATIENCE = {Standing.CHALLENGED: 0.45, Standing.FRESH: 0.35}
     "Seconds. Below T1 (RFC 3261 17.1.1.1), or each request would be here twice."
+    DEPTH = 0.15
+    "Seconds that the queue should be long."
     BURST = 0.5
-    "Seconds for which the queue may be longer than what is served in `LOOK`."
+    "Seconds for which it may be longer."
     LOOK = 0.1
     "Seconds between two looks at how many are served."
     LEAST = 16
@@ -178,7 +179,7 @@ class Backlog(Generic[T]):
     def __init__(self, most: int = 2048) -> None:
         self._most = most
         self._pace = most
-        "How many are served in `LOOK`."
+        "How many are served in `DEPTH`."
         self._served = 0
         self._looked = 0.0
         self._empty_at = 0.0
@@ -228,5 +229,5 @@ class Backlog(Generic[T]):
         self._fresh.clear()
 
     def _look(self, now: float) -> None:
-        self._pace = min(max(round(self._served * self.LOOK / (now - self._looked)), self.LEAST), self._most)
+        self._pace = min(max(round(self._served * self.DEPTH / (now - self._looked)), self.LEAST), self._most)
         self._looked, self._served = now, 0

@@ -14,7 +14,7 @@ from zlib import crc32
 from node.sip.flow import Address
 
 TAG = b"gate."
-"With this begin the To tags of the refusals made here: no slot is called so, and their ACKs are known by it."
+"With this begin the To tags of the refusals made here: no slot is called so, and what follows on them is known by it."
 
 
 class Standing(IntEnum):
@@ -27,7 +27,7 @@ class Standing(IntEnum):
     FRESH = 2
     "New."
     SPENT = 3
-    "The ACK to a refusal made here: nobody waits for it."
+    "The ACK to a refusal made here, or a BYE after it, as some send: there is nothing behind its tag."
 
 
 Known = Callable[[str, str, str], bool]
@@ -42,7 +42,7 @@ def standing(data: bytes, known: Known, issued: Issued) -> Standing:
     method = data[: data.find(b" ", 0, 32)]
     if tag:
         if tag.startswith(TAG):
-            return Standing.SPENT if method == b"ACK" else Standing.FRESH
+            return Standing.SPENT
         # A tag that is not of our making names no dialog of ours: looking it up is not worth a call.
         return Standing.RUNNING if method == b"ACK" or _OURS.match(tag) else Standing.FRESH
     via = _VIA_VALUE.match(data, *_field(data, b"\r\nVia:", _VIA))
@@ -140,23 +140,26 @@ def _nonce(data: bytes) -> str:
 
 def _vias(data: bytes) -> bytes:
     """The values of all Via fields, in their order, as they go into an answer."""
+    if data.count(b"\r\nVia:") == 1 and b"\nv:" not in data:
+        start, end = _field(data, b"\r\nVia:", _VIA)
+        return data[start:end].strip()
     end = data.find(b"\r\n\r\n")
     head = data[: end + 2] if end >= 0 else data
-    if head.count(b"\r\nVia:") == 1 and b"\nv:" not in head:
-        start, end = _field(head, b"\r\nVia:", _VIA)
-        return head[start:end].strip()
     starts = [match.end() for match in _VIA.finditer(head)]
     return b"\r\nVia: ".join(head[start : head.find(b"\r\n", start)].strip() for start in starts)
 
 
 def _stamp(vias: bytes, remote: Address, *, reliable: bool) -> tuple[bytes, Address] | None:
     """The Vias with where the request came from written into the top one, and where the answer goes."""
+    host, port = remote
+    there = remote
+    if vias.find(b";rport;") > 0 and b"," not in vias and b"received" not in vias:
+        # As nearly all of them are.
+        return vias.replace(b";rport;", b";rport=%d;" % port, 1) + b";received=" + host.encode(), there
     match = _TOP.match(vias)
     if match is None:
         return None
     before, named, params = match.groups()
-    host, port = remote
-    there = remote
     if b"rport" in params:
         params = _RPORT.sub(b"rport=%d" % port, params, count=1)
     elif not reliable:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
+from node.config.acl import AccessList, of_our_network
 from node.config.profile import ProfileSettings, bracketed
 from node.sip.flow import Address, Flow, endpoint_text
 
@@ -16,6 +17,8 @@ class Addresses:
         self._bound: dict[str, Address] = {}
         self._listening: dict[tuple[str, str], int] = {}
         self._named: dict[tuple[str, str], str] = {}
+        self.lists: Mapping[str, AccessList] = {}
+        "The access lists, for profiles with `autonat:`."
 
     def configure(self, settings: Mapping[str, ProfileSettings]) -> None:
         """Go by another configuration."""
@@ -37,13 +40,18 @@ class Addresses:
         """Is it known where the profile's UDP socket is?"""
         return profile in self._bound
 
-    def public(self, profile: str, transport: str = "UDP") -> Address:
-        """What others should use: ext-sip-ip or sip-ip, and the port of the transport."""
+    def public(self, profile: str, transport: str = "UDP", towards: str = "") -> Address:
+        """What others should use: ext-sip-ip or sip-ip, and the port of the transport. `towards`: who (`autonat:`)."""
         settings = self._settings[profile]
+        outside = not settings.auto_nat or not self._inside(settings, towards)
+        host = settings.public_ip if outside else settings.sip_ip
         if transport in ("UDP", "TCP"):
             bound = self._bound.get(profile)
-            return settings.public_ip, settings.ext_sip_port or (bound[1] if bound else settings.sip_port)
-        return settings.public_ip, self._listening.get((profile, transport)) or _configured(settings, transport)
+            return host, (settings.ext_sip_port if outside else 0) or (bound[1] if bound else settings.sip_port)
+        return host, self._listening.get((profile, transport)) or _configured(settings, transport)
+
+    def _inside(self, settings: ProfileSettings, host: str) -> bool:
+        return not host or of_our_network(self.lists, settings.local_network_acl, host)
 
     def local(self, profile: str) -> Address:
         """Where a profile's UDP socket is bound, or would be."""
@@ -55,15 +63,18 @@ class Addresses:
 
     def sent_by(self, flow: Flow) -> str:
         """The sent-by of our Via."""
+        settings = self._settings.get(flow.profile)
+        if settings is not None and settings.auto_nat:
+            return endpoint_text(self.public(flow.profile, flow.transport, flow.remote[0]))
         named = self._named.get((flow.profile, flow.transport))
         if named is None:
             named = self._named[flow.profile, flow.transport] = endpoint_text(self.public(flow.profile, flow.transport))
         return named
 
-    def contact(self, profile: str, transport: str, user: str, *, secure: bool) -> str:
+    def contact(self, profile: str, transport: str, user: str, *, secure: bool, towards: str = "") -> str:
         """`<sip:mod_sofia@192.0.2.1:5060;transport=tcp>`; `secure`: with sips."""
         transport = transport.upper()
-        host, port = self.public(profile, transport)
+        host, port = self.public(profile, transport, towards)
         suffix = "" if transport == "UDP" else f";transport={transport.lower()}"
         return f"<{'sips' if secure else 'sip'}:{user}@{bracketed(host)}:{port}{suffix}>"
 

@@ -44,7 +44,7 @@ from node.transport.routes import Located, Routes
 from node.transport.streams import Streams
 from node.transport.suspects import Suspects
 from node.transport.trace import Trace
-from node.transport.udp import PASSING, Datagrams
+from node.transport.udp import BATCH, PASSING, Datagrams
 from store.records import Transport
 
 log = logging.getLogger(__name__)
@@ -210,13 +210,13 @@ class Endpoint:
         self.locate(uri, profile, attempt.on_located)
         return attempt
 
-    def contact(self, profile: str, transport: str, user: str = "mod_sofia", *, secure: bool = False) -> str:
-        """Our Contact on a profile: `<sip:mod_sofia@192.0.2.1:5060;transport=tcp>`; `secure`: where sips is demanded."""
-        return self.named.contact(profile, transport, user, secure=secure)
+    def contact(self, flow: Flow, user: str = "mod_sofia", *, secure: bool = False) -> str:
+        """Our Contact towards a peer: `<sip:mod_sofia@192.0.2.1:5060;transport=tcp>`; `secure`: where sips is demanded."""
+        return self.named.contact(flow.profile, flow.transport, user, secure=secure, towards=flow.remote[0])
 
-    def address(self, profile: str, transport: str = "UDP") -> Address:
-        """The address and port a profile names itself by."""
-        return self.named.public(profile, transport)
+    def address(self, flow: Flow) -> Address:
+        """The address and port by which a profile names itself to a peer."""
+        return self.named.public(flow.profile, flow.transport, flow.remote[0])
 
     def local(self, profile: str) -> Address:
         """The address and port a profile's socket is bound to."""
@@ -418,6 +418,7 @@ class Endpoint:
             if left or gate.behind():
                 gate.stress(now)
             until = now + READING
+            before = gate.urgent
             while left and now < until:
                 gate.age = datagrams.age()
                 left = datagrams.drain()
@@ -425,7 +426,10 @@ class Endpoint:
         finally:
             self._batch = False
             self._settle()
-        if gate.stressed:
+        if left and gate.urgent - before > BATCH // 2:
+            # There is more of what is urgent than there was time for: nothing new is begun before that.
+            gate.turn_away_overdue(now)
+        elif gate.stressed:
             self._serve_what_waits(now)
 
     def _serve_what_waits(self, now: float) -> None:

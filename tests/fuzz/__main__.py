@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import shutil
 import sys
 import tempfile
 import time
@@ -46,7 +47,12 @@ def _node(seed: int, mutants: int) -> bool:
 
     with tempfile.TemporaryDirectory(prefix="sofia-fuzz-") as folder:
         figures = dialogs.run(Path(folder), seed=seed, mutants=mutants)
-    print(figures, flush=True)
+        print(figures, flush=True)
+        if not figures.well:
+            kept = shutil.copytree(
+                Path(folder) / "run" / "log", tempfile.mkdtemp(prefix="sofia-fuzz-log-"), dirs_exist_ok=True
+            )
+            print(f"its log is kept in {kept}", flush=True)
     return figures.well
 
 

@@ -118,10 +118,7 @@ class Connection:
 
     def send(self, data: bytes, piece: int = 65536) -> None:
         for at in range(0, len(data), piece):
-            try:
-                self.socket.sendall(data[at : at + piece])
-            except (ConnectionResetError, BrokenPipeError):
-                return  # answered and closed before all was sent: what it said is still to be read
+            self.socket.sendall(data[at : at + piece])
 
     def finals(self, count: int) -> list[str]:
         """The statuses of so many final answers."""

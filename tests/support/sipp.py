@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import signal
 import subprocess
 import tempfile
 from pathlib import Path
@@ -60,6 +61,8 @@ class Sipp:
         ]
         words += ["-trace_stat", "-stf", str(self.directory / "stat.csv"), "-fd", "1"]
         words += ["-trace_err", "-error_file", str(self.directory / "errors"), "-recv_timeout", "60000"]
+        # One socket for a whole crowd: with its 64 KiB it would lose the answers that a crowd of phones takes.
+        words += ["-buff_size", str(4 << 20), "-default_behaviors", "all,-bye"]
         words += ["-trace_msg", "-message_file", str(self.directory / "messages")] if trace else []
         if rows is not None:
             users = self.directory / "users.csv"
@@ -73,6 +76,12 @@ class Sipp:
     def wait(self, within: float = 120.0) -> int:
         self._process.wait(within)
         return self._process.returncode
+
+    def finish(self, within: float = 30.0) -> int:
+        """Begin no more calls, and wait for the end of those under way."""
+        if self._process.poll() is None:
+            self._process.send_signal(signal.SIGUSR1)
+        return self.wait(within)
 
     def stop(self) -> None:
         if self._process.poll() is None:

@@ -2,7 +2,7 @@ from pathlib import Path
 
 import pytest
 
-from node.config import ProfileSettings, host, load
+from node.config import ConfigurationError, ProfileSettings, host, load
 from node.config.profile import Binding, InboundAcl
 from node.config.profile_params import INERT, PARAMETERS
 from node.config.streams import StreamLimits
@@ -55,6 +55,11 @@ VALUES = [
     ("tls-verify-policy", "in|out", "tls_verify_policy", ("in", "out")),
     ("ext-rtp-ip", "stun:stun.example.org", "ext_rtp_ip", "stun:stun.example.org"),
     ("ext-sip-ip", "autonat:192.0.2.1", "ext_sip_ip", "192.0.2.1"),
+    ("ext-sip-ip", "autonat:192.0.2.1", "auto_nat", True),
+    ("ext-rtp-ip", "autonat:192.0.2.1", "ext_sip_ip", "192.0.2.1"),
+    ("ext-rtp-ip", "autonat:192.0.2.1", "ext_rtp_ip", "192.0.2.1"),
+    ("ext-sip-ip", "STUN:stun.example.org:3479", "ext_sip_ip", "stun:stun.example.org:3479"),
+    ("ext-sip-ip", "host:pbx.example.org", "external_ip", ""),
     ("ext-sip-ip", "auto-nat", "ext_sip_ip", ""),
     ("workers", "4", "workers", 4),
     ("sip-dscp", "CS3", "sip_dscp", 24),
@@ -206,3 +211,25 @@ def test_a_domain_lends_its_name_and_its_users_gateways_to_the_profile_that_asks
 def test_profiles_keep_the_order_of_the_document(tmp_path: Path) -> None:
     plant(tmp_path, {"sip_profiles/b.xml": profile("b", port=5062), "sip_profiles/a.xml": profile("z", port=5061)})
     assert list(load(tmp_path).profiles) == ["z", "b", "internal"]
+
+
+@pytest.mark.parametrize(
+    ("name", "text", "sentence"),
+    [
+        ("sip-dscp", "64", "sip-dscp must be a DSCP"),
+        ("rtp-dscp", "AF44", "rtp-dscp must be a DSCP"),
+        ("udp-mtu", "-1", "udp-mtu must be 0 to 65535"),
+        ("next-target-timeout", "100", "next-target-timeout must be 500 to 32000"),
+        ("dead-target-time", "301", "dead-target-time must be 0 to 300"),
+        ("ext-sip-ip", "stun:", "ext-sip-ip must name a server"),
+        ("ext-rtp-ip", "stun:x:0", "ext-rtp-ip must name a server"),
+        ("ext-sip-ip", "host:", "ext-sip-ip must name a host"),
+        ("ext-sip-ip", "autonat:here", "ext-sip-ip is no IP address"),
+    ],
+)
+def test_what_makes_no_sense_is_told_with_its_place(tmp_path: Path, name: str, text: str, sentence: str) -> None:
+    with pytest.raises(ConfigurationError) as refused:
+        read(tmp_path, param(name, text))
+    (complaint,) = (each for each in refused.value.complaints if each.severity == "error")
+    assert complaint.text.startswith(sentence)
+    assert complaint.place.file.name == "internal.xml"

@@ -53,7 +53,10 @@ def test_what_is_no_secret_stays(text: str) -> None:
 
 
 def test_lines_may_end_with_a_bare_line_feed() -> None:
-    assert masked(b'Authorization: Digest response="5ec"\nA: b\n') == b'Authorization: Digest response="***"\nA: b\n'
+    message = b'OPTIONS sip:h SIP/2.0\nAuthorization: Digest response="5ec"\nAUTHORIZATION: Basic 5ec\nA: b\n'
+    assert masked(message) == (
+        b'OPTIONS sip:h SIP/2.0\nAuthorization: Digest response="***"\nAUTHORIZATION: Basic ***\nA: b\n'
+    )
 
 
 @pytest.mark.parametrize(

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from ipaddress import IPv4Network
 
 import pytest
 
+from node.config.acl import built_in
 from node.config.profile import Binding, ProfileSettings
 from node.sip.flow import Flow
 from node.transport.addresses import Addresses
@@ -64,3 +66,15 @@ def test_ipv6_is_bracketed_and_another_configuration_counts_at_once() -> None:
     assert via(named, "TLS") == "[2001:db8::1]:5071"
     assert named.contact("a", "UDP", "x", secure=False) == "<sip:x@[2001:db8::1]:5060>"
     assert named.local("nobody") == ("", 0)
+
+
+def test_with_autonat_only_strangers_are_told_the_public_address() -> None:
+    named = Addresses({"a": replace(SETTINGS, ext_sip_ip="203.0.113.1", ext_sip_port=15060, auto_nat=True)})
+    named.lists = built_in([IPv4Network("192.0.2.0/24")])
+    inside, outside, loopback = (
+        Flow("a", "UDP", ("192.0.2.1", 5060), (host, 5060)) for host in ("192.0.2.9", "198.51.100.7", "127.0.0.1")
+    )
+    assert named.sent_by(inside) == named.sent_by(loopback) == "192.0.2.1:5060"
+    assert named.sent_by(outside) == "203.0.113.1:15060"
+    assert named.contact("a", "UDP", "x", secure=False, towards="198.51.100.7") == "<sip:x@203.0.113.1:15060>"
+    assert named.contact("a", "UDP", "x", secure=False, towards="192.0.2.9") == "<sip:x@192.0.2.1:5060>"

@@ -7,9 +7,7 @@ import signal
 import socket
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import replace
 from pathlib import Path
-from types import MappingProxyType
 
 import pytest
 
@@ -24,9 +22,7 @@ FORGED = "<sip:1001@pbx.test>;tag=internal.0-0123456789abcdef"
 def serving(folder: Path, **limits: object) -> Iterator[Rig]:
     """A worker whose profile has these limits."""
     with rig(folder) as node:
-        profiles = dict(node.configuration.profiles)
-        profiles["internal"] = replace(profiles["internal"], **limits)  # type: ignore[arg-type]
-        node.configuration = replace(node.configuration, profiles=MappingProxyType(profiles))
+        node.change(**limits)
         node.serve()
         yield node
 
