@@ -232,4 +232,4 @@ def test_what_makes_no_sense_is_told_with_its_place(tmp_path: Path, name: str, t
         read(tmp_path, param(name, text))
     (complaint,) = (each for each in refused.value.complaints if each.severity == "error")
     assert complaint.text.startswith(sentence)
-    assert complaint.place.file.name == "internal.xml"
+    assert complaint.file.name == "internal.xml"
