@@ -2,20 +2,11 @@ from __future__ import annotations
 
 import itertools
 
-import pytest
-
-from store.interface import Factory, Put, opened
+from store.interface import Put, opened
 from store.memory import memory_store
-from tests.store.contract import StoreContract
 from tests.store.samples import registration
 
 names = (f"memory-{n}" for n in itertools.count())
-
-
-class TestMemoryStore(StoreContract):
-    @pytest.fixture
-    def factory(self) -> Factory:
-        return memory_store(next(names))
 
 
 def test_stores_of_different_names_know_nothing_of_each_other() -> None:

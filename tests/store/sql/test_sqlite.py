@@ -14,20 +14,13 @@ import pytest
 
 from store.backends import open_store
 from store.errors import Busy, Damaged, Full, ReadOnly, Refused, SchemaTooNew, StoreError, Unavailable
-from store.interface import ANY_SLOT, Factory, Outcome, Put, opened
+from store.interface import ANY_SLOT, Outcome, Put, opened
 from store.settings import SqliteSettings
 from store.sql import schema
 from store.sql.sqlite import SqliteSession
 from store.sql.store import SqlStore
-from tests.store.contract import StoreContract
 from tests.store.samples import call, registration
 from tests.store.sql import processes
-
-
-class TestSqliteStore(StoreContract):
-    @pytest.fixture
-    def factory(self, tmp_path: Path) -> Factory:
-        return open_store(f"sqlite://{tmp_path}/core.db")
 
 
 @pytest.fixture

@@ -1,0 +1,39 @@
+"""The stores that the contract suite runs on: each with a way to an empty one, by its DSN.
+
+A backend that comes is one more entry in `BACKENDS`; its server, if it has one, is started when first asked for.
+"""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager, contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+_numbers = itertools.count()
+
+
+@dataclass(frozen=True)
+class Backend:
+    name: str
+    empty: Callable[[Path], AbstractContextManager[str]]
+    "Given a directory of the test's own: the DSN of a store that nobody has opened yet, for the length of a `with`."
+    shared: bool = True
+    "Whether other processes see it."
+
+
+@contextmanager
+def memory(directory: Path) -> Iterator[str]:
+    yield f"memory://contract-{next(_numbers)}"
+
+
+@contextmanager
+def sqlite(directory: Path) -> Iterator[str]:
+    yield f"sqlite://{directory / f'core-{next(_numbers)}.db'}"
+
+
+BACKENDS = (
+    Backend("memory", memory, shared=False),
+    Backend("sqlite", sqlite),
+)
