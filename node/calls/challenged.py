@@ -83,12 +83,22 @@ def _next_cseq(leg: Leg, request: Request) -> int:
 # ---- who may ask -------------------------------------------------------------------------------------------------------
 
 
-def answer(call: Call, leg: Leg, request: Request, response: Response, then: Answered, answers: int = 0) -> None:
+def answer(
+    call: Call,
+    leg: Leg,
+    request: Request,
+    response: Response,
+    then: Answered,
+    answers: int = 0,
+    *,
+    flow: Flow | None = None,
+) -> None:
     """Find the credentials to send this request of the leg again with; None where they are not to be given.
 
-    At once where the destination is numeric, else when it is resolved.
+    At once where the destination is numeric, else when it is resolved. `flow`: the way the request went, if that is not
+    the leg's own.
     """
-    exchange, flow = call.exchange, leg.flow
+    exchange, flow = call.exchange, flow or leg.flow
     destination, gateway = _destination(exchange, leg), _gateway(exchange, leg)
     keys = _keys(exchange, leg, destination, gateway)
     if flow is None or not keys or (destination is None and gateway is None):

@@ -11,14 +11,16 @@ import logging
 from functools import partial
 from typing import TYPE_CHECKING
 
-from node.calls import anchor, invite
+from node.calls import anchor, challenged, invite
 from node.calls.asked import Asked
 from node.calls.leg import Early, Leg
 from node.calls.reliable import TAG
+from node.sip import keyring
 from node.sip.dialog import Dialog
 from node.sip.errors import SipError
 from node.sip.fields import number
 from node.sip.flow import Flow
+from node.sip.keyring import Headers
 from node.sip.message import Request, Response, parse
 
 if TYPE_CHECKING:
@@ -110,30 +112,54 @@ def _on_way(call: Call, leg: Leg, early: Early, request: Request, flows: list[Fl
         _write(call, leg, early, request)
 
 
-def _write(call: Call, leg: Leg, early: Early, request: Request) -> None:
+def _write(call: Call, leg: Leg, early: Early, request: Request, answers: int = 0) -> None:
+    """`answers`: how many challenges to it were answered already."""
     assert early.flow is not None
     request = call.exchange.endpoint.layer.with_via(request, early.flow)
     early.prack = request.encode()
     # With what else comes of the response: who is told that it rings must not depend on hearing it again.
-    call.once_stored(_send, call, leg, early, request)
+    call.once_stored(_send, call, leg, early, request, answers)
 
 
-def _send(call: Call, leg: Leg, early: Early, request: Request) -> None:
+def _send(call: Call, leg: Leg, early: Early, request: Request, answers: int = 0) -> None:
     """The PRACK leaves once it is on record."""
     if not leg.live or early.flow is None:
         return
     early.transaction = call.exchange.endpoint.revive_client(request, early.flow, proceeding=False)
-    early.transaction.owner = Asked(call, leg, partial(_on_answered, call, early, request.encode()))
+    early.transaction.owner = Asked(call, leg, partial(_on_answered, call, early, request, answers))
 
 
-def _on_answered(call: Call, early: Early, sent: bytes, leg: Leg, status: int, _response: Response | None) -> None:
-    """It is over, whatever the answer: a callee that did not take it ends its INVITE by itself."""
-    if status < 200:
+def _on_answered(
+    call: Call, early: Early, request: Request, answers: int, leg: Leg, status: int, response: Response | None
+) -> None:
+    if status < 200 or early.prack != request.encode():
         return
+    if status in (401, 407) and response is not None and leg.live:
+        then = partial(_on_credentials, call, leg, early, request, answers, status)
+        challenged.answer(call, leg, request, response, then, answers, flow=early.flow)
+    else:
+        _over(call, leg, early, status)
+
+
+def _on_credentials(
+    call: Call, leg: Leg, early: Early, request: Request, answers: int, status: int, credentials: Headers | None
+) -> None:
+    """It was challenged: the same once more, with what was asked for and a number of its own."""
+    if early.prack != request.encode():
+        return
+    if credentials is None or not leg.live:
+        _over(call, leg, early, status)
+        return
+    same = leg.dialog is not None and leg.dialog.remote_tag == early.dialog.remote_tag
+    dialog = leg.dialog if same and leg.dialog is not None else early.dialog  # its 2xx may have been faster
+    dialog.cseq += 1
+    _write(call, leg, early, keyring.again(request, credentials, dialog.cseq), answers + 1)
+
+
+def _over(call: Call, leg: Leg, early: Early, status: int) -> None:
+    """The PRACK is through, whatever the answer: a callee that did not take it ends its INVITE by itself."""
     if status >= 300:
         log.info("call %s: PRACK to %s was answered %d", call.uuid, leg.name, status)
-    if early.prack != sent:
-        return
     early.prack, early.transaction = b"", None
     if leg.confirmed:
         leg.early = [one for one in leg.early if one is not early]

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
+from types import MappingProxyType
 
 from node.sip.auth import Credentials, verify
 from tests.node.calls.peer import OFFER, Peer, said
 from tests.node.calls.rig import Cast, Rig, extension, node, until
 from tests.support.phone import Line
+from tests.support.sipmessage import Sip
 
 GATEWAY = extension("7000", ("bridge", "sofia/gateway/carrier/555"))
 DIRECT = extension(
@@ -18,9 +20,13 @@ DIRECT = extension(
 STRANGER = "127.0.0.77"
 
 
-def play(scene: Callable[[Rig, Cast], Awaitable[None]], extensions: str = "") -> None:
+def play(
+    scene: Callable[[Rig, Cast], Awaitable[None]],
+    extensions: str = "",
+    params: Mapping[str, str] = MappingProxyType({}),
+) -> None:
     async def run() -> None:
-        async with node(extensions) as (rig, cast):
+        async with node(extensions, params=params) as (rig, cast):
             await scene(rig, cast)
 
     asyncio.run(run())
@@ -203,3 +209,147 @@ def test_credentials_of_a_dial_string_are_for_its_own_target() -> None:
         peer.close()
 
     play(scene, DIRECT)
+
+
+# ---- whatever we ask in a dialog -----------------------------------------------------------------------------------------
+
+RELIABLY = extension(
+    "7000", ("bridge", "[sip_auth_username=us,sip_auth_password=secret]sofia/internal/555@127.0.0.1:CARRIER")
+)
+RELIABLE = {"enable-100rel": "true"}
+
+
+def reliably(rseq: int) -> list[tuple[str, str]]:
+    return [("Require", "100rel"), ("RSeq", str(rseq))]
+
+
+async def asked_again(peer: Peer, method: str) -> tuple[Sip, Sip]:
+    """A request that is challenged, and the same with what was asked for; it is not answered yet."""
+    first = await peer.expect(method)
+    peer.answer(first, 407, headers=[challenge(nonce=f"of-{method}")])
+    if method == "INVITE":
+        await peer.expect("ACK")
+    again = await peer.expect(method)
+    assert again.cseq > first.cseq
+    assert again.body == first.body
+    assert proves(again.get("Proxy-Authorization"), method)
+    return first, again
+
+
+def test_a_prack_that_is_challenged_is_sent_again_with_the_credentials() -> None:
+    async def scene(rig: Rig, cast: Cast) -> None:
+        ours = await (await cast.phone("1000")).call("7000")
+        peer = await Peer.open(rig.stage.internal, rig.stage.carrier)
+        _first, invite = await asked_again(peer, "INVITE")
+        peer.answer(invite, 180, headers=reliably(7))
+        first, again = await asked_again(peer, "PRACK")
+        assert again.get("RAck") == first.get("RAck") == f"7 {invite.cseq} INVITE"
+        peer.answer(again, 200)
+        peer.answer(invite, 200, sdp=OFFER)
+        await peer.expect("ACK")
+        await until(ours.answered.is_set)
+        await ours.hangup()
+        bye = await peer.expect("BYE")
+        assert bye.cseq > again.cseq
+        peer.answer(bye, 200)
+        await rig.idle()
+        peer.close()
+
+    play(scene, RELIABLY, RELIABLE)
+
+
+def test_a_prack_is_not_explained_to_a_stranger() -> None:
+    async def scene(rig: Rig, cast: Cast) -> None:
+        ours = await (await cast.phone("1000")).call("7000")
+        peer = await Peer.open(rig.stage.internal, rig.stage.carrier)
+        thief = await Peer.open(rig.stage.internal, host=STRANGER)
+        invite = await peer.expect("INVITE")
+        peer.answer(invite, 180, headers=[*reliably(7), ("Contact", f"<{thief.contact}>")])
+        thief.answer(await thief.expect("PRACK"), 407, headers=[challenge()])
+        await until(lambda: not rig.live[0].legs[1].early[0].prack)
+        assert not said(thief, "PRACK")
+        peer.answer(invite, 486)
+        await until(ours.ended.is_set)
+        assert not said(thief, "PRACK")
+        peer.close()
+        thief.close()
+
+    play(scene, RELIABLY, RELIABLE)
+
+
+def test_a_successor_answers_the_challenge_to_a_prack() -> None:
+    async def scene(rig: Rig, cast: Cast) -> None:
+        ours = await (await cast.phone("1000")).call("7000")
+        peer = await Peer.open(rig.stage.internal, rig.stage.carrier)
+        invite = await peer.expect("INVITE")
+        peer.answer(invite, 180, headers=reliably(7))
+        first = await peer.expect("PRACK")
+        other, _results = rig.succeed("never")
+        try:
+            repeated, again = await asked_again(peer, "PRACK")
+            assert repeated.cseq == first.cseq
+            peer.answer(again, 200)
+            peer.answer(invite, 200, sdp=OFFER)
+            await peer.expect("ACK")
+            await until(ours.answered.is_set)
+            await ours.hangup()
+            peer.answer(await peer.expect("BYE"), 200)
+            await other.idle()
+        finally:
+            other.bury()
+        peer.close()
+
+    play(scene, RELIABLY, RELIABLE)
+
+
+def test_a_passed_on_info_that_is_challenged_is_sent_again() -> None:
+    async def scene(rig: Rig, cast: Cast) -> None:
+        async with through_the_gateway(rig, cast) as (ours, peer):
+            info = ours._request("INFO", [], "Signal=5\r\n")
+            info.fields[-1] = ("Content-Type", "application/dtmf-relay")
+            asking = asyncio.create_task(ours.phone.request(info))
+            _first, again = await asked_again(peer, "INFO")
+            assert again.body == "Signal=5\r\n"
+            peer.answer(again, 200)
+            assert (await asking).status == 200
+            await ours.hangup()
+            peer.answer(await peer.expect("BYE"), 200)
+            await rig.idle()
+
+    play(scene, GATEWAY)
+
+
+def test_a_refer_that_is_challenged_is_sent_again() -> None:
+    async def scene(rig: Rig, cast: Cast) -> None:
+        async with through_the_gateway(rig, cast) as (_ours, peer):
+            assert rig.switchboard.deflect(rig.live[0].legs[1].uuid, "sip:1005@elsewhere.test")
+            _first, again = await asked_again(peer, "REFER")
+            assert again.get("Refer-To") == "<sip:1005@elsewhere.test>"
+            peer.answer(again, 202)
+            rig.switchboard.hupall()
+            peer.answer(await peer.expect("BYE"), 200)
+            await rig.idle()
+
+    play(scene, GATEWAY)
+
+
+def test_an_update_that_is_challenged_is_sent_again() -> None:
+    """The refresh of a session, and what follows it."""
+
+    async def scene(rig: Rig, cast: Cast) -> None:
+        ours = await (await cast.phone("1000")).call("7000")
+        peer = await Peer.open(rig.stage.internal, rig.stage.carrier)
+        allowed = [("Allow", "INVITE, ACK, BYE, UPDATE"), ("Session-Expires", "90;refresher=uac")]
+        peer.answer(await peer.expect("INVITE"), 200, sdp=OFFER, headers=allowed)
+        await peer.expect("ACK")
+        await until(ours.answered.is_set)
+        call = rig.live[0]
+        call.post(call.on_session_due, call.legs[1])
+        _first, again = await asked_again(peer, "UPDATE")
+        peer.answer(again, 200, headers=[("Session-Expires", "90;refresher=uac")])
+        await ours.hangup()
+        peer.answer(await peer.expect("BYE"), 200)
+        await rig.idle()
+        peer.close()
+
+    play(scene, RELIABLY, {"session-timeout": "90"})
