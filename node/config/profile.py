@@ -190,6 +190,8 @@ class ProfileSettings:
     "Params `rfc8760-auth-algorithms` (strongest first) and, ours, `auth-algorithms` (as written): in the order they are offered."
     auth_qop: str = "auth"
     "Ours: the qop of challenges. With `auth-int` alone no other is taken."
+    auth_userhash: bool = False
+    "Ours: say in challenges that user names may come hashed (RFC 7616 3.4.4). They are understood in any case."
     auth_check_uri: bool = False
     "Ours: refuse credentials whose uri is not the Request-URI. mod_sofia, and so the default, does not look."
     replayed_nonce_count: Literal["challenge", "forbid"] = "challenge"

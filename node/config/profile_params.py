@@ -191,7 +191,8 @@ def _plain(number: Reader, first_only: Reader) -> dict[Reader, str]:
         boolean: """tls tls-only tls-verify-date tcp-unreg-on-socket-close tcp-always-nat tls-always-nat
             reuse-connections disable-srv disable-naptr disable-srv503 enable-compact-headers disable-register
             presence-probe-on-register ndlb-expires-in-register-response ndlb-received-in-nat-reg-contact
-            enable-rfc-5626 auth-calls auth-check-uri auth-calls-acl-only auth-all-packets auth-messages auth-subscriptions
+            enable-rfc-5626 auth-calls auth-check-uri auth-userhash auth-calls-acl-only auth-all-packets auth-messages
+            auth-subscriptions
             auth-require-user accept-blind-reg accept-blind-auth enforce-blind-auth-result blind-auth-reply-403
             inbound-reg-force-matching-username ndlb-broken-auth-hash log-auth-failures log-auth-challenges use-port-for-acl-check
             aggressive-nat-detection all-reg-options-ping unregister-on-options-fail disable-rtp-auto-adjust

@@ -22,6 +22,7 @@ from node.events import EventStream
 from node.profiles import nat
 from node.profiles.access import Access
 from node.profiles.secrets import Hashes, NonceBook, count_of
+from node.profiles.userhash import HiddenNames
 from node.registrar import announcement
 from node.registrar.admission import Refusal
 from node.registrar.binding import status_of
@@ -75,6 +76,7 @@ class Authenticator:
         self._events = events
         self._clock = clock
         self._hashes = Hashes()
+        self._hidden = HiddenNames(directory)
         # Until the store tells the one that all share: nonces of this worker are then good on this worker only.
         self._secret = os.urandom(32)
         self._nonces = {name: NonceBook(each, clock, self._secret) for name, each in settings.items()}
@@ -85,6 +87,7 @@ class Authenticator:
         self._directory = directory
         self._access = access
         self._hashes = Hashes()
+        self._hidden = HiddenNames(directory)
         self._filters.clear()
         for name, each in settings.items():
             if name in self._nonces:
@@ -103,13 +106,20 @@ class Authenticator:
         book = self._nonces.get(profile)
         return book is not None and book.issued(nonce)
 
-    def judge(self, request: Request, flow: Flow, settings: ProfileSettings, field: str) -> Passed | Refusal:
-        """Challenge, refuse, or let pass by the credentials in `field`; with the events and the lines for fail2ban."""
+    def judge(
+        self, request: Request, flow: Flow, settings: ProfileSettings, field: str, *, asking: str = ""
+    ) -> Passed | Refusal:
+        """Challenge, refuse, or let pass by the credentials in `field`; with the events and the lines for fail2ban.
+
+        `asking`: the field that a challenge asks for, if that is another one.
+        """
         verdict: Verdict | Passed | None = None
         credentials = None
         if request.header(field) is not None:
             credentials = self._credentials(request, settings, field)
             verdict = "stale" if credentials is None else self._judge(request, flow, settings, credentials)
+            if isinstance(verdict, Passed):
+                credentials = verdict.credentials
             self._tell_attempt(request, flow, settings, credentials, verdict)
         if iptsec.level >= 5:
             _tell(request, flow, credentials, verdict)
@@ -122,7 +132,7 @@ class Authenticator:
             return FORBIDDEN
         self._log_for_ban(settings, request, flow, "challenge", user)
         self._tell_pre_register(request, flow, settings, (user, host))
-        return self._challenge(request, settings, field, stale=verdict == "stale")
+        return self._challenge(request, settings, asking or field, stale=verdict == "stale")
 
     def _credentials(self, request: Request, settings: ProfileSettings, field: str) -> Credentials | None:
         """Those for a challenge of ours, where there are others for proxies on the way (RFC 3261 22.3); None: unreadable."""
@@ -148,7 +158,7 @@ class Authenticator:
         if settings.auth_check_uri and not _means(credentials.uri, request):
             raise UriMismatch(credentials.uri)
         must_match = settings.inbound_reg_force_matching_username and request.method == "REGISTER"
-        if must_match and credentials.username.lower() != request.to.uri.user.lower():
+        if must_match and not credentials.userhash and credentials.username.lower() != request.to.uri.user.lower():
             return "forbidden"
         algorithm = credentials.algorithm
         if algorithm not in settings.auth_algorithms:
@@ -164,6 +174,11 @@ class Authenticator:
         if standing != "good":
             return "forbidden" if standing == "replayed" and settings.replayed_nonce_count == "forbid" else "stale"
         domain = settings.force_register_domain or credentials.realm
+        if credentials.userhash:
+            named = self._revealed(request, settings, credentials, domain, must_match=must_match)
+            if named is None:
+                return "forbidden"
+            credentials = named
         user = self._directory.find(credentials.username, domain, flow.remote[0])
         if user is None:
             log.warning("Can't find user [%s@%s] from %s", credentials.username, domain, flow.remote[0])
@@ -174,6 +189,17 @@ class Authenticator:
             return "forbidden"
         book.use(credentials, self._lasting(request))
         return Passed(user, credentials, count_of(credentials) if credentials.cnonce and credentials.qop else 0)
+
+    def _revealed(
+        self, request: Request, settings: ProfileSettings, credentials: Credentials, domain: str, *, must_match: bool
+    ) -> Credentials | None:
+        """The credentials with the user name that was hashed in them."""
+        likely = request.to.uri.user, request.from_.uri.user
+        name = self._hidden.find(credentials, domain, likely, (settings.challenge_realm,))
+        if name is None or (must_match and name.lower() != likely[0].lower()):
+            log.warning("Nobody's name is hidden in %s of [%s]", credentials.username, domain)
+            return None
+        return replace(credentials, username=name, userhash=False)
 
     def _bindings_of(self, request: Request, settings: ProfileSettings) -> list[Registration]:
         """A nonce that registered is remembered with the registration, and good for the next REGISTER only."""
@@ -235,7 +261,17 @@ class Authenticator:
             realm = request.from_.uri.host
         name, status = ("WWW-Authenticate", 401) if field == "Authorization" else ("Proxy-Authenticate", 407)
         headers = tuple(
-            (name, auth.challenge(realm, book.make(), algorithm=algorithm, stale=stale, qop=settings.auth_qop))
+            (
+                name,
+                auth.challenge(
+                    realm,
+                    book.make(),
+                    algorithm=algorithm,
+                    stale=stale,
+                    qop=settings.auth_qop,
+                    userhash=settings.auth_userhash,
+                ),
+            )
             for algorithm in settings.auth_algorithms
         )
         return Refusal(status=status, headers=headers)

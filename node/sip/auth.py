@@ -8,6 +8,7 @@ from collections.abc import Callable, Iterable
 from hmac import compare_digest
 from itertools import count
 from typing import Literal
+from urllib.parse import unquote as decoded
 
 import msgspec
 from msgspec.structs import replace
@@ -72,10 +73,16 @@ def new_maker() -> str:
     return os.urandom(3).hex()
 
 
-def challenge(realm: str, nonce: str, *, algorithm: str = "MD5", stale: bool = False, qop: str = "auth") -> str:
-    """The value of WWW-Authenticate or Proxy-Authenticate, in mod_sofia's order."""
+def challenge(
+    realm: str, nonce: str, *, algorithm: str = "MD5", stale: bool = False, qop: str = "auth", userhash: bool = False
+) -> str:
+    """The value of WWW-Authenticate or Proxy-Authenticate, in mod_sofia's order.
+
+    `userhash`: say that user names may come hashed (RFC 7616 3.4.4).
+    """
     middle = " stale=true," if stale else ""
-    return f'Digest realm={quote(realm)}, nonce="{nonce}",{middle} algorithm={algorithm}, qop="{qop}"'
+    end = ", userhash=true" if userhash else ""
+    return f'Digest realm={quote(realm)}, nonce="{nonce}",{middle} algorithm={algorithm}, qop="{qop}"{end}'
 
 
 class Credentials(msgspec.Struct, frozen=True):
@@ -92,6 +99,8 @@ class Credentials(msgspec.Struct, frozen=True):
     nc: str = ""
     cnonce: str = ""
     opaque: str = ""
+    userhash: bool = False
+    "The user name is `hashed` (RFC 7616 3.4.4)."
 
     @classmethod
     def parse(cls, text: str) -> Credentials:
@@ -99,7 +108,7 @@ class Credentials(msgspec.Struct, frozen=True):
         found = _params(text)
         try:
             return cls(
-                found["username"],
+                found["username"] if "username" in found else _extended(found["username*"]),
                 found["realm"],
                 found["nonce"],
                 found["uri"],
@@ -109,6 +118,7 @@ class Credentials(msgspec.Struct, frozen=True):
                 found.get("nc", ""),
                 found.get("cnonce", ""),
                 found.get("opaque", ""),
+                found.get("userhash", "").lower() == "true",
             )
         except KeyError as missing:
             raise Malformed("credentials", f"no {missing.args[0]}") from None
@@ -124,7 +134,7 @@ class Credentials(msgspec.Struct, frozen=True):
             text += f", cnonce={quote(self.cnonce)}"
         if self.opaque:
             text += f", opaque={quote(self.opaque)}"
-        return text
+        return f"{text}, userhash=true" if self.userhash else text
 
 
 # ---- the server's side ---------------------------------------------------------------------------------------------
@@ -133,6 +143,11 @@ class Credentials(msgspec.Struct, frozen=True):
 def ha1(username: str, realm: str, password: str, algorithm: str = "MD5") -> str:
     """What may be kept instead of the password. The session part of the `-sess` algorithms is added by `verify`."""
     return _hash(algorithm)(f"{username}:{realm}:{password}")
+
+
+def hashed(username: str, realm: str, algorithm: str = "MD5") -> str:
+    """A user name as it is sent by who hides it: H(username:realm), RFC 7616 3.4.4. Raises Malformed."""
+    return _hash(algorithm)(f"{username}:{realm}")
 
 
 _ha1 = ha1
@@ -187,8 +202,9 @@ def answer(
         raise Malformed("qop", found["qop"])
     algorithm = found.get("algorithm", "MD5")
     needs_cnonce = bool(qop) or algorithm.lower().endswith("-sess")
+    hides = found.get("userhash", "").lower() == "true"
     unsigned = Credentials(
-        username=username,
+        username=hashed(username, found["realm"], algorithm) if hides else username,
         realm=found["realm"],
         nonce=found["nonce"],
         uri=uri,
@@ -198,6 +214,7 @@ def answer(
         nc=f"{nc:08x}" if qop else "",
         cnonce=(cnonce or os.urandom(8).hex()) if needs_cnonce else "",
         opaque=found.get("opaque", ""),
+        userhash=hides,
     )
     ha1 = _ha1(username, unsigned.realm, password, algorithm)
     return str(replace(unsigned, response=_response(unsigned, method, ha1, body)))
@@ -258,7 +275,7 @@ _ALGORITHMS |= {f"{name}-sess": function for name, function in _ALGORITHMS.items
 _STRENGTH = {"md5": 1, "sha-256": 2, "sha-512-256": 3}
 
 
-_NAMES = "username realm nonce uri response algorithm qop nc cnonce opaque stale domain"
+_NAMES = "username realm nonce uri response algorithm qop nc cnonce opaque stale domain userhash"
 _USUAL = {space + name: name for name in _NAMES.split() for space in ("", " ")}
 "Params as they usually stand behind a comma."
 
@@ -285,6 +302,15 @@ def _response(credentials: Credentials, method: str, ha1: str, body: bytes, sess
             a2 += f":{digest(body.decode('utf-8', 'surrogateescape'))}"
         return digest(f"{ha1}:{nonce}:{credentials.nc}:{cnonce}:{qop}:{digest(a2)}")
     return digest(f"{ha1}:{nonce}:{digest(a2)}")
+
+
+def _extended(value: str) -> str:
+    """A user name as RFC 5987 writes what is not ASCII (RFC 7616 3.4): `UTF-8''J%C3%A4s`. Raises Malformed."""
+    charset, _, rest = value.partition("'")
+    _language, quotes, text = rest.partition("'")
+    if charset.upper() != "UTF-8" or not quotes:
+        raise Malformed("username*", value)
+    return decoded(text, errors="surrogateescape")
 
 
 def _params(text: str) -> dict[str, str]:

@@ -223,3 +223,42 @@ def test_params_are_read_alike_in_haste_and_at_leisure(seed):
             assert hasty == auth._any(text), text
     assert read
     assert auth._plain(RFC2617.partition(" ")[2]) == auth._any(RFC2617.partition(" ")[2]) != {}
+
+
+def test_a_user_name_may_be_hashed_as_the_rfc_does():
+    """RFC 7616 3.9.2, with the hash of erratum 4897."""
+    hidden = "793263caabb707a56211940d90411ea4a575adeccb7e360aeb624ed06ece9b0b"
+    assert auth.hashed("Jäsøn Doe", "api@example.org", "SHA-512-256") == hidden
+    text = answer(
+        'Digest realm="api@example.org", nonce="n", algorithm=SHA-512-256, qop="auth", userhash=true',
+        username="Jäsøn Doe",
+        password="Secret, or not?",
+        method="GET",
+        uri="/doe.json",
+    )
+    credentials = Credentials.parse(text)
+    assert (credentials.username, credentials.userhash) == (hidden, True)
+    assert str(credentials) == text
+    known = ha1("Jäsøn Doe", "api@example.org", "Secret, or not?", "SHA-512-256")
+    assert verify(credentials, "GET", ha1=known)
+
+
+def test_a_user_name_is_only_hidden_from_who_asks_for_that():
+    plain = Credentials.parse(answer(challenge("r", "n"), username="1000", password="x", method="GET", uri="sip:a"))
+    assert (plain.username, plain.userhash) == ("1000", False)
+    asked = challenge("r", "n", userhash=True)
+    hidden = Credentials.parse(answer(asked, username="1000", password="x", method="GET", uri="sip:a"))
+    assert hidden.username == hashlib.md5(b"1000:r").hexdigest()
+
+
+@pytest.mark.parametrize(
+    ("text", "name"),
+    [("UTF-8''J%C3%A4s%C3%B8n%20Doe", "Jäsøn Doe"), ("utf-8'de'1000", "1000"), ("x", ""), ("latin1''a", "")],
+)
+def test_a_user_name_may_be_written_as_rfc_5987_does(text, name):
+    written = f'Digest username*={text}, realm="r", nonce="n", uri="sip:a", response="0"'
+    if name:
+        assert Credentials.parse(written).username == name
+        return
+    with pytest.raises(Malformed):
+        Credentials.parse(written)
