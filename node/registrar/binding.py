@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass
+from urllib.parse import unquote
 
 from node.sip.fields import NameAddr
 from node.sip.flow import Address, endpoint_text
@@ -13,7 +14,6 @@ from node.sip.uri import Uri
 _ENCODED = re.compile(r"%(?![0-9A-Fa-f]{2})|[\x00-\x20#&+:;<=>?@\[\\\]^`{|}\"\x7f-\U0010ffff]")
 _URI = re.compile(r"<([^>]*)>")
 _LOOSE = re.compile(r";lr(?=[;=>]|$)", re.IGNORECASE)
-_DECODED = re.compile(r"%([0-9A-Fa-f]{2})")
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,9 +52,9 @@ def stored_contact(
     if reg_id:
         extra += f";fs_reg_id={reg_id}"
     if path:
-        extra += ";fs_path=" + "%2C".join(encoded(each) for each in path[:20])
+        extra += ";fs_path=" + "%2C".join(_twice_encoded(each) for each in path[:20])
     elif nat:
-        extra += ";fs_path=" + encoded(source_uri(contact.uri, source, secure_ws=secure_ws))
+        extra += ";fs_path=" + _twice_encoded(source_uri(contact.uri, source, secure_ws=secure_ws))
     display = contact.display or to.display
     return f'"{display}" <{uri}{extra}>'
 
@@ -92,7 +92,7 @@ def destination(contact: str) -> Destination:
     _, found, rest = uri.partition(";fs_path=")
     if not found:
         return Destination(wire_uri(contact))
-    hops = [_DECODED.sub(_character, hop) for hop in re.split(r",|%2[Cc]", rest.split(";", 1)[0]) if hop]
+    hops = [unquote(hop, errors="surrogateescape") for hop in re.split(r",|%2[Cc]", rest.split(";", 1)[0]) if hop]
     if not any(_LOOSE.search(hop) for hop in hops):
         return Destination(wire_uri(contact), hops[0] if hops else "")
     return Destination(wire_uri(contact), routes=tuple(hop if hop.startswith("<") else f"<{hop}>" for hop in hops))
@@ -105,5 +105,6 @@ def encoded(text: str) -> str:
     )
 
 
-def _character(code: re.Match[str]) -> str:
-    return chr(int(code[1], 16))
+def _twice_encoded(uri: str) -> str:
+    """What is decoded once on its way back and then has its own escapes still, as a proxy wants its Path (RFC 3327 5.2)."""
+    return encoded(uri.replace("%", "%25").replace(",", "%252C"))

@@ -52,6 +52,28 @@ def test_a_stored_contact_tells_where_to_send(contact: str, expected: Destinatio
     assert destination(contact) == expected
 
 
+@pytest.mark.parametrize(
+    "hop",
+    [
+        "sip:edge;lr;received=sip:10.0.0.5:5062%3Btransport%3Dtls;r2=on",
+        "sip:a%20b%25@[2001:db8::1]:5061;lr;x=%2c",
+        "sip:ü@edge;lr",
+    ],
+)
+def test_a_path_comes_back_with_its_own_escapes(hop: str) -> None:
+    """A proxy finds in its Path what it needs, for instance the connection of the phone."""
+    kept = stored("<sip:1000@10.0.0.5>", path=(hop, "sip:next;lr"))
+    assert destination(kept).routes == (f"<{hop}>", "<sip:next;lr>")
+
+
+def test_a_comma_within_a_path_is_not_the_end_of_it() -> None:
+    assert destination(stored("<sip:a@h>", path=("sip:a,b@edge;lr",))).routes == ("<sip:a%2Cb@edge;lr>",)
+
+
+def test_behind_a_nat_an_escaped_user_comes_back_as_it_was() -> None:
+    assert destination(stored("<sip:a%20b@10.0.0.5>", nat="x")).hop == "sip:a%20b@203.0.113.9:5070"
+
+
 def test_what_is_ours_never_goes_onto_the_wire() -> None:
     assert wire_uri('"" <sip:a@h;transport=tcp;fs_nat=yes;fs_path=x>') == "sip:a@h;transport=tcp"
 
