@@ -273,6 +273,8 @@ class LegRecord(msgspec.Struct, kw_only=True, omit_defaults=True):
     referral: ReferralRecord | None = None
     taken_from: str = ""
     "UUID of the call it was taken from by a transfer, while that one's record may still have it."
+    proven: str = ""
+    "With `auth-all-packets`: who its INVITE proved to be, as `user@domain`. Its other requests must prove the same."
 
 
 class Step(msgspec.Struct, frozen=True, array_like=True):

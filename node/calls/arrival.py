@@ -50,6 +50,8 @@ def enter(call: Call, arrival: Arrival, uuid: str) -> Leg:
     leg.context = arrival.context or leg.variables.get("user_context") or domain
     leg.dialplan = leg.variables.get("inbound_dialplan") or settings.dialplan
     leg.dialog = Dialog.uas(request, exchange.names.tag())
+    if settings.auth_all_packets and user is not None and "sip_auth_realm" in arrival.variables:
+        leg.proven = f"{user.id}@{user.domain}"
     call.legs.append(leg)
     call.receive(leg, request, arrival.transaction)
     if settings.enable_100rel:

@@ -88,6 +88,7 @@ class Leg:
         "profile",
         "progress_media",
         "progressed",
+        "proven",
         "referral",
         "refresh",
         "reliable",
@@ -168,6 +169,8 @@ class Leg:
         "What its peer asked us by REFER."
         self.taken_from = ""
         "UUID of the call it was taken from by a transfer, while that one's record may still have it."
+        self.proven = ""
+        "With `auth-all-packets`: the user whose secret its INVITE proved to know, as all its requests must."
         self.repeat: Any = None
         "The alarm that sends our 2xx again, or our reliable provisional response."
         self.refresh: Any = None
@@ -188,6 +191,11 @@ class Leg:
     def served(self) -> bool:
         """It has sent an INVITE that is not over."""
         return self.transaction is not None and self.pending is not None and self.pending.role == "server"
+
+    @property
+    def unheard(self) -> bool:
+        """The 200 to its first INVITE is being written down, and has not left: it does not know that it is answered."""
+        return self.served and not self.transaction.final and not self.transaction.request.to_tag
 
     @property
     def held(self) -> bool:

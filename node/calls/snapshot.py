@@ -104,6 +104,7 @@ def leg_record(leg: Leg) -> LegRecord:
         early=[early.to_record() for early in leg.early if early.flow is not None],
         referral=leg.referral,
         taken_from=leg.taken_from,
+        proven=leg.proven,
     )
 
 
@@ -131,7 +132,7 @@ def restored_leg(record: LegRecord) -> Leg:
     leg.session_minimum, leg.session_refreshed = record.session_minimum, record.session_refreshed
     leg.reliable = record.reliable
     leg.early = [Early.from_record(early) for early in record.early]
-    leg.referral, leg.taken_from = record.referral, record.taken_from
+    leg.referral, leg.taken_from, leg.proven = record.referral, record.taken_from, record.proven
     return leg
 
 

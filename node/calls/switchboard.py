@@ -111,6 +111,11 @@ class Switchboard:
         tag = request.to_tag
         return tag in self.exchange.dialogs or self.exchange.departed(tag)
 
+    def proven(self, request: Request) -> str:
+        """Who must have sent this request of a dialog here, as `user@domain`: its INVITE was; empty: whoever may."""
+        found = self.exchange.dialogs.get(request.to_tag)
+        return found.leg.proven if found is not None and _matches(found.leg, request) else ""
+
     def on_invite(
         self,
         request: Request,

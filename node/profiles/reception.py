@@ -78,6 +78,7 @@ class Reception:
         self._asker = asker
         self._standing = {name: standing(each) for name, each in configuration.profiles.items()}
         self._lookups = 0
+        self._all_proven = _all_proven(configuration)
 
     def configure(self, configuration: Configuration) -> None:
         """Go by another configuration."""
@@ -87,6 +88,7 @@ class Reception:
         self._settings = configuration.profiles
         self._max_sessions = configuration.switch.max_sessions
         self._standing = {name: standing(each) for name, each in configuration.profiles.items()}
+        self._all_proven = _all_proven(configuration)
 
     # ---- requests --------------------------------------------------------------------------------------------------
 
@@ -259,9 +261,19 @@ class Reception:
 
     def _in_dialog(self, request: Request, transaction: ServerTransaction, flow: Flow) -> None:
         if self.switchboard.knows(request):
-            self.switchboard.on_request(request, transaction, flow)
+            self._serve(request, transaction, flow)
         else:
             self._look_up(request, transaction, flow)
+
+    def _serve(self, request: Request, transaction: ServerTransaction, flow: Flow) -> None:
+        """A request of a dialog here; with `auth-all-packets` it must prove to be from whom the INVITE was from."""
+        if self._all_proven and (who := self.switchboard.proven(request)):
+            refusal = self._screen.within(request, flow, who)
+            if refusal is not None:
+                self._turn_away(self.profiles[flow.profile], request, transaction, refusal)
+                return
+            self.endpoint.gate.proved(flow)
+        self.switchboard.on_request(request, transaction, flow)
 
     def _look_up(self, request: Request, transaction: ServerTransaction, flow: Flow) -> None:
         """No such dialog here: ask the store before saying so, for a 481 ends the call of who hears it."""
@@ -283,7 +295,7 @@ class Reception:
         if transaction.final:
             return
         if self.switchboard.knows(request):
-            self.switchboard.on_request(request, transaction, flow)
+            self._serve(request, transaction, flow)
         elif isinstance(answer, StoreError):
             self.refuse(request, transaction, 503, None, [RETRY])
         elif answer is None:
@@ -300,7 +312,7 @@ class Reception:
         if request.method == "CANCEL":
             self.switchboard.on_stray_cancel(request, transaction, flow)
         elif self.switchboard.knows(request):
-            self.switchboard.on_request(request, transaction, flow)
+            self._serve(request, transaction, flow)
         else:
             self.refuse(request, transaction, 481, "Call Does Not Exist")
 
@@ -349,3 +361,7 @@ class Reception:
             self.kept.append((response, flow))
         else:
             self.switchboard.on_stray_response(response, flow)
+
+
+def _all_proven(configuration: Configuration) -> bool:
+    return any(each.auth_all_packets for each in configuration.profiles.values())

@@ -132,6 +132,17 @@ class Screen:
         credentials = outcome.credentials
         return Admission(user=outcome.user, username=credentials.username, realm=credentials.realm, digest=True)
 
+    # ---- inside a dialog -------------------------------------------------------------------------------------------
+
+    def within(self, request: Request, flow: Flow, who: str) -> Refusal | None:
+        """`auth-all-packets`: a request in a dialog must be from whom its INVITE was from, `user@domain`."""
+        settings = self._settings[flow.profile]
+        field = "Authorization" if request.header("Authorization") is not None else "Proxy-Authorization"
+        outcome = self.digest.judge(request, flow, settings, field, asking="Authorization")
+        if isinstance(outcome, Refusal):
+            return outcome
+        return None if f"{outcome.user.id}@{outcome.user.domain}" == who else FORBIDDEN
+
     def _inbound_acl(
         self, request: Request, flow: Flow, settings: ProfileSettings, reason: str, variables: dict[str, str]
     ) -> str | Admission | Refusal:
