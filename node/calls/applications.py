@@ -12,9 +12,10 @@ from collections.abc import Callable
 from typing import TYPE_CHECKING
 
 from node.calls import causes, expansion
+from node.calls.bridging import Bridging
 from node.calls.deflect import Deflecting
 from node.calls.leg import Leg
-from node.calls.waiting import Answering, Bridging, Echoing, Media, Parking, Playing, Sleeping, Waiting
+from node.calls.waiting import Answering, Echoing, Media, Parking, Playing, Sleeping, Waiting
 from node.dialplan import inline
 from node.dialplan.route import Facts, follow
 from node.events import Event

@@ -11,8 +11,8 @@ from functools import partial
 from typing import TYPE_CHECKING
 
 from node.calls import alignment, outcome, timer
+from node.calls.bridging import Bridging
 from node.calls.leg import Leg
-from node.calls.waiting import Bridging
 from store.records import Step
 
 if TYPE_CHECKING:
