@@ -79,8 +79,9 @@ def status_of(uri: Uri, *, nat: str, via: str) -> str:
 
 def wire_uri(contact: str) -> str:
     """The URI of a stored contact as the phone gave it: everything of ours taken off."""
-    match = _URI.search(contact)
-    uri = match[1] if match else contact
+    start = contact.find("<") + 1
+    end = contact.find(">", start)
+    uri = contact[start:end] if 0 < start <= end else contact
     cut = uri.find(";fs_")
     return uri if cut < 0 else uri[:cut]
 

@@ -9,6 +9,8 @@ import time
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from functools import partial
+from sys import intern
+from typing import NamedTuple
 
 from node.config import Configuration
 from node.config.profile import ProfileSettings
@@ -30,7 +32,7 @@ from node.transport.capabilities import standing
 from node.transport.endpoint import Endpoint
 from store.errors import StoreError
 from store.interface import Outcome
-from store.records import Registration
+from store.records import FlowRecord, Registration
 from store.writer import Writer
 
 log = logging.getLogger(__name__)
@@ -47,8 +49,32 @@ class Owner:
     "The switchname."
 
 
-@dataclass(slots=True)
-class Change:
+class Visit:
+    """One REGISTER on its way through the registrar: what came, who sent it, what it asks for."""
+
+    __slots__ = ("admission", "call_id", "cseq", "flow", "request", "settings", "transaction", "wish")
+
+    def __init__(
+        self,
+        request: Request,
+        transaction: ServerTransaction,
+        flow: Flow,
+        *,
+        settings: ProfileSettings,
+        admission: Admission,
+        wish: Wish,
+    ) -> None:
+        self.request = request
+        self.transaction = transaction
+        self.flow = flow
+        self.settings = settings
+        self.admission = admission
+        self.wish = wish
+        self.call_id = request.call_id
+        self.cseq = request.cseq.number
+
+
+class Change(NamedTuple):
     """What one REGISTER does to the table."""
 
     puts: list[tuple[Registration, int, bool]]
@@ -73,17 +99,15 @@ class Registrar:
         self.registered = 0
         self.removed = 0
         self.refused = 0
-        self._settings = configuration.profiles
-        self._standing = {name: standing(each) for name, each in configuration.profiles.items()}
         self._endpoint = endpoint
         self._writer = writer
         self._location = location
         self._events = events
         self._owner = owner
         self._clock = clock
-        self._rules = Rulebook()
         self._date = (0, "")
         self._connections: dict[str, dict[str, Registration]] = {}
+        self.configure(configuration)
 
     def configure(self, configuration: Configuration) -> None:
         """Go by another configuration."""
@@ -95,88 +119,67 @@ class Registrar:
         """Take one REGISTER. Raises the SipError to refuse it with."""
         settings = self._settings[flow.profile]
         wish = wish_of(request, flow, settings, admission, self._rules.of(admission.user))
+        visit = Visit(request, transaction, flow, settings=settings, admission=admission, wish=wish)
         if not wish.user or not wish.host:
-            self._answer(transaction, request, flow, 401)
-            return
-        proceed = partial(self._proceed, request, transaction, flow, admission, wish)
-        self._location.find(wish.user, wish.host, None, proceed)
+            self._answer(visit, 401)
+        else:
+            self._location.find(wish.user, wish.host, None, partial(self._proceed, visit))
 
     # ---- one REGISTER ----------------------------------------------------------------------------------------------
 
-    def _proceed(
-        self,
-        request: Request,
-        transaction: ServerTransaction,
-        flow: Flow,
-        admission: Admission,
-        wish: Wish,
-        bindings: list[Registration],
-    ) -> None:
-        settings = self._settings[flow.profile]
-        if self._too_many(request, wish, bindings, settings, admission):
-            announcement.register_failure(self._events, request, flow, (wish.user, wish.host))
-            self._answer(transaction, request, flow, 403)
+    def _proceed(self, visit: Visit, bindings: list[Registration]) -> None:
+        """Decide and write; the answer goes out when it is written."""
+        if self._too_many(visit, bindings):
+            wish = visit.wish
+            announcement.register_failure(self._events, visit.request, visit.flow, (wish.user, wish.host))
+            self._answer(visit, 403)
             return
         try:
-            change = self._change(request, flow, wish, bindings, settings, admission)
+            change = self._change(visit, bindings)
         except SipError as error:
-            self._answer(transaction, request, flow, error.status, error.reason or None, error.headers)
+            self._answer(visit, error.status, error.reason or None, error.headers)
             return
-        self._write(change, partial(self._done, request, transaction, flow, admission, wish, change))
+        self._write(change, partial(self._done, visit, change))
 
-    def _done(
-        self,
-        request: Request,
-        transaction: ServerTransaction,
-        flow: Flow,
-        admission: Admission,
-        wish: Wish,
-        change: Change,
-        outcome: Outcome,
-    ) -> None:
+    def _done(self, visit: Visit, change: Change, outcome: Outcome) -> None:
         """It is stored, or nobody can say yet: answer. Fenced: somebody else is the registrar now, and will answer."""
         if outcome is Outcome.FENCED:
             return
-        self.registered += len(change.puts)
-        self.removed += len(change.removes)
-        for record, granted, updated in change.puts:
-            announcement.register(self._events, request, record, admission, granted=granted, updated=updated)
-        granted_now = {record.key: granted for record, granted, _updated in change.puts}
-        headers = self._bindings(wish, self._settings[flow.profile], granted_now)
-        headers += self._extensions(request, wish, self._settings[flow.profile])
+        puts, removes = change
+        self.registered += len(puts)
+        self.removed += len(removes)
+        events, request, admission = self._events, visit.request, visit.admission
+        if puts and events.wanted("sofia::register"):
+            for record, granted, updated in puts:
+                announcement.register(events, request, record, admission, granted=granted, updated=updated)
+        headers = self._bindings(visit, puts)
+        headers += _extensions(visit)
         headers.append(("Date", self._http_date()))
-        self._answer(transaction, request, flow, 200, None, headers)
-        if not change.puts:
-            for record in change.removes:
-                announcement.unregister(self._events, request, record, admission)
+        self._answer(visit, 200, None, headers)
+        if not puts:
+            for record in removes:
+                announcement.unregister(events, request, record, admission)
 
-    def _change(
-        self,
-        request: Request,
-        flow: Flow,
-        wish: Wish,
-        bindings: list[Registration],
-        settings: ProfileSettings,
-        admission: Admission,
-    ) -> Change:
-        if wish.wildcard:
-            for each in bindings:
-                _judge_order(request, each)
-            return Change([], [self._next(each) for each in bindings])
+    def _change(self, visit: Visit, bindings: list[Registration]) -> Change:
+        """What becomes of the bindings there are. Raises `OutOfOrder`."""
         puts: list[tuple[Registration, int, bool]] = []
+        if visit.wish.wildcard:
+            _judge_order(visit, bindings)
+            return Change(puts, [self._next(each) for each in bindings])
         removes: dict[str, Registration] = {}
-        for wanted in wish.contacts:
-            matching = _matching(request, flow, wish, wanted, bindings)
-            for each in matching:
-                _judge_order(request, each)
+        for wanted in visit.wish.contacts:
+            matching = _matching(visit, wanted, bindings)
+            _judge_order(visit, matching)
+            former = None
             if wanted.expires:
-                record = self._record(request, flow, wish, wanted, settings, admission)
-                for known in bindings:
-                    if known.contact == record.contact and known.key == record.key:
-                        _carry_over(record, known)
+                record = self._record(visit, wanted)
+                former = _former(record, bindings)
+                if former is not None:
+                    _carry_over(record, former)
                 puts.append((record, wanted.expires, bool(matching)))
             for each in matching:
-                removes[each.key] = each
+                if each is not former:
+                    removes[each.key] = each
         if removes:
             for record, _granted, _updated in puts:
                 removes.pop(record.key, None)
@@ -184,38 +187,35 @@ class Registrar:
 
     def _write(self, change: Change, then: Callable[[Outcome], None]) -> None:
         """In the order of the list; who waits, waits for the last, which is committed with or after the others."""
-        writes = len(change.removes) + len(change.puts)
+        puts, removes = change
+        writes = len(removes) + len(puts)
         if not writes:
             then(Outcome.STORED)
             return
-        for record in change.removes:
+        for record in removes:
             writes -= 1
             self._location.remove(record)
             self._writer.remove(record, then if not writes else None)
-        for record, _granted, _updated in change.puts:
+        for record, _granted, _updated in puts:
             writes -= 1
             self._location.put(record)
-            self._note_connection(record)
+            flow = record.flow
+            if flow is not None and flow.connection:
+                self._note_connection(record, flow)
             self._writer.put(record, then if not writes else None)
 
-    def _record(
-        self,
-        request: Request,
-        flow: Flow,
-        wish: Wish,
-        wanted: Wanted,
-        settings: ProfileSettings,
-        admission: Admission,
-    ) -> Registration:
+    def _record(self, visit: Visit, wanted: Wanted) -> Registration:
         now = self._clock()
-        owner = self._owner
-        rules = wish.rules
+        owner, settings, admission, flow, wish = self._owner, visit.settings, visit.admission, visit.flow, visit.wish
+        rules, request = wish.rules, visit.request
+        host, port = flow.remote
+        seconds = int(now)
         return Registration(
             node=owner.node,
             slot=owner.slot,
             epoch=owner.epoch,
             version=int(now * 1_000_000),
-            call_id=request.call_id,
+            call_id=visit.call_id,
             sip_user=wish.user,
             sip_host=wish.host,
             contact=wanted.stored,
@@ -223,14 +223,14 @@ class Registrar:
             presence_hosts=settings.presence_hosts,
             status=wanted.status,
             force_ping=rules.force_ping,
-            expires=int(now) + wanted.expires + settings.sip_expires_late_margin,
-            ping_expires=int(now) + int(random.random() * settings.ping_mean_interval),
-            user_agent=request.user_agent or "unknown",
+            expires=seconds + wanted.expires + settings.sip_expires_late_margin,
+            ping_expires=seconds + int(random.random() * settings.ping_mean_interval),
+            user_agent=intern(request.user_agent) or "unknown",
             server_user=request.from_.uri.user,
             server_host=settings.sip_ip,
             hostname=owner.hostname,
-            network_ip=flow.remote[0],
-            network_port=str(flow.remote[1]),
+            network_ip=host,
+            network_port=str(port),
             sip_username=admission.username,
             sip_realm=admission.realm or wish.host,
             mwi_user=rules.mailbox or wish.user,
@@ -241,7 +241,7 @@ class Registrar:
             flow=flow.to_record(),
             instance=wanted.instance,
             reg_id=wanted.reg_id,
-            cseq=request.cseq.number,
+            cseq=visit.cseq,
             metadata=rules.metadata,
             nonce=admission.nonce,
             nonce_count=admission.nonce_count,
@@ -254,29 +254,24 @@ class Registrar:
         removed.node, removed.slot, removed.epoch = self._owner.node, self._owner.slot, self._owner.epoch
         return removed
 
-    def _too_many(
-        self,
-        request: Request,
-        wish: Wish,
-        bindings: list[Registration],
-        settings: ProfileSettings,
-        admission: Admission,
-    ) -> bool:
-        limit = wish.rules.limit or settings.max_registrations_per_extension
-        if not limit or not admission.digest or not any(each.expires for each in wish.contacts):
+    def _too_many(self, visit: Visit, bindings: list[Registration]) -> bool:
+        limit = visit.wish.rules.limit or visit.settings.max_registrations_per_extension
+        if not limit or not visit.admission.digest or not any(each.expires for each in visit.wish.contacts):
             return False
-        return sum(each.call_id != request.call_id for each in bindings) >= limit
+        return sum(each.call_id != visit.call_id for each in bindings) >= limit
 
     # ---- answers ---------------------------------------------------------------------------------------------------
 
-    def _bindings(self, wish: Wish, settings: ProfileSettings, granted: dict[str, int]) -> list[tuple[str, str]]:
+    def _bindings(self, visit: Visit, puts: list[tuple[Registration, int, bool]]) -> list[tuple[str, str]]:
         """A Contact for each current binding of the address of record (RFC 3261 10.3 step 8)."""
-        now = self._clock()
+        settings = visit.settings
+        granted = {record.key: seconds for record, seconds, _updated in puts}
+        latest = self._clock() + settings.sip_expires_late_margin
         contacts = []
-        for each in self._location.known(wish.user, wish.host):
+        for each in self._location.known(visit.wish.user, visit.wish.host):
             left = granted.get(each.key)
             if left is None:
-                left = int(each.expires - settings.sip_expires_late_margin - now)
+                left = int(each.expires - latest)
             if left > 0:
                 mark = f';+sip.instance="{each.instance}";reg-id={each.reg_id}' if each.reg_id else ""
                 contacts.append(("Contact", f"<{wire_uri(each.contact)}>;expires={left}{mark}"))
@@ -284,34 +279,16 @@ class Registrar:
             contacts.append(("Expires", str(max(granted.values()))))
         return contacts
 
-    def _extensions(self, request: Request, wish: Wish, settings: ProfileSettings) -> list[tuple[str, str]]:
-        """What a 200 says of Path (RFC 3327 5.3), Service-Route (RFC 3608 6.3) and flows (RFC 5626 6)."""
-        headers: list[tuple[str, str]] = []
-        if request.header("Path") is not None and any(tag.lower() == "path" for tag in request.headers("Supported")):
-            headers += [("Path", value) for value in request.headers("Path")]
-        if settings.service_route:
-            headers += [("Service-Route", value) for value in settings.service_route]
-        if any(each.reg_id and each.expires for each in wish.contacts):
-            headers.append(("Require", outbound.TAG))
-            if settings.flow_timer:
-                headers.append(("Flow-Timer", str(settings.flow_timer)))
-        return headers
-
     def _answer(
-        self,
-        transaction: ServerTransaction,
-        request: Request,
-        flow: Flow,
-        status: int,
-        reason: str | None = None,
-        headers: Iterable[tuple[str, str]] = (),
+        self, visit: Visit, status: int, reason: str | None = None, headers: Iterable[tuple[str, str]] = ()
     ) -> None:
+        request, flow = visit.request, visit.flow
         if status >= 300:
             self.refused += 1
         if nua.level >= 5:
             nua.say("%s of %s from %s: %d %s", request.method, shown(str(request.to.uri)), flow, status, reason or "")
         answer = compose.response(request, status, reason, headers=[*headers, *self._standing[flow.profile]])
-        self._endpoint.respond(transaction, answer)
+        self._endpoint.respond(visit.transaction, answer)
 
     def _http_date(self) -> str:
         now = int(time.time())
@@ -360,10 +337,7 @@ class Registrar:
             self._location.remove(record)
             announcement.expire(self._events, record)
 
-    def _note_connection(self, record: Registration) -> None:
-        flow = record.flow
-        if flow is None or not flow.connection:
-            return
+    def _note_connection(self, record: Registration, flow: FlowRecord) -> None:
         # Silence is no reason to cut the connection that it is called by.
         self._endpoint.streams.keep(flow.connection, self._endpoint.now() + record.expires - self._clock())
         # A flow is its connection (RFC 5626 6); a phone that still lives makes it anew.
@@ -381,24 +355,42 @@ def matches(record: Registration, target: str) -> bool:
     return record.sip_host == target
 
 
-def _matching(
-    request: Request, flow: Flow, wish: Wish, wanted: Wanted, bindings: list[Registration]
-) -> list[Registration]:
+def _extensions(visit: Visit) -> list[tuple[str, str]]:
+    """What a 200 says of Path (RFC 3327 5.3), Service-Route (RFC 3608 6.3) and flows (RFC 5626 6)."""
+    headers: list[tuple[str, str]] = []
+    request, settings = visit.request, visit.settings
+    if "path" in request.fields and any(tag.lower() == "path" for tag in request.headers("Supported")):
+        headers += [("Path", value) for value in request.headers("Path")]
+    if settings.service_route:
+        headers += [("Service-Route", value) for value in settings.service_route]
+    for each in visit.wish.contacts:
+        if each.reg_id and each.expires:
+            headers.append(("Require", outbound.TAG))
+            if settings.flow_timer:
+                headers.append(("Flow-Timer", str(settings.flow_timer)))
+            break
+    return headers
+
+
+def _matching(visit: Visit, wanted: Wanted, bindings: list[Registration]) -> list[Registration]:
     """The bindings that this Contact replaces or removes."""
+    mode = visit.wish.mode
+    if not bindings:
+        return []
     if wanted.reg_id:
-        return _matching_flow(wish, wanted, bindings)
-    if wish.mode == "":
+        return _matching_flow(visit.wish, wanted, bindings)
+    if mode == "":
         return bindings
-    if wish.mode == "call-id":
-        return [each for each in bindings if each.call_id == request.call_id]
-    return [each for each in bindings if _same_binding(request, wanted, each)]
-
-
-def _same_binding(request: Request, wanted: Wanted, known: Registration) -> bool:
-    if known.contact == wanted.stored:
-        return True
+    call_id = visit.call_id
+    if mode == "call-id":
+        return [each for each in bindings if each.call_id == call_id]
+    stored = wanted.stored
     # A NAT that gave the phone another port changes fs_path, and with it the stored contact: still the same phone.
-    return known.call_id == request.call_id and wire_uri(known.contact) == wire_uri(wanted.stored)
+    return [
+        each
+        for each in bindings
+        if each.contact == stored or (each.call_id == call_id and wire_uri(each.contact) == wire_uri(stored))
+    ]
 
 
 def _matching_flow(wish: Wish, wanted: Wanted, bindings: list[Registration]) -> list[Registration]:
@@ -414,15 +406,25 @@ def _matching_flow(wish: Wish, wanted: Wanted, bindings: list[Registration]) -> 
     return same + [each for each in others if each not in same]
 
 
-def _judge_order(request: Request, known: Registration) -> None:
+def _judge_order(visit: Visit, known: Iterable[Registration]) -> None:
     """RFC 3261 10.3 step 7. An equal CSeq is a repetition, perhaps of what a predecessor stored and did not answer."""
-    if known.call_id == request.call_id and request.cseq.number < known.cseq:
-        raise OutOfOrder(f"CSeq {request.cseq.number} after {known.cseq}")
+    for each in known:
+        if visit.cseq < each.cseq and each.call_id == visit.call_id:
+            raise OutOfOrder(f"CSeq {visit.cseq} after {each.cseq}")
+
+
+def _former(record: Registration, bindings: Iterable[Registration]) -> Registration | None:
+    """The binding in whose place a record comes."""
+    for each in bindings:
+        if each.contact == record.contact and each.key == record.key:
+            return each
+    return None
 
 
 def _carry_over(record: Registration, known: Registration) -> None:
     """What a refresh keeps: the state of the OPTIONS pings; and the version must grow."""
-    record.version = max(record.version, known.version + 1)
+    if record.version <= known.version:
+        record.version = known.version + 1
     record.ping_status = known.ping_status
     record.ping_count = known.ping_count
     record.ping_time = known.ping_time

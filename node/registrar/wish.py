@@ -67,29 +67,30 @@ class Wish(msgspec.Struct, frozen=True):
 
 def wish_of(request: Request, flow: Flow, settings: ProfileSettings, admission: Admission, rules: UserRules) -> Wish:
     """Read a REGISTER. Raises the SipError to refuse it with."""
-    to = request.to
+    to = request.to.uri
     contacts = request.contacts
-    wildcard = request.wildcard
+    wildcard = request.fields.get("contact", "").strip() == "*"
     if wildcard and (request.expires != 0 or contacts):
         raise Malformed("Contact", "* without Expires: 0")
     alone = len(contacts) == 1
     wanted = tuple([_wanted(request, contact, flow, settings, admission, rules, alone=alone) for contact in contacts])
-    if settings.enable_rfc_5626 and any(each.reg_id for each in wanted):
-        outbound.judge(request, sum(each.expires > 0 for each in wanted))
-    user, host = aor_of(request, settings)
-    if admission.aor is not None:
-        user, host = admission.aor
-    if admission.digest and rules.forced_user and any(each.expires for each in wanted):
+    kept = flows = 0
+    for each in wanted:
+        kept += each.expires > 0
+        flows += each.reg_id > 0
+    if flows and settings.enable_rfc_5626:
+        outbound.judge(request, kept)
+    user, host = admission.aor or aor_of(request, settings)
+    if kept and admission.digest and rules.forced_user:
         user = rules.forced_user
-    return Wish(
-        rules.forced_extension or user,
-        host,
-        settings.force_subscription_domain or to.uri.host,
-        wanted,
-        wildcard,
-        _mode(settings, rules),
-        rules,
-    )
+    if rules.single:
+        mode = ""
+    elif settings.manage_shared_appearance and settings.multiple_registrations == "":
+        mode = "call-id"
+    else:
+        mode = settings.multiple_registrations
+    sub_host = settings.force_subscription_domain or to.host
+    return Wish(rules.forced_extension or user, host, sub_host, wanted, wildcard, mode, rules)
 
 
 def aor_of(request: Request, settings: ProfileSettings) -> tuple[str, str]:
@@ -104,13 +105,15 @@ def asked_expires(request: Request, contact: NameAddr | None, nat: str, *, alone
     The Expires field wins over the Contact's parameter, as in mod_sofia; where several contacts come at once, each
     one's own parameter wins (RFC 3261 10.2.1.1), or one of them could not be removed while another is kept.
     """
-    own = contact.param("expires") if contact is not None else None
     field = request.expires
+    if field is not None and alone:
+        return field if field < LONGEST else LONGEST
+    own = contact.param("expires") if contact is not None else None
     given = int(own.lstrip("0")[:12] or "0") if own is not None and own.isascii() and own.isdigit() else None
-    chosen = (field if field is not None else given) if alone else (given if given is not None else field)
+    chosen = given if given is not None else field
     if chosen is not None:
         return min(chosen, LONGEST)
-    return DEFAULT_NAT if nat and request.header("Path") is None else DEFAULT
+    return DEFAULT_NAT if nat and "path" not in request.fields else DEFAULT
 
 
 def _wanted(
@@ -123,11 +126,14 @@ def _wanted(
     *,
     alone: bool,
 ) -> Wanted:
-    expires = asked_expires(request, contact, admission.nat, alone=alone)
-    status = status_of(contact.uri, nat=admission.nat, via=flow.transport)
-    instance = outbound.instance_of(contact)
-    reg_id = outbound.reg_id_of(contact) if instance and outbound.wants(request, settings) else 0
-    stored = contact_as_stored(request, contact, flow, settings, admission.nat, reg_id)
+    nat = admission.nat
+    expires = asked_expires(request, contact, nat, alone=alone)
+    status = status_of(contact.uri, nat=nat, via=flow.transport)
+    instance, reg_id = "", 0
+    if contact.params:
+        instance = outbound.instance_of(contact)
+        reg_id = outbound.reg_id_of(contact) if instance and outbound.wants(request, settings) else 0
+    stored = contact_as_stored(request, contact, flow, settings, nat, reg_id)
     if not admission.digest or not expires:
         return Wanted(contact, expires, stored, status, instance, reg_id)
     if rules.forced_contact:
@@ -143,17 +149,11 @@ def contact_as_stored(
         request.to,
         source=flow.remote,
         nat=nat,
-        path=_path(request),
+        path=[outbound.uri_in(value) for value in request.headers("Path")] if "path" in request.fields else (),
         received=settings.ndlb_received_in_nat_reg_contact,
         secure_ws=flow.transport == "WSS",
         reg_id=reg_id,
     )
-
-
-def _path(request: Request) -> list[str]:
-    if request.header("Path") is None:
-        return []
-    return [outbound.uri_in(value) for value in request.headers("Path")]
 
 
 def _forced(forced: str, contact: NameAddr, stored: str, flow: Flow, status: str, expires: int) -> tuple[str, str, int]:
@@ -189,14 +189,6 @@ def _clamped(expires: int, settings: ProfileSettings, rules: UserRules) -> int:
         # So that phones which came up together after a power cut drift apart.
         expires = max(1, expires + random.randrange(-spread, spread))
     return expires
-
-
-def _mode(settings: ProfileSettings, rules: UserRules) -> str:
-    if rules.single:
-        return ""
-    if settings.multiple_registrations == "" and settings.manage_shared_appearance:
-        return "call-id"
-    return settings.multiple_registrations
 
 
 def _true(params: Mapping[str, str], name: str) -> bool:
