@@ -9,10 +9,12 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
-from tests.bench import call, memory, recovery, register, rtp
+from tests.bench import call, memory, message, recovery, register, rtp, worker
 from tests.bench.figures import Figure, table, write
 
 PARTS: dict[str, Callable[[Path], list[Figure]]] = {
+    "message": message.measure,
+    "worker": worker.measure,
     "register": register.measure,
     "call": call.measure,
     "call_memory": memory.measure,

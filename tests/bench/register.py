@@ -28,17 +28,18 @@ def measure(directory: Path) -> list[Figure]:
     return [Figure("register", unit, ours, "kamailio", theirs, note)]
 
 
-def per_registration(pid: int, server: tuple[str, int], port: int) -> float:
-    load(server, port, WARM_UP)
+def per_registration(pid: int, server: tuple[str, int], port: int, *, count: int = COUNT, rate: int = RATE) -> float:
+    """Microseconds of CPU of the process and its children for each of `count` registrations."""
+    load(server, port, WARM_UP, rate)
     before = cpu.spent(pid)
-    load(server, port + 2, COUNT)
-    return (cpu.spent(pid) - before) / COUNT * 1e6
+    load(server, port + 2, count, rate)
+    return (cpu.spent(pid) - before) / count * 1e6
 
 
-def load(server: tuple[str, int], port: int, count: int) -> None:
+def load(server: tuple[str, int], port: int, count: int, rate: int) -> None:
     rows = user_rows(USERS, PASSWORD, DOMAIN)
     sipp = Sipp(
-        "register", server=server, calls=count, port=port, media_port=port + 1000, rate=RATE, rows=rows, trace=False
+        "register", server=server, calls=count, port=port, media_port=port + 1000, rate=rate, rows=rows, trace=False
     )
     try:
         status = sipp.wait(120)
