@@ -44,16 +44,52 @@ FIRST = (
     "CREATE TABLE sofia_secrets (name {text} NOT NULL PRIMARY KEY, secret {blob} NOT NULL)",
 )
 
-STEPS: tuple[Step, ...] = (FIRST,)
-"Step number n brings a database from version n to n + 1."
+SERVER_FIRST = (
+    """
+    CREATE TABLE sip_registrations (
+        binding {digest} NOT NULL PRIMARY KEY, call_id {longtext}, sip_user {longtext} NOT NULL,
+        sip_host {longtext} NOT NULL, presence_hosts {longtext}, contact {longtext} NOT NULL, status {longtext},
+        ping_status {longtext}, ping_count {integer}, ping_time {bigint}, force_ping {integer}, rpid {longtext},
+        ping_expires {bigint} NOT NULL DEFAULT 0, user_agent {longtext}, server_user {longtext}, server_host {longtext},
+        profile_name {longtext} NOT NULL, hostname {longtext}, network_ip {longtext}, network_port {longtext},
+        sip_username {longtext}, sip_realm {longtext}, mwi_user {longtext}, mwi_host {longtext},
+        orig_server_host {longtext}, orig_hostname {longtext}, sub_host {longtext}, slot {text} NOT NULL,
+        epoch {bigint} NOT NULL, expires {bigint}, version {bigint} NOT NULL, record {blob} NOT NULL
+    ){often_changed}
+    """,
+    "CREATE INDEX sip_registrations_user ON sip_registrations (sip_user{prefix}, sip_host{prefix})",
+    """
+    CREATE TABLE recovery (
+        runtime_uuid {longtext}, technology {longtext}, profile_name {longtext}, hostname {longtext},
+        uuid {text} NOT NULL PRIMARY KEY, slot {text} NOT NULL, epoch {bigint} NOT NULL, version {bigint} NOT NULL,
+        state {text} NOT NULL, expires {double} NOT NULL, call_ids {longtext}, metadata {longtext}, record {blob} NOT NULL
+    ){often_changed}
+    """,
+    "CREATE INDEX recovery_owner ON recovery (slot, epoch)",
+    """
+    CREATE TABLE sofia_call_ids (
+        uuid {text} NOT NULL, call_id {digest} NOT NULL, PRIMARY KEY (uuid, call_id)
+    ){plain}
+    """,
+    "CREATE INDEX sofia_call_ids_call_id ON sofia_call_ids (call_id)",
+    "CREATE TABLE sofia_fences (slot {text} NOT NULL PRIMARY KEY, epoch {bigint} NOT NULL){plain}",
+    "INSERT INTO sofia_fences (slot, epoch) VALUES ('#', 0)",
+    """
+    CREATE TABLE sofia_lease (
+        name {text} NOT NULL PRIMARY KEY, holder {text} NOT NULL, epoch {bigint} NOT NULL, until {double} NOT NULL
+    ){plain}
+    """,
+    "INSERT INTO sofia_lease (name, holder, epoch, until) VALUES ('active', '', 0, 0)",
+    "CREATE TABLE sofia_secrets (name {text} NOT NULL PRIMARY KEY, secret {blob} NOT NULL){plain}",
+)
 
-VERSION = len(STEPS)
+FILE_STEPS: tuple[Step, ...] = (FIRST,)
+SERVER_STEPS: tuple[Step, ...] = (SERVER_FIRST,)
+"""Of a file, and of a database server. Step number n brings a database from version n to n + 1.
 
-CREATE_VERSION = "CREATE TABLE IF NOT EXISTS sofia_schema (version {bigint} NOT NULL)"
+A server gets what changes with each refresh at the end of the row and under no index: there a write costs log for what
+lies between the first and the last byte that changed."""
+
+CREATE_VERSION = "CREATE TABLE sofia_schema (version {bigint} NOT NULL)"
 READ_VERSION = "SELECT max(version) FROM sofia_schema"
 WRITE_VERSION = "INSERT INTO sofia_schema (version) VALUES (?)"
-
-
-def steps_from(version: int) -> tuple[Step, ...]:
-    """What a database of this version still needs."""
-    return STEPS[version:]

@@ -17,11 +17,13 @@ from typing import Any, TypeVar
 from store.errors import Busy, Damaged, Full, ReadOnly, Refused, StoreError, Unavailable
 from store.retry import Backoff
 from store.settings import SqliteSettings
-from store.sql.statements import Dialect, Row
+from store.sql.schema import FILE_STEPS
+from store.sql.statements import CALLS, REGISTRATIONS, Dialect, Row
 
 T = TypeVar("T")
 
 DIALECT = Dialect(
+    name="SQLite",
     # unixepoch('subsec') came with SQLite 3.42 only.
     clock="((julianday('now') - 2440587.5) * 86400.0)",
     types={
@@ -33,6 +35,10 @@ DIALECT = Dialect(
         "blob": "BLOB",
         "clustered": " WITHOUT ROWID",
     },
+    steps=FILE_STEPS,
+    has_table="SELECT count(*) FROM sqlite_master WHERE type = 'table' AND name = ?",
+    registrations=REGISTRATIONS,
+    calls=CALLS,
 )
 
 BUSY = {sqlite3.SQLITE_BUSY, sqlite3.SQLITE_LOCKED, sqlite3.SQLITE_PROTOCOL}
@@ -101,11 +107,20 @@ class SqliteSession:
                 # Its own thread has closed it meanwhile.
                 connection.interrupt()
 
-    def begin(self) -> None:
+    def begin(self, reading: str = "", *, alone: bool = False) -> list[Row]:
+        """Whoever may write is alone here."""
         if self._connection is not None and self._inode() != self._opened:
             # SQLite would go on writing into the file that no longer has a name.
             raise Unavailable(f"{self.place}: the file was taken away or replaced")
         self._patiently("BEGIN IMMEDIATE")
+        try:
+            return self.query(reading) if reading else []
+        except BaseException:
+            self.rollback()
+            raise
+
+    def begin_schema(self) -> None:
+        self.begin()
 
     def commit(self) -> None:
         self._patiently("COMMIT")

@@ -5,79 +5,16 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import lru_cache
-from operator import attrgetter
 from typing import Any
 
-from store.interface import Write
-from store.records import CallRecord, Registration
+from store.sql.schema import Step
 
 Value = Any
 Row = Sequence[Value]
+Statement = tuple[str, Row]
 
 
-@dataclass(frozen=True, kw_only=True)
-class Dialect:
-    clock: str
-    "An expression: seconds since 1970 with fractions, as the database sees it now."
-    types: Mapping[str, str] = field(hash=False)
-    "What stands in the braces of the schema."
-    lock_rows: str = ""
-    "What a SELECT needs at its end for nobody to change what it read before the transaction is over."
-
-
-# ---- registrations -------------------------------------------------------------------------------------------------
-
-REGISTRATION_KEY = ("sip_user", "sip_host", "profile_name", "contact")
-# fmt: off
-_REGISTRATION_FIELDS = (
-    "call_id", "sip_user", "sip_host", "presence_hosts", "contact", "status", "ping_status", "ping_count", "ping_time",
-    "force_ping", "rpid", "expires", "ping_expires", "user_agent", "server_user", "server_host", "profile_name",
-    "hostname", "network_ip", "network_port", "sip_username", "sip_realm", "mwi_user", "mwi_host", "orig_server_host",
-    "orig_hostname", "sub_host", "slot", "epoch", "version",
-)
-# fmt: on
-_registration_values = attrgetter(*_REGISTRATION_FIELDS)
-registration_key = attrgetter(*REGISTRATION_KEY)
-
-
-def registration_row(write: Write) -> Row:
-    return (*_registration_values(write.record), write.data)
-
-
-# ---- calls -----------------------------------------------------------------------------------------------------------
-
-# fmt: off
-_CALL_COLUMNS = (
-    "runtime_uuid", "technology", "profile_name", "hostname", "uuid", "slot", "epoch", "version", "state", "expires",
-    "call_ids", "record",
-)
-# fmt: on
-
-
-def call_row(write: Write) -> Row:
-    call = write.record
-    assert isinstance(call, CallRecord), "a call's row is made of a call"
-    return (
-        # What mod_sofia keeps here names the process that owns the leg; so does this.
-        f"{call.node}/{call.slot}",
-        "sofia",
-        call.profile_name,
-        call.node,
-        call.uuid,
-        call.slot,
-        call.epoch,
-        call.version,
-        call.state,
-        call.expires,
-        " ".join(call.call_ids),
-        write.data,
-    )
-
-
-# ---- tables ----------------------------------------------------------------------------------------------------------
-
-
-@dataclass(frozen=True)
+@dataclass(frozen=True, slots=True)
 class Table:
     """How records of one kind rest."""
 
@@ -87,77 +24,110 @@ class Table:
     kept: tuple[str, ...]
     "Columns, beside the key, that an ordinary write leaves as they are: to set one would cost its index."
     newer: str
-    "When an ordinary write may replace the row; all others are judged one by one."
-
-    @property
-    def by_key(self) -> str:
-        return " AND ".join(f"{column} = ?" for column in self.key)
+    "When an ordinary write may replace the row, of columns `old.x` by columns `new.x`; all others are judged."
+    latest: str
+    "When a write that was judged may: again, for what came between the judging and the writing."
 
 
-REGISTRATIONS = Table(
-    "sip_registrations",
-    (*_REGISTRATION_FIELDS, "record"),
-    REGISTRATION_KEY,
-    (),
-    "sip_registrations.version < excluded.version",
-)
-CALLS = Table(
-    "recovery",
-    _CALL_COLUMNS,
-    ("uuid",),
-    ("slot", "epoch", "technology"),
-    "recovery.slot = excluded.slot AND recovery.epoch = excluded.epoch AND recovery.version < excluded.version",
-)
+@dataclass(frozen=True, kw_only=True)
+class Dialect:
+    """What SQLite says; others override what they say in another way."""
+
+    name: str
+    clock: str
+    "An expression: seconds since 1970 with fractions, as the database sees it now."
+    steps: tuple[Step, ...] = field(hash=False)
+    "The tables, step by step."
+    types: Mapping[str, str] = field(hash=False)
+    "What stands in the braces of the steps."
+    has_table: str
+    "Counts the tables of a name."
+    registrations: Table
+    calls: Table
+    digests: bool = False
+    "Are keys of any length found by their digest?"
+    lock_rows: str = ""
+    "What a SELECT needs at its end for nobody to change what it read before the transaction is over."
+    optimistic: bool = True
+    "Can it write what is newer and count how much was, in one statement?"
+    most: int = 64
+    "Rows a statement."
+
+    def insert(self, table: Table) -> str:
+        """What a source follows."""
+        return _insert(table)
+
+    def source(self, table: Table, rows: Sequence[Row]) -> Statement:
+        """What INSERT takes the rows from."""
+        return f"VALUES {places(len(table.columns), len(rows))}", [value for row in rows for value in row]
+
+    def among(self, columns: tuple[str, ...], keys: Sequence[Row]) -> Statement:
+        """The condition that a row has one of these keys."""
+        values = [value for key in keys for value in key]
+        if len(columns) == 1:
+            return f"{columns[0]} IN ({places(len(values))[1:-1]})", values
+        return f"({', '.join(columns)}) IN (VALUES {places(len(columns), len(keys))})", values
+
+    def lots(self, count: int) -> list[int]:
+        """How many rows each statement gets: a sum of powers of two, for few statements to prepare and to run."""
+        parts = []
+        while count:
+            parts.append(min(self.most, 1 << (count.bit_length() - 1)))
+            count -= parts[-1]
+        return parts
+
+    def replacing(self, table: Table, *, newer: bool) -> str:
+        """What follows the source of an ordinary write (`newer`, it counts the rows that were), or of one judged."""
+        return _on_conflict(table, newer=newer)
+
+    def adding(self, table: Table) -> str:
+        """What follows the source when a row that is there already stays."""
+        return f" ON CONFLICT ({', '.join(table.key)}) DO NOTHING"
 
 
-def table_of(kind: type) -> Table:
-    return REGISTRATIONS if kind is Registration else CALLS
+@lru_cache(16)
+def _insert(table: Table) -> str:
+    return f"INSERT INTO {table.name} ({', '.join(table.columns)}) "
 
 
-def key_of(write: Write) -> Row:
-    record = write.record
-    return (record.uuid,) if isinstance(record, CallRecord) else registration_key(record)
-
-
-def row_of(write: Write) -> Row:
-    return call_row(write) if isinstance(write.record, CallRecord) else registration_row(write)
+@lru_cache(64)
+def _on_conflict(table: Table, *, newer: bool) -> str:
+    fixed = table.key + table.kept if newer else table.key
+    changes = ", ".join(f"{column} = excluded.{column}" for column in table.columns if column not in fixed)
+    condition = (table.newer if newer else table.latest).replace("old.", f"{table.name}.").replace("new.", "excluded.")
+    return f" ON CONFLICT ({', '.join(table.key)}) DO UPDATE SET {changes} WHERE {condition}"
 
 
 @lru_cache(256)
-def put_newer(table: Table, rows: int) -> str:
-    """Insert these rows, or replace those that are older; it counts fewer rows if any is not."""
-    changed = [column for column in table.columns if column not in table.key + table.kept]
-    return (
-        f"INSERT INTO {table.name} ({', '.join(table.columns)}) VALUES {places(len(table.columns), rows)} "
-        f"ON CONFLICT ({', '.join(table.key)}) DO UPDATE SET {', '.join(f'{c} = excluded.{c}' for c in changed)} "
-        f"WHERE {table.newer}"
-    )
-
-
-@lru_cache(256)
-def put_always(table: Table) -> str:
-    changed = [column for column in table.columns if column not in table.key]
-    return (
-        f"INSERT INTO {table.name} ({', '.join(table.columns)}) VALUES {places(len(table.columns), 1)} "
-        f"ON CONFLICT ({', '.join(table.key)}) DO UPDATE SET {', '.join(f'{c} = excluded.{c}' for c in changed)}"
-    )
-
-
-@lru_cache(256)
-def add_call_ids(rows: int) -> str:
-    return f"INSERT INTO sofia_call_ids (uuid, call_id) VALUES {places(2, rows)} ON CONFLICT (uuid, call_id) DO NOTHING"
-
-
 def places(columns: int, rows: int = 1) -> str:
     row = f"({', '.join('?' * columns)})"
     return ", ".join([row] * rows)
 
 
-def lots(count: int, most: int = 64) -> list[int]:
-    """A number as a sum of powers of two, biggest first: few statements to prepare, few steps to run."""
-    parts = []
-    while count:
-        part = min(most, 1 << (count.bit_length() - 1))
-        parts.append(part)
-        count -= part
-    return parts
+# ---- the tables ------------------------------------------------------------------------------------------------------
+
+_NEWER = "old.version < new.version"
+_OWNED = "old.slot = new.slot AND old.epoch = new.epoch AND old.version < new.version"
+_LATEST = "(old.epoch < new.epoch OR old.epoch = new.epoch AND old.version < new.version)"
+
+# fmt: off
+_BINDING = (
+    "call_id", "sip_user", "sip_host", "presence_hosts", "contact", "status", "ping_status", "ping_count", "ping_time",
+    "force_ping", "rpid", "ping_expires", "user_agent", "server_user", "server_host", "profile_name", "hostname",
+    "network_ip", "network_port", "sip_username", "sip_realm", "mwi_user", "mwi_host", "orig_server_host",
+    "orig_hostname", "sub_host", "slot", "epoch", "expires", "version", "record",
+)
+_CALL = (
+    "runtime_uuid", "technology", "profile_name", "hostname", "uuid", "slot", "epoch", "version", "state", "expires",
+    "call_ids", "record",
+)
+# fmt: on
+
+REGISTRATIONS = Table(
+    "sip_registrations", _BINDING, ("sip_user", "sip_host", "profile_name", "contact"), (), _NEWER, _NEWER
+)
+"By its natural key."
+BINDINGS = Table("sip_registrations", ("binding", *_BINDING), ("binding",), (), _NEWER, _NEWER)
+"By the digest of its natural key, which is short whatever a phone puts into its Contact."
+CALLS = Table("recovery", _CALL, ("uuid",), ("slot", "epoch", "technology"), _OWNED, _LATEST)
+CALL_IDS = Table("sofia_call_ids", ("uuid", "call_id"), ("uuid", "call_id"), (), "", "")

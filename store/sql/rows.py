@@ -1,0 +1,112 @@
+"""Records as rows, and rows as records.
+
+A column holds what an operator asks for, and what the store itself goes by; the blob holds the rest of a registration,
+or all of a call. Where both have a thing, the column counts for owner, epoch and version, which a claim changes without
+touching the blob, so that what a newer release put in there stays; for all else the blob.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from hashlib import blake2b
+from operator import attrgetter
+from typing import Any
+
+import msgspec
+
+from store.interface import Write
+from store.records import ESCAPED, CallRecord, Registration, decode_call, original, storable
+from store.sql.statements import CALLS, Dialect, Row, Table
+
+_OWNER = ("slot", "epoch", "version")
+
+CALL_COLUMNS = "hostname, slot, epoch, version, record"
+
+
+def digest(text: str) -> str:
+    """A key of a fixed length for a text of any: 32 hexadecimal digits."""
+    return blake2b(text.encode(), digest_size=16).hexdigest()
+
+
+class Rows:
+    """How records rest in a database of this dialect."""
+
+    def __init__(self, dialect: Dialect) -> None:
+        self._registrations = dialect.registrations
+        self._digests = dialect.digests
+        columns = [column for column in dialect.registrations.columns if column not in ("binding", "record")]
+        self._columns = columns
+        self.registration_columns = ", ".join((*columns, "record"))
+        self._values: Callable[[Any], tuple[Any, ...]] = attrgetter(*columns)
+        self._natural: Callable[[Any], tuple[Any, ...]] = attrgetter("sip_user", "sip_host", "profile_name", "contact")
+        rest = [field for field in msgspec.structs.fields(Registration) if field.name not in columns]
+        self._rest: Callable[[Any], tuple[Any, ...]] = attrgetter(*(field.name for field in rest))
+        self._make_rest = msgspec.defstruct(
+            "Rest", [(field.name, field.type, field.default) for field in rest], omit_defaults=True
+        )
+
+    # ---- there -------------------------------------------------------------------------------------------------------
+
+    def table(self, write: Write) -> Table:
+        return CALLS if isinstance(write.record, CallRecord) else self._registrations
+
+    def key(self, write: Write) -> Row:
+        record = write.record
+        if isinstance(record, CallRecord):
+            return (record.uuid,)
+        return (digest(record.key),) if self._digests else self._natural(record)
+
+    def row(self, write: Write, key: Row) -> Row:
+        record = write.record
+        if isinstance(record, CallRecord):
+            return _call_row(record, write.data)
+        rest = msgspec.msgpack.encode(self._make_rest(*self._rest(record)))
+        if write.data[:1] == ESCAPED:
+            rest = ESCAPED + rest
+        values = self._values(record)
+        return (*key, *values, rest) if self._digests else (*values, rest)
+
+    def call_id(self, call_id: str) -> str:
+        """A Call-ID as its table has it."""
+        return digest(storable(call_id)) if self._digests else storable(call_id)
+
+    # ---- and back ----------------------------------------------------------------------------------------------------
+
+    def registration(self, row: Row) -> Registration:
+        """Of `registration_columns`, and what may follow them; raises `MsgspecError`."""
+        columns = dict(zip(self._columns, row, strict=False))
+        blob = bytes(row[len(columns)])
+        escaped = blob[:1] == ESCAPED
+        rest = _map.decode(blob[1:] if escaped else blob)
+        values = columns | rest | {name: columns[name] for name in _OWNER}
+        if escaped:
+            values = {name: original(value) if isinstance(value, str) else value for name, value in values.items()}
+        return msgspec.convert(values, Registration)
+
+
+_map = msgspec.msgpack.Decoder(dict[str, Any])
+
+
+def call_of(row: Row) -> CallRecord:
+    """Of `CALL_COLUMNS`; raises `MsgspecError`."""
+    call = decode_call(bytes(row[4]))
+    call.node, call.slot, call.epoch, call.version = original(row[0]), row[1], row[2], row[3]
+    return call
+
+
+def _call_row(call: CallRecord, data: bytes) -> Row:
+    return (
+        # What mod_sofia keeps here names the process that owns the leg; so does this.
+        f"{call.node}/{call.slot}",
+        "sofia",
+        call.profile_name,
+        call.node,
+        call.uuid,
+        call.slot,
+        call.epoch,
+        call.version,
+        call.state,
+        call.expires,
+        " ".join(call.call_ids),
+        data,
+    )
