@@ -44,6 +44,11 @@ def due(call: Call) -> None:
     call.progress["align"] = "0"
 
 
+def wanted(call: Call) -> bool:
+    """Whether the record says so."""
+    return "align" in call.progress
+
+
 def align(call: Call) -> None:
     """Have both bridged legs told what the other one says, if they were not."""
     due(call)
@@ -52,7 +57,7 @@ def align(call: Call) -> None:
 
 def resume(call: Call) -> None:
     """After a failover: go on with it."""
-    if "align" in call.progress:
+    if wanted(call):
         _align(call, 0)
 
 

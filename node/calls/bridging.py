@@ -90,11 +90,14 @@ class Bridging(Waiting):
         assert caller.media is not None
         assert leg.media is not None
         delayed = not caller.confirmed and not caller.media.remote_sdp and not reliable.offers(caller)
+        told = self._told()
         try:
             sdp = invite.sdp_of(response) or leg.media.remote_sdp
             if not sdp:
                 raise NotAcceptable("a 200 without a session description")
             anchor.hear(call.exchange, leg, sdp)
+            if leg.delayed and not delayed:
+                anchor.own_answer(call.exchange, leg)  # the caller was made an offer already, another one's
             mine = self._towards_caller(anchor.towards(leg) if leg.media.codec else sdp, delayed=delayed)
         except SipError as refusal:
             log.info("call %s: answer of %s not understood: %s", call.uuid, leg.name, refusal)
@@ -102,7 +105,7 @@ class Bridging(Waiting):
             self._failed("INCOMPATIBLE_DESTINATION", 488)
             return
         self.unite(leg)
-        if "transfer_source" in caller.variables:
+        if "transfer_source" in caller.variables or (told and not self._fits(leg)):
             alignment.due(call)
         if caller.confirmed:
             call.commit(self._through, leg)
@@ -113,17 +116,35 @@ class Bridging(Waiting):
             call.answer(caller, mine, partial(self._through, leg))
 
     def _towards_caller(self, sdp: str, *, delayed: bool) -> str:
-        """What the caller is told: the callee's answer, or (nothing offered yet) the callee's offer."""
+        """What the caller is told: the callee's answer, or (nothing offered yet) the callee's offer.
+
+        What it heard in a 183 was the answer, whoever's it was: another one would count for nothing (RFC 3261 13.2.1).
+        """
         call, caller = self.call, self.leg
         media = caller.media
         assert media is not None
         if delayed:
             return anchor.offer_to(call.exchange, caller, sdp)
-        if caller.confirmed or media.codec or reliable.settled(caller):
+        if self._told():
+            if caller.early_sent and not caller.confirmed:
+                anchor.hear(call.exchange, caller, media.remote_sdp)
             return media.local_sdp
         mine = anchor.answer_to(caller, sdp)
         anchor.hear(call.exchange, caller, media.remote_sdp)
         return mine
+
+    def _told(self) -> bool:
+        """Whether the caller has its answer, or our offer, from somebody who came before."""
+        caller = self.leg
+        own = caller.media is not None and bool(caller.media.codec)
+        return caller.confirmed or own or caller.early_sent or reliable.settled(caller)
+
+    def _fits(self, leg: Leg) -> bool:
+        """Whether the two said what each of them can use, though the caller said it to somebody else."""
+        caller = self.leg
+        assert caller.media is not None
+        known = bool(caller.media.remote_sdp)
+        return known and alignment.in_line(caller, leg) and alignment.in_line(leg, caller)
 
     def unite(self, leg: Leg) -> None:
         """Two legs are one from now on."""
@@ -147,10 +168,10 @@ class Bridging(Waiting):
         if not leg.live or not self.leg.live:
             return
         if leg.awaits_ack:
-            self.call.acknowledge(leg)
+            self.call.acknowledge(leg, _late_answer(leg))
         self.call.tell("CHANNEL_ANSWER", leg)
         self.call.tell("CHANNEL_BRIDGE", self.leg, leg)
-        if "transfer_source" in self.leg.variables:
+        if alignment.wanted(self.call):
             alignment.align(self.call)  # what it had agreed on, it had agreed on with somebody else
         if self.call.referred is not None:
             self.call.referred.reached()
@@ -221,5 +242,14 @@ class Bridging(Waiting):
         if caller.served and not caller.confirmed:
             assert caller.media is not None
             call.answer(caller, caller.media.local_sdp, partial(self._through, peer))
+        elif caller.served and caller.transaction.request.to_tag:
+            return  # a re-INVITE is under way (`Recovery._resume_modification`)
+        elif peer.awaits_ack and _late_answer(peer):
+            self._through(peer)
         elif (peer.delayed and peer.awaits_ack) or (caller.media is not None and not caller.media.remote_sdp):
             call.answered_by = self._on_caller_answer
+
+
+def _late_answer(leg: Leg) -> str:
+    """Our answer to the offer in its 200, for the ACK; empty if there was none, or the caller is still to give it."""
+    return leg.media.local_sdp if leg.delayed and leg.media is not None else ""
