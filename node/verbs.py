@@ -101,6 +101,8 @@ class Verbs:
             "flooded": endpoint.gate.flooded,
             **endpoint.gate.stats(),
             "waiting": endpoint.gate.waiting,
+            "registers_read_percent": round(endpoint.intake.passing * 100),
+            "dropped_by_kernel": endpoint.intake.dropped,
             "transactions": endpoint.layer.servers + endpoint.layer.clients,
             "send_failures": endpoint.unsent,
             "handed_on": endpoint.bus.handed_on,

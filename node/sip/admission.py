@@ -18,7 +18,6 @@ from node.sip.glance import Standing
 
 K = TypeVar("K", bound=Hashable)
 V = TypeVar("V")
-T = TypeVar("T")
 
 TABLE = 16_384
 "Entries of each half of a table."
@@ -158,8 +157,11 @@ class PenaltyBox:
         return self._until.get(source, 0.0) > now
 
 
-class Backlog(Generic[T]):
+class Backlog(Generic[K]):
     """New requests that wait for their turn, in two queues, and none longer than until its sender would send it again.
+
+    Time here is our own: it stands still while others have the processor. So a machine that is busy with others makes
+    everybody wait, which is not mended by refusing them. What is repeated meanwhile waits once.
 
     The queue is the measure of the overload. A burst may fill it. But where it did not get empty for half a second there
     is room for as many as are served in 150 ms: who would wait longer is refused as he comes, when it costs least. So the wait stays short whatever is offered, and nobody is refused while there is time to serve him.
@@ -183,18 +185,22 @@ class Backlog(Generic[T]):
         self._served = 0
         self._looked = 0.0
         self._empty_at = 0.0
-        self._challenged: deque[tuple[float, T]] = deque()
-        self._fresh: deque[tuple[float, T]] = deque()
+        self._challenged: deque[tuple[float, K]] = deque()
+        self._fresh: deque[tuple[float, K]] = deque()
+        self._inside: set[K] = set()
 
     def __len__(self) -> int:
         return len(self._challenged) + len(self._fresh)
 
-    def put(self, item: T, standing: Standing, now: float) -> bool:
+    def put(self, item: K, standing: Standing, now: float) -> bool:
         """Let it wait, if there is room."""
+        if item in self._inside:
+            return True
         if standing is Standing.CHALLENGED:
             if len(self._challenged) >= self._most:
                 return False
             self._challenged.append((now, item))
+            self._inside.add(item)
             return True
         if now - self._looked >= self.LOOK:
             self._look(now)
@@ -204,29 +210,35 @@ class Backlog(Generic[T]):
         elif waiting >= (self._most if now - self._empty_at < self.BURST else self._pace):
             return False
         self._fresh.append((now, item))
+        self._inside.add(item)
         return True
 
-    def overdue(self, now: float) -> list[T]:
+    def overdue(self, now: float) -> list[K]:
         """Those that have waited too long all the same, taken out."""
-        found: list[T] = []
+        found: list[K] = []
         for standing, queue in ((Standing.CHALLENGED, self._challenged), (Standing.FRESH, self._fresh)):
             limit = now - self.PATIENCE[standing]
             while queue and queue[0][0] < limit:
                 found.append(queue.popleft()[1])
+        self._inside.difference_update(found)
         return found
 
-    def next(self) -> T | None:
+    def next(self) -> K | None:
         """Who is served next: first those whose challenge is paid for."""
         if self._challenged:
-            return self._challenged.popleft()[1]
-        if self._fresh:
+            item = self._challenged.popleft()[1]
+        elif self._fresh:
             self._served += 1
-            return self._fresh.popleft()[1]
-        return None
+            item = self._fresh.popleft()[1]
+        else:
+            return None
+        self._inside.discard(item)
+        return item
 
     def clear(self) -> None:
         self._challenged.clear()
         self._fresh.clear()
+        self._inside.clear()
 
     def _look(self, now: float) -> None:
         self._pace = min(max(round(self._served * self.DEPTH / (now - self._looked)), self.LEAST), self._most)

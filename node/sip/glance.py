@@ -30,14 +30,38 @@ class Standing(IntEnum):
     "The ACK to a refusal made here, or a BYE after it, as some send: there is nothing behind its tag."
 
 
+Usual = re.Match[bytes]
+"What `usual` has found."
 Known = Callable[[str, str, str], bool]
 "Branch, sent-by, method: is there such a server transaction?"
 Issued = Callable[[str], bool]
 "Is this a nonce of ours that is still good?"
 
 
-def standing(data: bytes, known: Known, issued: Issued) -> Standing:
-    """What a request is worth. Text that is no request at all is fresh: whoever parses it will find out."""
+def usual(data: bytes) -> Usual | None:
+    """The fields that matter, if they stand as nearly everybody writes them; else they are looked for one by one.
+
+    One match of 1.3 us, for both `standing` and `refusal`.
+    """
+    found = _USUAL.match(data, 0, _LOOKED_AT)
+    if found is None or data.find(b"\nV", found.end() - 1) >= 0 or data.find(b"\nv", found.end() - 1) >= 0:
+        return None  # another Via, perhaps
+    return found
+
+
+def standing(data: bytes, known: Known, issued: Issued, seen: Usual | None = None) -> Standing:
+    """What a request is worth. Text that is no request at all is fresh: whoever parses it will find out.
+
+    `seen`: what `usual` says of it, where somebody has asked already.
+    """
+    if seen is not None and b";" not in seen[_U_TO]:
+        method, sent_by, branch = seen.group(_U_METHOD, _U_SENT_BY, _U_BRANCH)
+        name = "INVITE" if method == b"CANCEL" else method.decode("latin-1")
+        if known(branch.decode("latin-1"), sent_by.decode("latin-1"), name):
+            return Standing.RUNNING
+        if data.find(b'nonce="', seen.end(_U_VIA)) >= 0 and issued(_nonce(data)):
+            return Standing.CHALLENGED
+        return Standing.FRESH
     tag = to_tag(data)
     method = data[: data.find(b" ", 0, 32)]
     if tag:
@@ -67,14 +91,20 @@ def to_tag(data: bytes) -> bytes:
     return _tag(data, start, end)
 
 
-def refusal(data: bytes, remote: Address, *, reliable: bool, retry_after: int = 0) -> tuple[bytes, Address] | None:
+def refusal(
+    data: bytes, remote: Address, *, reliable: bool, retry_after: int = 0, seen: Usual | None = None
+) -> tuple[bytes, Address] | None:
     """A 503 to these bytes and where it goes (RFC 3261 18.2.2, RFC 3581), or None if none can be made (or they are an ACK).
 
     The same request gets the same answer (8.2.7). `retry_after` in seconds, spread over as many again so that those who
-    were refused together do not come back together; 0: without one.
+    were refused together do not come back together; 0: without one. `seen` as for `standing`.
     """
     if data.startswith(b"ACK "):
         return None
+    if seen is not None and retry_after:
+        made = _usual_refusal(seen, remote, retry_after)
+        if made:
+            return made, remote
     values = []
     for usual, odd in _COPIED:
         start, end = _field(data, usual, odd)
@@ -97,6 +127,23 @@ def refusal(data: bytes, remote: Address, *, reliable: bool, retry_after: int = 
 
 
 # ---- inside --------------------------------------------------------------------------------------------------------
+
+
+def _usual_refusal(seen: Usual, remote: Address, retry_after: int) -> bytes:
+    """As `refusal`; empty if it is not as simple as that: To has a parameter, or Via no rport."""
+    via, params, rest, from_, to, call_id, cseq = seen.group(*_U_COPIED)
+    host, port = remote
+    if params == b";rport":
+        via = b"%s;rport=%d%s" % (via, port, rest)
+    elif not params and rest.endswith(b";rport"):
+        via = b"%s%s=%d" % (via, rest, port)
+    else:
+        return b""
+    if b";" in to:
+        return b""
+    mark = crc32(call_id)
+    after = retry_after + mark % (retry_after + 1)
+    return _USUAL_REFUSAL % (via, host.encode(), from_, to, mark, call_id, cseq, after)
 
 
 def _field(data: bytes, usual: bytes, odd: re.Pattern[bytes]) -> tuple[int, int]:
@@ -140,7 +187,7 @@ def _nonce(data: bytes) -> str:
 
 def _vias(data: bytes) -> bytes:
     """The values of all Via fields, in their order, as they go into an answer."""
-    if data.count(b"\r\nVia:") == 1 and b"\nv:" not in data:
+    if data.count(b"\r\nVia:") == 1 == data.count(b"\nV") and b"\nv" not in data:
         start, end = _field(data, b"\r\nVia:", _VIA)
         return data[start:end].strip()
     end = data.find(b"\r\n\r\n")
@@ -153,7 +200,7 @@ def _stamp(vias: bytes, remote: Address, *, reliable: bool) -> tuple[bytes, Addr
     """The Vias with where the request came from written into the top one, and where the answer goes."""
     host, port = remote
     there = remote
-    if vias.find(b";rport;") > 0 and b"," not in vias and b"received" not in vias:
+    if vias.find(b";rport;") > 0 and not any(each in vias for each in (b",", b"received", b"\r")):
         # As nearly all of them are.
         return vias.replace(b";rport;", b";rport=%d;" % port, 1) + b";received=" + host.encode(), there
     match = _TOP.match(vias)
@@ -173,6 +220,24 @@ _REFUSAL = (
     b"SIP/2.0 503 Service Unavailable\r\nVia: %s\r\nFrom: %s\r\nTo: %s\r\nCall-ID: %s\r\nCSeq: %s\r\n"
     b"Content-Length: 0\r\n\r\n"
 )
+_USUAL_REFUSAL = (
+    b"SIP/2.0 503 Service Unavailable\r\nVia: %s;received=%s\r\nFrom: %s\r\n"
+    b"To: %s;tag=gate.%08x\r\nCall-ID: %s\r\nCSeq: %s\r\nRetry-After: %d\r\nContent-Length: 0\r\n\r\n"
+)
+_USUAL = re.compile(
+    # One Via before the others, with its branch; and none of these is folded. What cannot match is given up in one pass:
+    # nothing inside of an atomic group is tried a second way, or a flood of odd messages would buy time.
+    rb"(\w+) [^\r\n]+\r\n(?>(?:(?![Vv])[^\r\n\t ][^\r\n]*\r\n)*)"
+    rb"Via: (SIP/2\.0/[A-Z]+ ([\w.:\-\[\]]+))((?>(?:;(?!branch=|received)[^;,\s\"]+)*))(;branch=([^;,\s\"]+)[^,\s\"]*)\r\n"
+    rb"(?>(?:(?!From: |[Vv])[^\r\n\t ][^\r\n]*\r\n)*)From: ([^\r\n]+)\r\n"
+    rb"(?>(?:(?!To: |[Vv])[^\r\n\t ][^\r\n]*\r\n)*)To: ([^\r\n]+)\r\n"
+    rb"(?>(?:(?!Call-ID: |[Vv])[^\r\n\t ][^\r\n]*\r\n)*)Call-ID: ([^\r\n]+)\r\n"
+    rb"(?>(?:(?!CSeq: |[Vv])[^\r\n\t ][^\r\n]*\r\n)*)CSeq: ([^\r\n]+)\r\n(?![ \t])"
+)
+_U_METHOD, _U_VIA, _U_SENT_BY, _U_PARAMS, _U_REST, _U_BRANCH, _U_FROM, _U_TO, _U_CALL_ID, _U_CSEQ = range(1, 11)
+_U_COPIED = _U_VIA, _U_PARAMS, _U_REST, _U_FROM, _U_TO, _U_CALL_ID, _U_CSEQ
+_LOOKED_AT = 2048
+"Bytes within which all that is usual stands."
 _TO = re.compile(rb"\r?\n(?:to|t)[ \t]*:", re.IGNORECASE)
 _VIA = re.compile(rb"\r?\n(?:via|v)[ \t]*:", re.IGNORECASE)
 _LOOSE = re.compile(rb"\r(?!\n(?:[ \t]|Via: ))|(?<!\r)\n")

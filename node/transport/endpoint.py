@@ -35,8 +35,9 @@ from node.transport.addresses import Addresses
 from node.transport.attempt import Attempt
 from node.transport.attempt import Then as Answered
 from node.transport.detour import Detour, Lost
-from node.transport.gate import LATE, Gate
+from node.transport.gate import Gate
 from node.transport.handoff import Arrived, Bus
+from node.transport.intake import Intake
 from node.transport.oversize import Oversize
 from node.transport.ownership import owner_of
 from node.transport.resolver import Resolver
@@ -44,20 +45,12 @@ from node.transport.routes import Located, Routes
 from node.transport.streams import Streams
 from node.transport.suspects import Suspects
 from node.transport.trace import Trace
-from node.transport.udp import BATCH, PASSING, Datagrams
+from node.transport.udp import PASSING, Datagrams
 from store.records import Transport
 
 log = logging.getLogger(__name__)
 
 Message = Request | Response
-
-READING = 0.01
-"Seconds for which the UDP socket is read on end when it does not get empty."
-SERVING = 0.005
-"Seconds of new requests before the loop looks again for what is more urgent."
-PROBE = 0.05
-"Seconds between two looks at how late the loop is, while there is traffic on streams."
-
 
 LISTENING: dict[str, Transport] = {"tcp": "TCP", "tls": "TLS", "ws": "WS", "wss": "WSS"}
 "The transports of the kinds of listening sockets."
@@ -123,15 +116,13 @@ class Endpoint:
         self.routes = Routes(resolver or Resolver(loop), settings, self.streams, now=loop.time, locals_of=self._locals)
         self._detour = Detour(self, loop.call_later)
         self.oversize = Oversize(settings, self.streams, send=self._transmit, show=self._show, now=loop.time)
-        self._receiving: list[Datagrams] = []
+        self.intake = Intake(self.gate, loop, read=self._read, settle=self._settle, may=self._may_act)
+        "Reads the UDP sockets, what is urgent first."
         self._sending: dict[tuple[str, Address], Datagrams] = {}
         self._by_profile: dict[str, Datagrams] = {}
         self.trace = Trace(loop, settings, os.environ)
         self._alarm: asyncio.TimerHandle | None = None
         self._alarm_at = 0.0
-        self._turning: asyncio.Handle | None = None
-        self._probing: asyncio.TimerHandle | None = None
-        self._batch = False
         self._settling = False
 
     # ---- what the transaction user asks for ------------------------------------------------------------------------
@@ -235,10 +226,7 @@ class Endpoint:
                 self.streams.listen(socket.socket(fileno=descriptor), name.profile, transport)
             else:
                 os.close(descriptor)
-        for datagrams in self._receiving:
-            if tport.level >= 5:
-                tport.say("reads %s of profile %s", endpoint_text(datagrams.local), datagrams.profile)
-            self._loop.add_reader(datagrams.sock.fileno(), self._drain, datagrams)
+        self.intake.open()
 
     def add(self, sockets: Sequence[tuple[SocketName, int]]) -> None:
         """Sockets of profiles that were started later, to send by."""
@@ -274,33 +262,32 @@ class Endpoint:
 
     def deafen(self) -> None:
         """Stop reading. What is being sent still goes out."""
-        for datagrams in self._receiving:
-            self._loop.remove_reader(datagrams.sock.fileno())
+        self.intake.deafen()
         self.streams.deafen()
 
     def close(self) -> None:
         self.deafen()
-        for each in (self._alarm, self._turning, self._probing):
-            if each is not None:
-                each.cancel()
-        self._alarm = self._turning = self._probing = None
+        if self._alarm is not None:
+            self._alarm.cancel()
+        self._alarm = None
+        self.intake.close()
         self.streams.close()
         self.bus.close()
         self.routes.resolver.close()
         self.trace.close()
-        for datagrams in (*self._receiving, *self._sending.values()):
+        for datagrams in (*self.intake.sockets, *self._sending.values()):
             datagrams.close()
 
     @property
     def unsent(self) -> int:
         """Datagrams the kernel did not take."""
-        return sum(each.failures for each in {*self._receiving, *self._sending.values()})
+        return sum(each.failures for each in {*self.intake.sockets, *self._sending.values()})
 
     def _open_udp(self, name: SocketName, sock: socket.socket) -> None:
         datagrams = Datagrams(sock, name.profile, arrived=self.on_message)
         datagrams.mark(self._settings)
         if name.profile == self.profile and owns(name.slot, self.token):
-            self._receiving.append(datagrams)
+            self.intake.add(datagrams)
             self._by_profile[name.profile] = datagrams
             self._sending[name.profile, datagrams.local] = datagrams
             self.named.bind(name.profile, datagrams.local)
@@ -355,7 +342,7 @@ class Endpoint:
         if self.hold is not None and self.hold(message, flow):
             return
         self.layer.receive(message, flow, self._loop.time())
-        if not self._batch:
+        if not self.intake.batch:
             self._settle()
 
     def on_broken(self, data: bytes, flow: Flow, error: SipError) -> None:
@@ -364,11 +351,7 @@ class Endpoint:
 
     def on_drained(self) -> None:
         self._settle()
-        if self.gate.waiting and self._turning is None:
-            self._give_turns()
-        if self._probing is None:
-            # Streams are not read in one go as the UDP socket is: how long a round takes is told by a timer.
-            self._probing = self._loop.call_later(PROBE, self._on_probe, time.monotonic() + PROBE)
+        self.intake.on_streams_drained()
 
     def on_lost(self, flow: Flow) -> None:
         if tport.level >= 3:
@@ -404,71 +387,8 @@ class Endpoint:
     def on_bus_drained(self) -> None:
         self._settle()
 
-    def _drain(self, datagrams: Datagrams) -> None:
-        """Read all there is, so far as there is time: what is urgent may lie behind what is not."""
-        if tport.level >= 9:
-            tport.say("socket %s is readable", endpoint_text(datagrams.local))
-        gate = self.gate
-        self._batch = True
-        try:
-            if gate.stressed:
-                gate.age = datagrams.age()
-            left = datagrams.drain()
-            now = time.monotonic()
-            if left or gate.behind():
-                gate.stress(now)
-            until = now + READING
-            before = gate.urgent
-            while left and now < until:
-                gate.age = datagrams.age()
-                left = datagrams.drain()
-                now = time.monotonic()
-        finally:
-            self._batch = False
-            self._settle()
-        if left and gate.urgent - before > BATCH // 2:
-            # There is more of what is urgent than there was time for: nothing new is begun before that.
-            gate.turn_away_overdue(now)
-        elif gate.stressed:
-            self._serve_what_waits(now)
-
-    def _serve_what_waits(self, now: float) -> None:
-        if not self.gate.waiting:
-            self.gate.ease(now)
-        elif self._turning is None:
-            self._give_turns()
-
-    def _give_turns(self) -> None:
-        """Serve some of what waits, then let the loop look for what is more urgent."""
-        self._turning = None
-        gate = self.gate
-        now = time.monotonic()
-        if now >= self.until:
-            gate.clear()
-            return
-        until = now + SERVING
-        self._batch = True
-        try:
-            while now < until and (waiting := gate.turn(now)) is not None:
-                self._read(*waiting)
-                now = time.monotonic()
-        finally:
-            self._batch = False
-            self._settle()
-        if not gate.waiting:
-            gate.ease(now)
-        elif now >= until:
-            self._turning = self._loop.call_soon(self._give_turns)
-        else:
-            self._turning = self._loop.call_later(SERVING, self._give_turns)
-
-    def _on_probe(self, due: float) -> None:
-        self._probing = None
-        now = time.monotonic()
-        if now - due > LATE:
-            self.gate.stress(now)
-        elif not self.gate.waiting:
-            self.gate.ease(now)
+    def _may_act(self, now: float) -> bool:
+        return now < self.until
 
     def _on_alarm(self) -> None:
         self._alarm = None
@@ -480,7 +400,7 @@ class Endpoint:
 
     def _settle(self) -> None:
         """After every touch of the layer: send what it wants sent, set the alarm it wants set."""
-        if self._batch or self._settling:
+        if self.intake.batch or self._settling:
             return
         self._settling = True
         try:

@@ -93,8 +93,12 @@ class Gate:
         "Seconds that the datagrams read just now have waited in the kernel's buffer."
         self.exempt: Callable[[str], bool] = _nobody
         "Is this address one to which no limits apply?"
+        self.stolen = 0.0
+        "Seconds in which others had the processor and we would have run: they are no part of anybody's wait."
         self.urgent = 0
-        "Requests that went first since there is stress."
+        "Requests that went first under stress."
+        self.put_off = 0
+        "Requests that did not, under stress: they wait, or were refused."
         self.issued: Callable[[str, str], bool] = _never
         "Profile and nonce: is it a good one of ours?"
         self.behind: Callable[[], bool] = _not_behind
@@ -172,7 +176,7 @@ class Gate:
         self.counts.over_source_rate += 1
         self._exceeded(SOURCE_RATE, source, now)
         if self._answers_each.take(source, now):
-            self._refuse(data, flow, now)
+            self._refuse(data, flow, now, None)
         return False
 
     def _may_exceed_total(self, data: bytes, flow: Flow, now: float) -> bool:
@@ -237,28 +241,29 @@ class Gate:
 
     def turn_away_overdue(self, now: float) -> None:
         """Refuse who has waited too long."""
-        for data, flow in self._backlog.overdue(now):
-            self._turn_away(data, flow, now)
+        for data, flow in self._backlog.overdue(now - self.stolen):
+            self._turn_away(data, flow, now, glance.usual(data))
 
     def clear(self) -> None:
         self._backlog.clear()
 
     def _has_its_turn(self, data: bytes, flow: Flow, now: float) -> bool:
-        rank = glance.standing(data, self._knows, lambda nonce: self.issued(flow.profile, nonce))
+        seen = glance.usual(data)
+        rank = glance.standing(data, self._knows, lambda nonce: self.issued(flow.profile, nonce), seen)
         if rank is Standing.RUNNING:
             self.urgent += 1
             return True
         if rank is Standing.SPENT:
             return False
+        self.put_off += 1
         if self.age > STALE and not flow.reliable:
             self.counts.overload_stale += 1
-            return False
-        if not self._backlog.put((data, flow), rank, now):
-            self._turn_away(data, flow, now)
+        elif not self._backlog.put((data, flow), rank, now - self.stolen):
+            self._turn_away(data, flow, now, seen)
         return False
 
-    def _turn_away(self, data: bytes, flow: Flow, now: float) -> None:
-        if self._refuse(data, flow, now):
+    def _turn_away(self, data: bytes, flow: Flow, now: float, seen: glance.Usual | None) -> None:
+        if self._refuse(data, flow, now, seen):
             self.counts.overload_refused += 1
         else:
             self.counts.overload_dropped += 1
@@ -266,14 +271,15 @@ class Gate:
         if not self._overloaded_since:
             self._begin_overload(now)
 
-    def _refuse(self, data: bytes, flow: Flow, now: float) -> bool:
+    def _refuse(self, data: bytes, flow: Flow, now: float, seen: glance.Usual | None) -> bool:
         if not flow.reliable and not self._answers.take(now):
             return False
-        made = glance.refusal(data, flow.remote, reliable=flow.reliable, retry_after=RETRY_AFTER)
+        remote = flow.remote
+        made = glance.refusal(data, remote, reliable=flow.reliable, retry_after=RETRY_AFTER, seen=seen)
         if made is None:
             return False
-        answer, remote = made
-        self._send(answer, flow if remote == flow.remote else flow._replace(remote=remote))
+        answer, there = made
+        self._send(answer, flow if there is remote or there == remote else flow._replace(remote=there))
         return True
 
     # ---- what is told ----------------------------------------------------------------------------------------------

@@ -23,6 +23,9 @@ BUFFER = 4 << 20
 SO_TIMESTAMPNS = 35
 "Linux: the kernel notes when each datagram came. (Python's socket module has no name for it.)"
 _TIMESPEC = struct.Struct("@qq")
+SO_MEMINFO = 55
+"Linux: nine numbers of a socket's memory, the last one what was dropped."
+_MEMINFO = struct.Struct("@9I")
 
 PASSING = frozenset({errno.EAGAIN, errno.ENOBUFS, errno.EPERM, errno.ECONNREFUSED, errno.EINTR})
 "Send errors that say nothing about the destination: the retransmission may get through."
@@ -82,6 +85,15 @@ class Datagrams:
                 since: float = seconds + nanoseconds / 1e9
                 return max(0.0, time.time() - since)
         return 0.0
+
+    @property
+    def dropped(self) -> int:
+        """Datagrams that the kernel has not kept for us: its buffer was full, or the sluice shut."""
+        try:
+            found = self.sock.getsockopt(socket.SOL_SOCKET, SO_MEMINFO, _MEMINFO.size)
+        except OSError:
+            return 0
+        return int(_MEMINFO.unpack(found)[-1]) if len(found) == _MEMINFO.size else 0
 
     def send(self, data: bytes, remote: Address) -> int:
         """Send; the errno if the kernel did not take it, else 0."""

@@ -120,20 +120,20 @@ def test_nobody_waits_until_he_would_ask_again() -> None:
 
 
 def offer(
-    backlog: Backlog[float], rate: float, served: float, begin: float, seconds: float
+    backlog: Backlog[tuple[float, int]], rate: float, served: float, begin: float, seconds: float
 ) -> tuple[int, int, list[float]]:
     """Offer so many a second, serve so many a second; how many were served, refused, and how long the served ones waited."""
     done, refused, waits, credit = 0, 0, [], 0.0
     for step in range(int(seconds * 1000)):
         now = begin + step / 1000
-        for _ in range(int((step + 1) * rate / 1000) - int(step * rate / 1000)):
-            refused += not backlog.put(now, FRESH, now)
+        for number in range(int((step + 1) * rate / 1000) - int(step * rate / 1000)):
+            refused += not backlog.put((now, number), FRESH, now)
         refused += len(backlog.overdue(now))
         credit = min(credit + served / 1000, 10.0)
-        while credit >= 1 and (since := backlog.next()) is not None:
+        while credit >= 1 and (item := backlog.next()) is not None:
             credit -= 1
             done += 1
-            waits.append(now - since)
+            waits.append(now - item[0])
     return done, refused, waits
 
 
@@ -154,7 +154,7 @@ def test_above_it_all_time_is_used_and_the_wait_stays_short(times: float) -> Non
 
 
 def test_after_the_load_it_is_itself_at_once() -> None:
-    backlog: Backlog[float] = Backlog()
+    backlog: Backlog[tuple[float, int]] = Backlog()
     offer(backlog, 5000, 1000, 1.0, 3.0)
     offer(backlog, 0, 1000, 4.0, 0.3)
     done, refused, waits = offer(backlog, 900, 1000, 4.3, 2.0)
@@ -164,15 +164,28 @@ def test_after_the_load_it_is_itself_at_once() -> None:
 
 
 def test_a_burst_that_can_be_served_in_time_is_served() -> None:
-    backlog: Backlog[float] = Backlog()
-    assert sum(backlog.put(1.0, FRESH, 1.0) for _ in range(1000)) == 1000
+    backlog: Backlog[tuple[float, int]] = Backlog()
+    assert sum(backlog.put((1.0, number), FRESH, 1.0) for number in range(1000)) == 1000
     done, refused, _waits = offer(backlog, 0, 4000, 1.0, 0.3)
     assert (done, refused) == (1000, 0)
+
+
+def test_what_is_repeated_waits_once() -> None:
+    backlog: Backlog[str] = Backlog()
+    assert [backlog.put("again", standing, 1.0) for standing in (FRESH, FRESH, CHALLENGED)] == [True] * 3
+    assert len(backlog) == 1
+    assert (backlog.next(), backlog.next()) == ("again", None)
+    assert backlog.put("again", FRESH, 1.1)
+    assert backlog.overdue(2.0) == ["again"]
+    assert backlog.put("again", FRESH, 2.1)
+    backlog.clear()
+    assert backlog.put("again", FRESH, 2.2)
+    assert len(backlog) == 1
 
 
 def test_what_waits_is_bounded() -> None:
     backlog: Backlog[int] = Backlog(100)
     assert sum(backlog.put(number, FRESH, 1.0) for number in range(1000)) == 100
-    assert sum(backlog.put(number, CHALLENGED, 1.0) for number in range(1000)) == 100
+    assert sum(backlog.put(number, CHALLENGED, 1.0) for number in range(1000, 2000)) == 100
     backlog.clear()
     assert len(backlog) == 0

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from node.sip.glance import Standing, refusal, running, standing, to_tag
+from node.sip.glance import Standing, refusal, running, standing, to_tag, usual
 from node.sip.message import Response, parse
 
 REQUEST = (
@@ -25,7 +25,10 @@ def message(method: bytes = b"INVITE", to: bytes = b"<sip:1001@pbx.test>", extra
 
 
 def judged(data: bytes, known: tuple[str, str, str] | None = None) -> Standing:
-    return standing(data, lambda *key: key == known, lambda nonce: nonce == NONCE)
+    """The same, whether it is looked at in one go or field by field."""
+    slowly = standing(data, lambda *key: key == known, lambda nonce: nonce == NONCE)
+    assert standing(data, lambda *key: key == known, lambda nonce: nonce == NONCE, usual(data)) is slowly
+    return slowly
 
 
 @pytest.mark.parametrize("method", [b"REGISTER", b"INVITE", b"OPTIONS", b"SUBSCRIBE", b"MESSAGE", b"BYE", b"CANCEL"])
@@ -121,6 +124,52 @@ def test_compact_and_crowded_fields_are_copied_too() -> None:
         "z9hG4bK2",
         "z9hG4bK3",
     ]
+
+
+SINGLE = message().replace(b"Via: SIP/2.0/UDP 192.0.2.1;branch=z9hG4bKdef;received=198.51.100.1\r\n", b"")
+
+
+@pytest.mark.parametrize(
+    ("old", "new"),
+    [
+        (b"", b""),
+        (b";rport;branch=z9hG4bKabc", b";branch=z9hG4bKabc;rport"),
+        (b";rport;branch=z9hG4bKabc", b";branch=z9hG4bKabc;rport;alias"),
+        (b";rport;", b";rport=9;"),
+        (b";rport;", b";"),
+        (b"192.0.2.7:5070", b"[2001:db8::7]"),
+        (b"pbx.test>\r\nCall", b"pbx.test>;x=y\r\nCall"),
+        (b"Max-Forwards: 70", b"Max-Forwards:\r\n 70"),
+        (b"Call-ID: a@b", b"Call-ID: a@b\r\n c"),
+        (b"From: ", b"From:\r\n "),
+        (b"Content-Length", b"Via: SIP/2.0/UDP 192.0.2.1;branch=z9hG4bKdef\r\nContent-Length"),
+        (b"Content-Length", b"v: SIP/2.0/UDP 192.0.2.1;branch=z9hG4bKdef\r\nContent-Length"),
+        (b"Max-Forwards: 70", b"via: SIP/2.0/UDP 192.0.2.1;branch=z9hG4bKdef"),
+        (b"branch=z9hG4bKabc", b"branch=z9hG4bKabc, SIP/2.0/UDP 192.0.2.1;branch=z9hG4bKdef"),
+    ],
+)
+def test_looked_at_in_one_go_or_field_by_field_the_refusal_is_the_same(old: bytes, new: bytes) -> None:
+    data = SINGLE.replace(old, new, 1)
+    made = refusal(data, FROM, reliable=False, retry_after=3)
+    assert made is not None
+    assert refusal(data, FROM, reliable=False, retry_after=3, seen=usual(data)) == made
+    vias = parse(data).headers("Via")
+    assert [via.partition("branch=")[2][:10] for via in parse(made[0]).headers("Via")] == [
+        via.partition("branch=")[2][:10] for via in vias
+    ]
+
+
+def test_what_phones_usually_send_is_looked_at_in_one_go() -> None:
+    assert usual(SINGLE) is not None
+    assert usual(SINGLE.replace(b";rport;branch=z9hG4bKabc", b";branch=z9hG4bKabc;rport")) is not None
+
+
+@pytest.mark.parametrize(
+    "crowd", [b"From: a\r\nTo: b\r\nCall-ID: c\r\n", b"Via: SIP/2.0/UDP h;branch=1\r\n", b"X:" + b";a" * 99 + b"\r\n"]
+)
+def test_what_is_made_to_take_long_is_given_up_soon(crowd: bytes) -> None:
+    """Were it tried in all ways, a thousand lines would take hours."""
+    assert usual(b"INVITE sip:a SIP/2.0\r\nVia: SIP/2.0/UDP h;branch=1\r\n" + crowd * 1000) is None
 
 
 @pytest.mark.parametrize("name", [b"Via", b"From", b"To", b"Call-ID", b"CSeq"])

@@ -67,7 +67,7 @@ def test_a_flood_of_rubbish_disturbs_nobody(node: Rig) -> None:
     phone, vandal = node.phone(), node.phone()
     for number in range(300):
         vandal.send(os.urandom(40 + number % 200))
-        vandal.send(b"INVITE \r\n\r\n")
+        vandal.send(b"INVITE %d \r\n\r\n" % number)
         vandal.send(b"SIP/2.0 200 OK\r\n\r\n")
         vandal.send(b"\r\n\r\n")
     assert options(phone).status == 200

@@ -1,0 +1,111 @@
+"""The sluice: of registrations that come faster than they can even be refused, a share is left in the kernel.
+
+To read a request and to refuse it takes a tenth of what it takes to serve it. So at three times the rate that can be
+served a quarter of all work would go into refusals, and at ten times nearly all of it. A socket filter (classic BPF,
+which needs no privilege) drops some before they cost us anything, so many that refusing stays below a fixed share. Their
+senders repeat them; those that get through are served, or told by a 503 when to come back.
+
+Only REGISTER: it alone comes from all phones at once, and begins nothing that somebody waits for. What is in a dialog, what a
+caller sends and what a watchdog asks is always read.
+"""
+
+from __future__ import annotations
+
+import array
+import contextlib
+import socket
+import struct
+from collections.abc import Sequence
+
+SHARE = 0.1
+"Of our time: what refusals may take."
+LOOK = 0.1
+"Seconds between two adjustments."
+LEAST = 0.05
+"Of the registrations: at least so many are read."
+OPEN = 0.95
+"Whoever passes so many may pass all."
+COST = 15e-6
+"Seconds that a refusal takes, until it was measured."
+ENOUGH = 16
+"Refusals in a row from which that is measured."
+
+SO_ATTACH_FILTER = 26
+SO_DETACH_FILTER = 27
+_INSTRUCTION = struct.Struct("=HBBI").pack
+_PROGRAM = struct.Struct("@HP").pack
+_LENGTH, _AT_LEAST, _WORD, _EQUALS, _ABOVE, _RETURN = 0x80, 0x35, 0x20, 0x15, 0x25, 0x06
+_RANDOM = 0xFFFFF000 + 56
+"SKF_AD_OFF + SKF_AD_RANDOM: a random word where the packet has none."
+_FIRST_WORD = 8
+"Behind the header of UDP."
+
+
+class Sluice:
+    """How many of the registrations are read, and the filter that says so to the kernel."""
+
+    def __init__(self) -> None:
+        self.passing = 1.0
+        "Of the registrations: the share that is read."
+        self._refusing = 0.0
+        self._looked = 0.0
+        self._cost = COST
+
+    def note(self, refused: int, seconds: float, *, mixed: bool) -> None:
+        """So many were refused or put off, in so many seconds of our own time; `mixed`: and others were served in them."""
+        if refused >= ENOUGH and not mixed:
+            self._cost += (seconds / refused - self._cost) / 8
+        self._refusing += refused * self._cost
+
+    def adjust(self, now: float) -> bool:
+        """By our own clock: let more through, or fewer. Is there another share than before?"""
+        since = now - self._looked
+        if since < LOOK:
+            return False
+        share = self._refusing / since
+        self._looked, self._refusing = now, 0.0
+        if since > 10 * LOOK:
+            return False  # the first look of an overload
+        before = self.passing
+        wanted = before * SHARE / share if share else 1.0
+        # Not in one step: what a tenth of a second brings is not what the next one will.
+        wanted = min(max(wanted, before / 2, LEAST), before * 1.3)
+        self.passing = wanted if wanted < OPEN else 1.0
+        return self.passing != before
+
+    def open(self) -> bool:
+        """Let all through again. Was it otherwise?"""
+        before, self.passing = self.passing, 1.0
+        return before != 1.0
+
+    def set(self, sockets: Sequence[socket.socket]) -> None:
+        """Tell the kernel."""
+        for sock in sockets:
+            if self.passing == 1.0:
+                detach(sock)
+            else:
+                attach(sock, self.passing)
+
+
+def attach(sock: socket.socket, passing: float) -> None:
+    """From now on this share of the datagrams that begin with REGI is received, and all others. IPv4 and IPv6 alike."""
+    instructions = [
+        _INSTRUCTION(_LENGTH, 0, 0, 0),
+        _INSTRUCTION(_AT_LEAST, 0, 4, _FIRST_WORD + 4),
+        _INSTRUCTION(_WORD, 0, 0, _FIRST_WORD),
+        _INSTRUCTION(_EQUALS, 0, 2, int.from_bytes(b"REGI", "big")),
+        _INSTRUCTION(_WORD, 0, 0, _RANDOM),
+        _INSTRUCTION(_ABOVE, 1, 0, round(passing * 0xFFFFFFFF)),
+        _INSTRUCTION(_RETURN, 0, 0, 0xFFFFFFFF),
+        _INSTRUCTION(_RETURN, 0, 0, 0),
+    ]
+    code = array.array("B", b"".join(instructions))
+    # A kernel without filters goes on without: more is read then.
+    with contextlib.suppress(OSError):
+        sock.setsockopt(socket.SOL_SOCKET, SO_ATTACH_FILTER, _PROGRAM(len(instructions), code.buffer_info()[0]))
+
+
+def detach(sock: socket.socket) -> None:
+    """All is received. Kept sockets outlive a worker, and so would its filter."""
+    with contextlib.suppress(OSError):  # there was none
+        sock.setsockopt(socket.SOL_SOCKET, SO_DETACH_FILTER, 0)
