@@ -23,6 +23,7 @@ from node.calls.modify import Modification
 from node.calls.snapshot import snapshot
 from node.debug import nua
 from node.sip import compose
+from node.sip.errors import SipError
 from node.sip.message import Request, Response
 from store.interface import Outcome
 from store.records import CallState, PendingInvite, Registration, Step
@@ -142,6 +143,9 @@ class Call:
             nua.say("call %s: %s", self.uuid, getattr(action, "__qualname__", action))
         try:
             action(*args)
+        except SipError as error:
+            # A peer said what cannot be read: that is passed over, and the call goes on.
+            log.warning("call %s: %s passed over: %s", self.uuid, getattr(action, "__qualname__", action), error)
         except Exception:
             log.exception("call %s broke, ending it", self.uuid)
             self._break()
@@ -341,7 +345,7 @@ class Call:
         if not leg.live:
             return
         leg.cause = leg.cause or cause
-        if leg.confirmed:
+        if leg.confirmed and not leg.unheard:
             if self._unacknowledged(leg):
                 self.save()
                 return  # RFC 3261 15: no BYE before the ACK, or before we stop waiting for it
@@ -428,6 +432,7 @@ class Call:
             self.referred.forget(leg)
         self.tell("CHANNEL_HANGUP_COMPLETE", leg)
         self.tell("CHANNEL_DESTROY", leg)
+        leaving.refuse_ended(self, leg)
         self.settle(leg)
         if leg.asked is not None:
             leg.asked.forget()

@@ -19,16 +19,15 @@ def on_bye(call: Call, leg: Leg, request: Request, transaction: ServerTransactio
     cause = causes.from_reason(request.headers("Reason")) or "NORMAL_CLEARING"
     leg.variables["sip_hangup_disposition"] = "recv_bye"
     passing.leave(request, leg, call.partner(leg))
-    if leg.served and not leg.transaction.final and not leg.confirmed:
-        _refuse_ended(call, leg)
     lost(call, leg, cause)
     response = compose.response(request, 200, headers=call.exchange.headers(leg.profile))
     call.commit(call.exchange.endpoint.respond, transaction, response)
 
 
-def _refuse_ended(call: Call, leg: Leg) -> None:
-    """RFC 3261 15.1.2: a BYE ends an INVITE that is not answered with 487."""
-    assert leg.dialog is not None
+def refuse_ended(call: Call, leg: Leg) -> None:
+    """RFC 3261 15.1.2: an INVITE of a leg that ends, not answered yet or its 200 being written down, hears 487."""
+    if not leg.served or leg.transaction.final or leg.dialog is None:
+        return
     response = compose.response(leg.transaction.request, 487, to_tag=leg.dialog.local_tag)
     call.exchange.endpoint.respond(leg.transaction, response)
 

@@ -53,8 +53,10 @@ def _again(call: Call, leg: Leg, response: Response) -> None:
 
 
 def disown(call: Call, leg: Leg, response: Response) -> None:
-    """End a dialog that a 2xx made and nobody wants."""
+    """End a dialog that a 2xx made and nobody wants; one that names no Contact cannot be reached."""
     assert leg.flow is not None
+    if not response.contacts:
+        return
     stray = stray_dialog(response)
     call.exchange.send(stray.ack(response.cseq.number), leg.flow)
     call.ask(leg, stray.request("BYE", headers=call.exchange.headers(leg.profile)), _nothing)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Callable
 from typing import TYPE_CHECKING
 
@@ -16,6 +17,8 @@ if TYPE_CHECKING:
     from node.sip.layer import ServerTransaction
 
     Service = Callable[[Call, Leg, Request, ServerTransaction], None]
+
+log = logging.getLogger(__name__)
 
 
 def on_request(call: Call, leg: Leg, request: Request, transaction: ServerTransaction) -> None:
@@ -36,7 +39,13 @@ def on_request(call: Call, leg: Leg, request: Request, transaction: ServerTransa
         except SipError as error:
             answer(call, leg, request, transaction, error.status, headers=tuple(error.headers))
             return
-    SERVICES.get(request.method, _not_allowed)(call, leg, request, transaction)
+    try:
+        SERVICES.get(request.method, _not_allowed)(call, leg, request, transaction)
+    except SipError as error:
+        # What cannot be read of one request is no reason to end a call that is well.
+        log.info("call %s: %s of %s not understood: %s", call.uuid, request.method, leg.name, error)
+        if not transaction.final:
+            answer(call, leg, request, transaction, error.status, headers=tuple(error.headers))
 
 
 def _bye(call: Call, leg: Leg, request: Request, transaction: ServerTransaction) -> None:

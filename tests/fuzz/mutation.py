@@ -144,6 +144,20 @@ def swap_values(data: bytearray, random: Random) -> None:
     data[:] = b"\r\n".join(lines)
 
 
+def odd_value(data: bytearray, random: Random) -> None:
+    """A field, or what stands behind a delimiter within it, gets a value that it cannot have."""
+    lines = _lines(data)
+    at = random.randrange(len(lines))
+    name, colon, value = lines[at].partition(b":")
+    cuts = [spot for spot, byte in enumerate(value) if byte in b";=<>@,: "]
+    start = random.choice([0, *cuts]) + 1
+    ends = [spot for spot in cuts if spot >= start]
+    end = random.choice([len(value), *ends[:1]])
+    odd = random.choice((b"", random.choice(EDGES), random.choice(TOKENS), random.choice(TOKENS) * 300, b"A" * 3000))
+    lines[at] = name + colon + value[:start] + odd + value[end:]
+    data[:] = b"\r\n".join(lines)
+
+
 def other_length(data: bytearray, random: Random) -> None:
     at = bytes(data).lower().find(b"content-length:")
     if at >= 0:
@@ -167,5 +181,5 @@ def other_case(data: bytearray, random: Random) -> None:
 
 MUTATIONS: list[Mutation] = [
     flip_bit, set_byte, cut_out, say_twice, truncate, put_token, put_token, repeat_token, long_run, edge_number, edge_number, double_line, drop_line,
-    swap_lines, swap_values, other_length, fold, other_ends, other_case,
+    swap_lines, swap_values, odd_value, odd_value, other_length, fold, other_ends, other_case,
 ]  # fmt: skip

@@ -1,0 +1,157 @@
+"""Calls by the hundred in virtual time, with mutants of all that both sides say; and what such scenes have brought to light."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import pytest
+
+from tests.fuzz.agent import Dialogue, Tally, value
+from tests.fuzz.scripts import EVERYTHING
+from tests.fuzz.theatre import Actor, Theatre
+
+SCENES = 250
+EACH = 8
+"Mutants of each message."
+
+
+@pytest.fixture
+def theatre() -> Iterator[Theatre]:
+    theatre = Theatre()
+    try:
+        yield theatre
+    finally:
+        theatre.close()
+
+
+@pytest.fixture
+def actor(theatre: Theatre) -> Actor:
+    return Actor(theatre, Tally(), 0, 1)
+
+
+def call_itself(actor: Actor) -> tuple[str, Dialogue]:
+    """1000 calls 1002, who is the same: the INVITE that came out, and the caller's dialog."""
+    registration = actor.begin("", "1002")
+    registration.target, registration.to = "sip:sofia.test", "<sip:1002@sofia.test>"
+    assert actor.ask(actor.request("REGISTER", registration)).startswith("SIP/2.0 200")
+    dialog = actor.begin("1002")
+    actor.send(actor.request("INVITE", dialog, body=actor.description))
+    while not actor.invited:
+        actor.hear(1.0)
+    return actor.invited.pop(), dialog
+
+
+def established(actor: Actor) -> tuple[str, Dialogue, Dialogue]:
+    """The same, answered: the INVITE that came out, and both dialogs."""
+    invite, dialog = call_itself(actor)
+    actor.send(actor.answer(invite, 200, actor.description))
+    heard = heard_of(actor, "INVITE", 2.0)
+    answers = [text for text in heard if text.startswith("SIP/2.0 2")]
+    assert answers, heard
+    actor.confirm(dialog, answers[0])
+    actor.send(actor.request("ACK", dialog))
+    return invite, dialog, actor.called(invite, "1002")
+
+
+def heard_of(actor: Actor, method: str, seconds: float) -> list[str]:
+    """Answers to requests of this method that come within that time."""
+    until, found = actor.now() + seconds, []
+    while actor.now() < until:
+        found += [text for text in actor.hear(until - actor.now()) if value(text, "CSeq").endswith(f" {method}")]
+    return found
+
+
+def test_scenes_with_mutants_break_nothing_and_leave_nothing(theatre, capsys):
+    tally = Tally()
+    for seed in range(SCENES):
+        theatre.play(seed, tally, EACH)
+    with capsys.disabled():
+        print(f"\n  calls in virtual time: {SCENES} scenes, {tally.mutants} mutants")
+    assert tally.mutants > SCENES * 10
+    assert tally.statuses[200] > SCENES
+
+
+def test_every_script_gets_through_without_mutants(theatre):
+    tally = Tally()
+    for seed in range(3 * len(EVERYTHING)):
+        theatre.play(seed, tally, 0)
+    assert tally.unanswered == []
+
+
+def test_a_notify_whose_author_cannot_be_read_is_refused_and_the_call_goes_on(theatre, actor):
+    _invite, caller, callee = established(actor)
+    notify = actor.request("NOTIFY", caller, extra="Event: refer\r\nSubscription-State: active")
+    bad = notify.replace(b"From: <sip:1000@sofia.test>", b"From: <sip:1000@sofia.te st>")
+    assert actor.ask(bad).startswith("SIP/2.0 400")
+    assert actor.ask(actor.request("BYE", callee)).startswith("SIP/2.0 200")
+    assert theatre.trouble.found == []
+
+
+def test_an_expiry_that_is_no_number_is_refused_and_the_call_goes_on(theatre, actor):
+    _invite, caller, _callee = established(actor)
+    actor.ask(actor.request("REFER", caller, extra="Refer-To: <sip:nobody@sofia.test>"))
+    subscribe = actor.request("SUBSCRIBE", caller, extra="Event: refer\r\nExpires: soon")
+    assert not actor.ask(subscribe).startswith("SIP/2.0 2")
+    assert theatre.trouble.found == []
+
+
+def test_a_200_of_somebody_else_without_contact_does_not_end_the_call(theatre, actor):
+    """Behind a proxy that forks: the second one to answer cannot be reached, the first one talks on."""
+    invite, caller, callee = established(actor)
+    other = actor.answer(invite, 200, actor.description).replace(b";tag=callee", b";tag=another")
+    lines = [line for line in other.split(b"\r\n") if not line.startswith(b"Contact:")]
+    actor.send(b"\r\n".join(lines))
+    theatre.clock.turn(theatre.clock.time() + 1.0)
+    assert actor.ask(actor.request("OPTIONS", callee)).startswith("SIP/2.0 200")
+    assert actor.ask(actor.request("BYE", caller)).startswith("SIP/2.0 200")
+    assert theatre.trouble.found == []
+
+
+def test_a_200_to_an_update_with_a_contact_that_cannot_be_read_is_passed_over(theatre, actor):
+    invite, dialog = call_itself(actor)
+    allow = "Allow: INVITE, ACK, BYE, CANCEL, UPDATE\r\n"
+    actor.send(actor.answer(invite, 200, actor.description, allow))
+    answers = heard_of(actor, "INVITE", 2.0)
+    actor.confirm(dialog, answers[0])
+    actor.send(actor.request("ACK", dialog))
+    held = actor.description.replace("sendrecv", "sendonly")
+    actor.send(actor.request("UPDATE", dialog, body=held))
+    theatre.clock.turn(theatre.clock.time() + 0.2)
+    asked = [text for text in actor.listen(1.0) if text.startswith("UPDATE")]
+    assert asked
+    good = actor.answer(asked[0], 200, held)
+    actor.send(good.replace(actor.contact("1000").encode(), b"<sip:1000@ho st>"))
+    actor.send(good)
+    assert [text[:11] for text in heard_of(actor, "UPDATE", 2.0)] == ["SIP/2.0 200"]
+    assert actor.ask(actor.request("BYE", dialog)).startswith("SIP/2.0 200")
+    assert theatre.trouble.found == []
+
+
+def test_who_is_hung_up_on_before_its_200_has_left_hears_a_refusal_and_no_bye(theatre, actor):
+    """The callee answers and is gone at once, while the record of the answer is being written."""
+    invite, dialog = call_itself(actor)
+    actor.send(actor.answer(invite, 200, actor.description))
+    callee = actor.called(invite, "1002")
+    callee.target = "sip:mod_sofia@127.0.0.1:5060"
+    bye = actor.request("BYE", callee)
+    actor.send(bye)
+    heard: list[str] = []
+    until = actor.now() + 3.0
+    while actor.now() < until:
+        heard += actor.listen(until - actor.now())
+    finals = [text for text in heard if value(text, "CSeq") == f"{dialog.cseq} INVITE" and text.startswith("SIP/2.0 ")]
+    assert finals
+    assert all(text[8:11] >= "400" for text in finals if text[8:11] >= "200"), finals
+    assert not [text for text in heard if text.startswith("BYE")]
+    assert theatre.trouble.found == []
+
+
+def test_a_reinvite_that_a_bye_overtakes_is_answered_487(theatre, actor):
+    dialog = actor.establish()
+    theatre.clock.turn(theatre.clock.time() + 1.0)
+    actor.send(actor.request("INVITE", dialog, body=actor.description))
+    again = dialog.cseq
+    actor.send(actor.request("BYE", dialog))
+    heard = heard_of(actor, "INVITE", 3.0)
+    assert {text[8:11] for text in heard if value(text, "CSeq") == f"{again} INVITE"} == {"487"}
+    assert theatre.trouble.found == []
