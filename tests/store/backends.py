@@ -11,6 +11,8 @@ from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
+from tests.store.redis import stores as redis
+
 _numbers = itertools.count()
 
 
@@ -36,4 +38,8 @@ def sqlite(directory: Path) -> Iterator[str]:
 BACKENDS = (
     Backend("memory", memory, shared=False),
     Backend("sqlite", sqlite),
+    Backend("redis", redis.plain),
+    Backend("redis-tls-password", redis.secure),
+    Backend("redis-sentinel-wait", redis.guarded),
+    Backend("redis-distant", redis.distant),
 )

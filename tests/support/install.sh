@@ -3,7 +3,7 @@
 # says what is missing when it may not.
 set -euo pipefail
 declare -A packages=([sipp]=sip-tester [baresip]=baresip-core [ip]=iproute2 [iptables]=iptables [openssl]=openssl
-  [node]=nodejs [npm]=npm [sngrep]=sngrep [turnserver]=coturn)
+  [node]=nodejs [npm]=npm [sngrep]=sngrep [turnserver]=coturn [redis-server]=redis-server)
 if [ "${1:-}" = bench ]; then
   packages+=([kamailio]="kamailio kamailio-sqlite-modules" [rtpengine]=rtpengine-daemon)
 fi
