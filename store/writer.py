@@ -28,6 +28,8 @@ T = TypeVar("T")
 
 Then = Callable[[Outcome], None]
 
+BROKE = "what waited for the store broke"
+
 
 class Alarm(Protocol):
     def cancel(self) -> None: ...
@@ -151,10 +153,11 @@ class Writer:
     # ---- in the loop -------------------------------------------------------------------------------------------------
 
     def _enter(self, write: Write, then: Then | None) -> None:
+        shared = self._shared
         entry = Entry(write, then, time.monotonic() + self.settings.deadline)
-        carrier = None if self._closed else self._shared.queue.add(entry)
+        carrier = None if self._closed else shared.queue.add(entry)
         if carrier is None:
-            self._shared.stats.lost += 1
+            shared.stats.lost += 1
             self._tell_unstored(None, write)
             self._call_soon(partial(self._settle, entry, Outcome.AT_RISK))
             return
@@ -176,14 +179,31 @@ class Writer:
         while self._results:
             match self._results.popleft():
                 case Settled(entries, outcomes):
-                    for entry, outcome in zip(entries, outcomes, strict=True):
-                        self._settle(entry, outcome)
-                    self._count([entry.write for entry in entries], outcomes, ours=True)
+                    self._settle_all(entries, outcomes)
                 case Replayed(writes, outcomes):
                     # Written under an epoch of the past perhaps: its refusal says nothing about who is the owner now.
                     self._count(writes, outcomes, ours=False)
                 case Answered(question, answer):
                     self._tell_answer(question, answer)
+
+    def _settle_all(self, entries: Sequence[Entry], outcomes: Sequence[Outcome]) -> None:
+        plain = True
+        for entry, outcome in zip(entries, outcomes, strict=True):
+            if outcome is not Outcome.STORED:
+                plain = False
+                self._settle(entry, outcome)
+                continue
+            if entry.told:
+                self._shared.stats.late += 1
+            then = entry.then
+            if then is not None:
+                entry.then = None
+                try:
+                    then(outcome)
+                except Exception:
+                    log.exception(BROKE)
+        if not plain:
+            self._count([entry.write for entry in entries], outcomes, ours=True)
 
     def _settle(self, entry: Entry, outcome: Outcome) -> None:
         if outcome is Outcome.AT_RISK:
@@ -290,4 +310,4 @@ def _call_back(then: Callable[[Any], None], value: Any) -> None:
     try:
         then(value)
     except Exception:
-        log.exception("what waited for the store broke")
+        log.exception(BROKE)
