@@ -11,11 +11,12 @@ import subprocess
 import tempfile
 import time
 import wave
+from collections.abc import Callable
 from pathlib import Path
 
-from tests.support.node import STRETCH, free_port
+from tests.support.node import DOMAIN, STRETCH, Node, free_port, until
 
-MODULES = ("account", "g711", "aufile", "aubridge", "sndfile", "ctrl_tcp", "menu")
+MODULES = ("account", "g711", "aufile", "aubridge", "sndfile", "ctrl_tcp", "cons", "menu")
 
 
 class Baresip:
@@ -32,24 +33,29 @@ class Baresip:
         tone: float,
         transport: str = "udp",
         trust: Path | None = None,
+        answers: bool = True,
+        extra: str = "",
     ) -> None:
-        """`trust`: the authorities of its registrar's certificate, for TLS."""
+        """`trust`: the authorities of its registrar's certificate, for TLS. `answers`: calls, by itself; else it rings.
+
+        `extra`: more of its account's parameters, each with its semicolon."""
         self._temporary = tempfile.TemporaryDirectory(prefix="baresip-")
         self.directory = Path(self._temporary.name)
-        self.user, self._control = user, free_port()
+        self.user, self._control, self._keys = user, free_port(), free_port()
         write_tone(self.directory / "tone.wav", tone)
         library = next(Path("/usr/lib").glob("**/baresip/modules"), Path("/usr/lib/baresip/modules"))
         (self.directory / "config").write_text(
             f"sip_listen 127.0.0.1:{port}\nnet_interface 127.0.0.1\nrtp_ports {port + 100}-{port + 200}\n"
             f"audio_source aufile,{self.directory}/tone.wav\naudio_player aubridge,nil\naudio_alert aubridge,nil\n"
             f"snd_path {self.directory}\nctrl_tcp_listen 127.0.0.1:{self._control}\n"
+            f"cons_listen 127.0.0.1:{self._keys}\n"
             + (f"sip_cafile {trust}\n" if trust is not None else "")
             + f"module_path {library}\n"
             + "".join(f"module {name}.so\n" for name in MODULES)
         )
         (self.directory / "accounts").write_text(
             f'<sip:{user}@{domain}>;auth_user={user};auth_pass={password};outbound="sip:{server[0]}:{server[1]};transport={transport}"'
-            ";answermode=auto;regint=600;audio_codecs=pcmu\n"
+            f";answermode={'auto' if answers else 'manual'};regint=600;audio_codecs=pcmu{extra}\n"
         )
         (self.directory / "contacts").write_text("")
 
@@ -66,12 +72,17 @@ class Baresip:
         self._log.close()
         self._temporary.cleanup()
 
-    def says(self, text: str, within: float = 10.0) -> None:
-        """Wait until its output contains the text."""
+    def says(self, text: str, within: float = 10.0, times: int = 1) -> None:
+        """Wait until its output contains the text so many times."""
         deadline = time.monotonic() + within * STRETCH
-        while text not in self.output():
+        while self.output().count(text) < times:
             assert time.monotonic() < deadline, f"baresip {self.user} never said {text!r}:\n{self.output()}"
             time.sleep(0.05)
+
+    def more(self, text: str) -> Callable[[], None]:
+        """What waits until it has said the text once more than now."""
+        times = self.output().count(text) + 1
+        return lambda: self.says(text, times=times)
 
     def output(self) -> str:
         return (self.directory / "output").read_text(errors="replace")
@@ -83,10 +94,62 @@ class Baresip:
             sock.sendall(f"{len(text)}:{text},".encode())
             sock.recv(4096)
 
+    def press(self, keys: str) -> None:
+        """Keys of its console, for what has no command: `x` holds the call, `X` takes it back."""
+        with socket.create_connection(("127.0.0.1", self._keys), timeout=5) as sock:
+            sock.sendall(keys.encode())
+
     def heard(self) -> float:
         """The frequency of what it received, in hertz; 0 if it heard nothing."""
         recordings = sorted(self.directory.glob("*dec*.wav")) or sorted(self.directory.glob("dump*rx*.wav"))
         return frequency(recordings[-1]) if recordings else 0.0
+
+
+# ---- what they do together ----------------------------------------------------------------------------------------------
+
+
+def registered(node: Node, *phones: Baresip) -> None:
+    for phone in phones:
+        phone.says("200 OK")
+    listed = node.api("show registrations")
+    assert all(f"{phone.user}," in listed for phone in phones), listed
+
+
+def connect(caller: Baresip, callee: Baresip) -> None:
+    """One calls the other, and both are in the call."""
+    waits = [phone.more("Call established") for phone in (caller, callee)]
+    caller.command("dial", f"sip:{callee.user}@{DOMAIN}")
+    for wait in waits:
+        wait()
+
+
+def ring(caller: Baresip, callee: Baresip) -> None:
+    """One calls the other, which rings."""
+    waits = [callee.more("Incoming call"), caller.more("180 Ringing")]
+    caller.command("dial", f"sip:{callee.user}@{DOMAIN}")
+    for wait in waits:
+        wait()
+
+
+def hold_and_take_back(phone: Baresip, other: Baresip) -> None:
+    """Two re-INVITEs, each heard of at the other end."""
+    for key in "xX":
+        offered = other.more("got re-INVITE")
+        phone.press(key)
+        offered()
+
+
+def hang_up(one: Baresip, other: Baresip) -> None:
+    closed = other.more("session closed")
+    one.command("hangup")
+    closed()
+
+
+def all_gone(node: Node) -> None:
+    until(lambda: "\n0 total" in node.api("show channels count"), 10, "all channels to be gone", node)
+
+
+# ---- tones --------------------------------------------------------------------------------------------------------------
 
 
 def write_tone(path: Path, hertz: float, seconds: float = 30.0, rate: int = 8000) -> None:

@@ -45,6 +45,11 @@ class Authority:
         _request(key, certificate, common or names[0], extensions, self._signing, passphrase=passphrase)
         return key.read_text() + certificate.read_text() + self.chain
 
+    def settings(self, address: str, *names: str) -> dict[str, str]:
+        """What a node on this address is told, so that it speaks TLS with a certificate of this authority."""
+        (self.folder / "agent.pem").write_text(self.issue(*names, address))
+        return {"internal_ssl_enable": "true", "certs_dir": str(self.folder)}
+
     def trusting(self, own: str = "") -> ssl.SSLContext:
         """A client's context that trusts this authority (and shows a certificate of its own)."""
         context = ssl.create_default_context(cafile=str(self.certificate))
