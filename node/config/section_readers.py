@@ -24,10 +24,12 @@ from node.config.values import (
     string,
     whole,
 )
+from store.errors import UnknownStore
+from store.redis import dsn as redis_dsn
 
 WELL_KNOWN_PASSWORDS = frozenset(("ClueCon", "1234", ""))
 SCHEMES = ("pgsql", "postgresql", "postgres", "mariadb", "maria", "mysql", "odbc", "sqlite", "memory")
-SCHEMES_OF_OURS = ("redis", "rediss", "redis+sentinel")
+SCHEMES_OF_OURS = redis_dsn.SCHEMES
 
 SHORTEST_MARGIN = 50
 "Milliseconds that letting go of the sockets takes."
@@ -44,6 +46,11 @@ def dsn(text: str) -> str:
         raise ValueError(f"has an unknown scheme {scheme!r}: there are {', '.join((*SCHEMES, *SCHEMES_OF_OURS))}")
     if not parted and ":" not in text[2:]:
         raise ValueError("must be scheme://... or dsn:user:pass")
+    if redis_dsn.is_redis(text):
+        try:
+            redis_dsn.parse(text)
+        except UnknownStore as error:
+            raise ValueError(f"is wrong: {error}") from None
     return text
 
 

@@ -166,7 +166,7 @@ def _options(query: str) -> dict[str, Any]:
     settings = {}
     for name, value in parse_qsl(query, keep_blank_values=True):
         if name not in OPTIONS:
-            raise UnknownStore(f"a Redis has no option {name!r}: there are {', '.join(OPTIONS)}")
+            raise UnknownStore(f"a Redis has the options {', '.join(OPTIONS)}, and no other")
         field_name, read = OPTIONS[name]
         settings[field_name] = read(f"option {name} of a Redis", value)
     return settings

@@ -372,6 +372,30 @@ def test_no_complaint_ever_shows_a_secret(tmp_path: Path) -> None:
     assert not [complaint for complaint in complaints if password in complaint]
 
 
+@pytest.mark.parametrize(
+    ("rest", "wrong"),
+    [
+        ("{password}@127.0.0.1:6379/sofia", "the database of a Redis is a whole number"),
+        ("{password}@127.0.0.1:{password}", "the port of a Redis is a whole number"),
+        ("{password}@one:6379,two:6379/0", "redis:// names one server"),
+        ("{password}@127.0.0.1?{password}=1", "a Redis has the options timeout, "),
+        ("{password}@127.0.0.1?wait=some", "option wait of a Redis is a whole number"),
+        ("{password}@", "the DSN of a Redis names no host"),
+        ("{password}@127.0.0.1?ca=/etc/ca.pem", "are for a Redis over TLS: rediss://"),
+    ],
+)
+def test_a_wrong_redis_is_named_by_its_line_and_without_its_password(tmp_path: Path, rest: str, wrong: str) -> None:
+    password = "hunter2-hunter2"
+    dsn = f"redis://:{rest.format(password=password)}"
+    files = {
+        "autoload_configs/switch.conf.xml": configuration("switch.conf", f'<param name="core-db-dsn" value="{dsn}"/>')
+    }
+    (complaint,) = said(tmp_path, files)
+    assert complaint.startswith("autoload_configs/switch.conf.xml:")
+    assert wrong in complaint
+    assert password not in complaint
+
+
 def test_a_password_everybody_knows_is_warned_of_once(tmp_path: Path) -> None:
     user = '<user id="{}"><params><param name="password" value="1234"/></params></user>'
     complaints = said(tmp_path, {"directory/default.xml": domain(user.format(1000), user.format(1001))})
