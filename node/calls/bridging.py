@@ -6,7 +6,7 @@ import logging
 from functools import partial
 from typing import TYPE_CHECKING
 
-from node.calls import alignment, anchor, bridge, invite, reliable
+from node.calls import alignment, anchor, bridge, invite, late, reliable
 from node.calls.dial import Attempt, Dialing
 from node.calls.leg import Leg
 from node.calls.waiting import Waiting
@@ -90,7 +90,7 @@ class Bridging(Waiting):
         assert caller.media is not None
         assert leg.media is not None
         delayed = not caller.confirmed and not caller.media.remote_sdp and not reliable.offers(caller)
-        told = self._told()
+        told = late.told(caller)
         try:
             sdp = invite.sdp_of(response) or leg.media.remote_sdp
             if not sdp:
@@ -125,19 +125,13 @@ class Bridging(Waiting):
         assert media is not None
         if delayed:
             return anchor.offer_to(call.exchange, caller, sdp)
-        if self._told():
+        if late.told(caller):
             if caller.early_sent and not caller.confirmed:
                 anchor.hear(call.exchange, caller, media.remote_sdp)
             return media.local_sdp
         mine = anchor.answer_to(caller, sdp)
         anchor.hear(call.exchange, caller, media.remote_sdp)
         return mine
-
-    def _told(self) -> bool:
-        """Whether the caller has its answer, or our offer, from somebody who came before."""
-        caller = self.leg
-        own = caller.media is not None and bool(caller.media.codec)
-        return caller.confirmed or own or caller.early_sent or reliable.settled(caller)
 
     def _fits(self, leg: Leg) -> bool:
         """Whether the two said what each of them can use, though the caller said it to somebody else."""
@@ -239,6 +233,8 @@ class Bridging(Waiting):
         """Take up two legs that are one already; the caller's 200 may still wait for its PRACK or its ACK."""
         call, caller = self.call, self.leg
         self._peer = peer
+        if late.resume(call):
+            return
         if caller.served and not caller.confirmed:
             assert caller.media is not None
             call.answer(caller, caller.media.local_sdp, partial(self._through, peer))

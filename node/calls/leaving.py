@@ -49,9 +49,9 @@ def on_cancel(call: Call, leg: Leg, request: Request) -> None:
     leg.variables["sip_hangup_disposition"] = "recv_cancel"
     leg.variables["sip_invite_failure_status"] = "487"
     leg.state = "trying"  # its 200 was never sent: there is no dialog to end
-    was_caller = leg is call.legs[0]
+    needed = leg is call.legs[0] or leg in call.bridged
     call.over(leg, cause)
-    if was_caller:
+    if needed:
         call.end("ORIGINATOR_CANCEL")  # else it was to take the place of another leg, which stays
 
 

@@ -12,13 +12,12 @@ from dataclasses import dataclass
 from functools import partial
 from typing import TYPE_CHECKING
 
-from node.calls import alignment, anchor, announce, applications, arrival, attended, refer, serving, union
+from node.calls import alignment, anchor, announce, applications, arrival, attended, late, pickup, refer, union
 from node.calls.arrival import Arrival
 from node.calls.exchange import Exchange, Extension, new_uuid
 from node.calls.leg import Leg
 from node.calls.waiting import Answering
-from node.media import negotiation
-from node.media.errors import MediaError, NotAcceptable
+from node.media.errors import MediaError
 from node.sip.errors import SipError
 from node.sip.flow import Flow
 from node.sip.message import Request
@@ -142,8 +141,7 @@ def _replace(call: Call, old: Leg, wanted: refer.Replaces, new: Arrival, looked:
     if status := judge(view):
         arrival.refuse(call.exchange, new, status)
         return
-    partner = call.partner(old)
-    if old.confirmed and not alignment.calm(call, old, *([partner] if partner is not None else [])):
+    if not _calm(call, old):
         if looked < PATIENCE:
             call.later(LOOK_AGAIN, _replace, call, old, wanted, new, looked + 1)
         else:
@@ -156,17 +154,26 @@ def _replace(call: Call, old: Leg, wanted: refer.Replaces, new: Arrival, looked:
     anchor.open_port(call, leg, partial(_on_port, call, old, leg))
 
 
-def _on_port(call: Call, old: Leg, leg: Leg, error: MediaError | None) -> None:
-    if not leg.live:
+def _calm(call: Call, old: Leg) -> bool:
+    """Nothing is under way that another leg could not go on with."""
+    partner = call.partner(old)
+    return alignment.calm(call, old, *([partner] if partner else [])) if old.confirmed else pickup.ready(call)
+
+
+def _on_port(call: Call, old: Leg, leg: Leg, error: MediaError | None, looked: int = 0) -> None:
+    if not leg.live or leg.cause:
         return
-    if error is not None or not old.live or old.cause:
+    if error is not None or not old.live or old.cause or old not in call.legs or looked >= PATIENCE:
         leg.variables["respond_code"] = "603" if error is None else "503"
         call.release(leg, "NORMAL_TEMPORARY_FAILURE")
+        return
+    if not _calm(call, old):  # it was, before the port was opened
+        call.later(LOOK_AGAIN, _on_port, call, old, leg, None, looked + 1)
         return
     partner = call.partner(old)
     try:
         if not old.confirmed:
-            _pick_up(call, leg)
+            pickup.pick_up(call, leg)
         elif partner is not None:
             _into_bridge(call, old, leg, partner)
         else:
@@ -180,7 +187,8 @@ def _on_port(call: Call, old: Leg, leg: Leg, error: MediaError | None) -> None:
 def forget_unanswered(call: Call) -> None:
     """After a failover: who came to replace somebody and has heard nothing yet, will come again."""
     for leg in call.legs[1:]:
-        if leg.direction == "inbound" and leg.live and not leg.confirmed and not leg.cause:
+        waits = leg.direction == "inbound" and leg.live and not leg.confirmed and not leg.cause
+        if waits and leg not in call.bridged:
             call.legs.remove(leg)
 
 
@@ -189,12 +197,12 @@ def _into_bridge(call: Call, old: Leg, leg: Leg, partner: Leg) -> None:
     assert leg.media is not None
     said = alignment.said_by(partner)
     if leg.media.remote_sdp:
-        _demand_common(said, leg.media.remote_sdp)
+        pickup.demand_common(said, leg.media.remote_sdp)
         sdp = anchor.answer_to(leg, said)
         anchor.hear(call.exchange, leg, leg.media.remote_sdp)
     else:
         sdp = anchor.offer_to(call.exchange, leg, said)
-        call.answered_by = partial(_on_late_answer, call)
+        late.await_leg(call)
     announce.replaced(call, old, leg.uuid)
     leads = call.bridged[0] is old
     call.unbridge()
@@ -204,16 +212,6 @@ def _into_bridge(call: Call, old: Leg, leg: Leg, partner: Leg) -> None:
     else:
         union.bridge(call, partner, leg, fresh=False)
     call.answer(leg, sdp, partial(_go, call, old))
-
-
-def _on_late_answer(call: Call, leg: Leg, sdp: str) -> None:
-    try:
-        anchor.hear(call.exchange, leg, sdp)
-    except SipError as refusal:
-        log.info("call %s: answer of %s not understood: %s", call.uuid, leg.name, refusal)
-        call.end("INCOMPATIBLE_DESTINATION")
-        return
-    alignment.align(call)
 
 
 def _go(call: Call, old: Leg) -> None:
@@ -247,47 +245,3 @@ def _restart(call: Call, old: Leg) -> None:
     call.waiting = None
     call.release(old, old.cause)
     applications.run(call)
-
-
-def _pick_up(call: Call, leg: Leg) -> None:
-    """The old leg still rings: the new one has answered in its place. Raises SipError, and has done nothing then."""
-    caller, dialing = call.legs[0], call.dialing
-    assert dialing is not None
-    assert caller.media is not None
-    assert leg.media is not None
-    if not leg.media.remote_sdp or not caller.media.remote_sdp or not caller.media.port:
-        raise NotAcceptable("two that have offered nothing to each other")
-    settled = caller.confirmed or bool(caller.media.codec)
-    said = alignment.said_by(caller) if settled else caller.media.remote_sdp
-    _demand_common(said, leg.media.remote_sdp)
-    sdp = anchor.answer_to(leg, said)
-    anchor.hear(call.exchange, leg, leg.media.remote_sdp)
-    mine = caller.media.local_sdp if settled else anchor.answer_to(caller, leg.media.remote_sdp)
-    anchor.hear(call.exchange, caller, caller.media.remote_sdp)
-    called = [attempt.leg for attempt in dialing.attempts]
-    for one in called:
-        announce.intercepted(call, one, leg.uuid)
-        one.cause = "PICKED_OFF"
-    dialing.forget()
-    call.dialing = None
-    union.bridge(call, caller, leg, fresh=False)
-    then = partial(_picked_up, call, called)
-    if caller.confirmed:
-        call.answer(leg, sdp, then)
-        return
-    # Both 200s in one record: neither is ever answered without the other.
-    serving.answer(call, leg, sdp, None, write=call.once_stored)
-    call.answer(caller, mine, then)
-
-
-def _picked_up(call: Call, called: list[Leg]) -> None:
-    """The record is safe: those who were called are told that it is over."""
-    for one in called:
-        call.release(one, one.cause)
-    alignment.align(call)
-
-
-def _demand_common(one: str, other: str) -> None:
-    mine, theirs = negotiation.audio_of(one).codecs, negotiation.audio_of(other).codecs
-    if not any(codec.same(each) for codec in mine if not codec.is_accessory for each in theirs):
-        raise NotAcceptable("no codec in common")

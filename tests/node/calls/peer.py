@@ -137,6 +137,14 @@ class Peer:
         fields = [*kept, ("To", refusal.get("To")), ("CSeq", f"{refusal.cseq} ACK")]
         self.send(Sip(f"ACK {self._invite.start.split()[1]} SIP/2.0", fields))
 
+    def cancel(self) -> None:
+        """Take the last INVITE back (RFC 3261 9.1)."""
+        assert self._invite is not None
+        kept = ("Via", "Max-Forwards", "From", "To", "Call-ID")
+        fields = [(name, value) for name, value in self._invite.fields if name in kept]
+        start = self._invite.start.replace("INVITE", "CANCEL", 1)
+        self.send(Sip(start, [*fields, ("CSeq", f"{self._invite.cseq} CANCEL")]))
+
     # ---- being called ------------------------------------------------------------------------------------------------
 
     def answer(self, request: Sip, status: int, *, sdp: str = "", headers: list[tuple[str, str]] | None = None) -> Sip:
