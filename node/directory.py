@@ -86,17 +86,18 @@ class Directory:
         self._domains: dict[str, DomainSection] = {}
         self._by_name: dict[tuple[str, str], _Entry] = {}
         self._by_ip: dict[tuple[str, str], _Entry] = {}
-        self._merged: dict[int, User] = {}
         for domain in section.domains:
             if self._domains.setdefault(domain.name.lower(), domain) is domain:
                 self._index(domain)
 
     def find(self, user: str, domain: str, ip: str = "") -> User | None:
         """A user by id or number alias; one whose attribute `ip` equals the source address comes first."""
-        entry = self._by_ip.get((ip, domain.lower())) if ip else None
+        entry = self._by_ip.get((ip, domain.lower())) if ip and self._by_ip else None
         if entry is None:
             entry = self._by_name.get((user.lower(), domain.lower()))
-        return None if entry is None else self._merge(entry)
+            if entry is None:
+                return None
+        return entry.merged or entry.merge()
 
     def domain(self, name: str) -> DomainSection | None:
         return self._domains.get(name.lower())
@@ -126,23 +127,20 @@ class Directory:
             if entry.user.number_alias and not entry.user.pointer:
                 self._by_name.setdefault((entry.user.number_alias.lower(), name), entry)
 
-    def _merge(self, entry: _Entry) -> User:
-        merged = self._merged.get(id(entry))
-        if merged is None:
-            merged = self._merged[id(entry)] = entry.merged()
-        return merged
 
-
-@dataclass(frozen=True, slots=True, eq=False)
 class _Entry:
-    """Where a user stands."""
+    """Where a user stands, and what it comes to with what it inherits."""
 
-    domain: DomainSection
-    group: GroupSection
-    user: UserSection
+    __slots__ = ("domain", "group", "merged", "user")
 
-    def merged(self) -> User:
-        return User(
+    def __init__(self, domain: DomainSection, group: GroupSection, user: UserSection) -> None:
+        self.domain = domain
+        self.group = group
+        self.user = user
+        self.merged: User | None = None
+
+    def merge(self) -> User:
+        self.merged = User(
             id=self.user.id,
             domain=self.domain.name,
             number_alias=self.user.number_alias,
@@ -153,3 +151,4 @@ class _Entry:
             variables=Names(self.domain.variables, self.group.variables, self.user.variables),
             gateways=self.user.gateways,
         )
+        return self.merged

@@ -21,7 +21,7 @@ from node.directory import Directory, User
 from node.events import EventStream
 from node.profiles import nat
 from node.profiles.access import Access
-from node.profiles.secrets import Hashes, NonceBook, count_of
+from node.profiles.secrets import Account, Accounts, NonceBook, count_of
 from node.profiles.userhash import HiddenNames
 from node.registrar import announcement
 from node.registrar.admission import Refusal
@@ -75,7 +75,7 @@ class Authenticator:
         self._access = access
         self._events = events
         self._clock = clock
-        self._hashes = Hashes()
+        self._accounts = Accounts()
         self._hidden = HiddenNames(directory)
         # Until the store tells the one that all share: nonces of this worker are then good on this worker only.
         self._secret = os.urandom(32)
@@ -86,7 +86,7 @@ class Authenticator:
         """Go by another configuration; nonces that are out stay good."""
         self._directory = directory
         self._access = access
-        self._hashes = Hashes()
+        self._accounts = Accounts()
         self._hidden = HiddenNames(directory)
         self._filters.clear()
         for name, each in settings.items():
@@ -115,29 +115,32 @@ class Authenticator:
         """
         verdict: Verdict | Passed | None = None
         credentials = None
-        if request.header(field) is not None:
-            credentials = self._credentials(request, settings, field)
+        given = request.headers(field)
+        if given:
+            credentials = self._credentials(given, settings)
             verdict = "stale" if credentials is None else self._judge(request, flow, settings, credentials)
             if isinstance(verdict, Passed):
                 credentials = verdict.credentials
-            self._tell_attempt(request, flow, settings, credentials, verdict)
+            if self._events.wanted("sofia::register_attempt"):
+                self._tell_attempt(request, flow, settings, credentials, verdict)
         if iptsec.level >= 5:
             _tell(request, flow, credentials, verdict)
         if isinstance(verdict, Passed):
             return verdict
-        user, host = aor_of(request, settings)
         if verdict == "forbidden":
-            self._log_for_ban(settings, request, flow, "failure", user)
-            announcement.register_failure(self._events, request, flow, (user, host))
+            self._log_for_ban(settings, request, flow, "failure")
+            announcement.register_failure(self._events, request, flow, aor_of(request, settings))
             return FORBIDDEN
-        self._log_for_ban(settings, request, flow, "challenge", user)
-        self._tell_pre_register(request, flow, settings, (user, host))
+        if settings.log_auth_challenges:
+            self._log_for_ban(settings, request, flow, "challenge")
+        if self._events.wanted("sofia::pre_register"):
+            self._tell_pre_register(request, flow, settings)
         return self._challenge(request, settings, asking or field, stale=verdict == "stale")
 
-    def _credentials(self, request: Request, settings: ProfileSettings, field: str) -> Credentials | None:
+    def _credentials(self, given: list[str], settings: ProfileSettings) -> Credentials | None:
         """Those for a challenge of ours, where there are others for proxies on the way (RFC 3261 22.3); None: unreadable."""
         found = []
-        for text in request.headers(field):
+        for text in given:
             try:
                 found.append(Credentials.parse(text))
             except SipError:
@@ -151,29 +154,28 @@ class Authenticator:
         self, request: Request, flow: Flow, settings: ProfileSettings, credentials: Credentials
     ) -> Verdict | Passed:
         """The first step that fails decides (registrar rules, digest verification order)."""
-        if not (credentials.username and credentials.realm and credentials.nonce and credentials.uri):
+        username, realm, algorithm = credentials.username, credentials.realm, credentials.algorithm
+        if not (username and realm and credentials.nonce and credentials.uri):
             return "stale"
         if settings.auth_qop == "auth-int" and credentials.qop.lower() != "auth-int":
             return "stale"
-        if settings.auth_check_uri and not _means(credentials.uri, request):
+        if settings.auth_check_uri and credentials.uri != request.uri and not _means(credentials.uri, request):
             raise UriMismatch(credentials.uri)
-        must_match = settings.inbound_reg_force_matching_username and request.method == "REGISTER"
-        if must_match and not credentials.userhash and credentials.username.lower() != request.to.uri.user.lower():
+        registers = request.method == "REGISTER"
+        must_match = registers and settings.inbound_reg_force_matching_username
+        if must_match and not credentials.userhash and username.lower() != request.to.uri.user.lower():
             return "forbidden"
-        algorithm = credentials.algorithm
         if algorithm not in settings.auth_algorithms:
-            if settings.auth_algorithms != ("MD5",) and algorithm.lower() not in map(
-                str.lower, settings.auth_algorithms
-            ):
+            algorithm = _agreed(algorithm, settings.auth_algorithms)
+            if not algorithm:
                 return "forbidden"
-            if settings.auth_algorithms == ("MD5",):
-                algorithm = "MD5"  # mod_sofia: whatever the client says
+            if algorithm == "MD5":
                 credentials = replace(credentials, algorithm=algorithm)
         book = self._nonces[settings.name]
-        standing = book.judge(credentials, partial(self._bindings_of, request, settings))
+        standing = book.judge(credentials, partial(self._bindings_of, request, settings) if registers else tuple)
         if standing != "good":
             return "forbidden" if standing == "replayed" and settings.replayed_nonce_count == "forbid" else "stale"
-        domain = settings.force_register_domain or credentials.realm
+        domain = settings.force_register_domain or realm
         if credentials.userhash:
             named = self._revealed(request, settings, credentials, domain, must_match=must_match)
             if named is None:
@@ -183,11 +185,12 @@ class Authenticator:
         if user is None:
             log.warning("Can't find user [%s@%s] from %s", credentials.username, domain, flow.remote[0])
             return "forbidden"
-        if not self._user_may(user, request, flow, settings):
+        account = self._accounts.of(user)
+        if not self._user_may(account, request, flow, settings):
             return "forbidden"
-        if user.has_secret and not self._right(user, request, settings, credentials, algorithm):
+        if account.has_secret and not self._right(account, request, settings, credentials, algorithm):
             return "forbidden"
-        book.use(credentials, self._lasting(request))
+        book.use(credentials, _lasting(request) if registers else request.expires or 0)
         return Passed(user, credentials, count_of(credentials) if credentials.cnonce and credentials.qop else 0)
 
     def _revealed(
@@ -203,27 +206,13 @@ class Authenticator:
 
     def _bindings_of(self, request: Request, settings: ProfileSettings) -> list[Registration]:
         """A nonce that registered is remembered with the registration, and good for the next REGISTER only."""
-        return self.bindings(*aor_of(request, settings)) if request.method == "REGISTER" else []
+        return self.bindings(*aor_of(request, settings))
 
-    def _lasting(self, request: Request) -> int:
-        """Seconds the registration is asked for, so long its nonce is good."""
-        expires = request.expires
-        if expires is not None or request.method != "REGISTER":
-            return expires or 0
-        contacts = request.contacts
-        return asked_expires(request, contacts[0], "") if contacts else 0
-
-    def _user_may(self, user: User, request: Request, flow: Flow, settings: ProfileSettings) -> bool:
-        params = user.params
-        if user.pointer or _true(params, "sip-forbid-register"):
+    def _user_may(self, account: Account, request: Request, flow: Flow, settings: ProfileSettings) -> bool:
+        if account.barred or (account.acl and not self._address_may(account.acl, request, flow, settings)):
             return False
-        acl = params.get("auth-acl")
-        if acl and not self._address_may(acl, request, flow, settings):
-            return False
-        if not user.has_secret and params.get("allow-empty-password", "true").lower() in ("false", "no", "off", "0"):
-            return False
-        pattern = params.get("user-agent-filter") or settings.user_agent_filter
-        if not pattern or not user.has_secret:
+        pattern = account.agents or settings.user_agent_filter
+        if not pattern or not account.has_secret:
             return True
         compiled = self._filter(pattern)
         return compiled is not None and compiled.search(request.user_agent or "unknown") is not None
@@ -238,9 +227,9 @@ class Authenticator:
         return bool(seen) and self._access.check(acl, str(seen).strip())[0]
 
     def _right(
-        self, user: User, request: Request, settings: ProfileSettings, credentials: Credentials, algorithm: str
+        self, account: Account, request: Request, settings: ProfileSettings, credentials: Credentials, algorithm: str
     ) -> bool:
-        hashed = self._hashes.of(user, credentials, algorithm)
+        hashed = account.hashed(credentials, algorithm)
         if not hashed:
             return False
         if auth.verify(credentials, request.method, ha1=hashed, body=request.body):
@@ -260,21 +249,12 @@ class Authenticator:
         elif realm == "auto_from":
             realm = request.from_.uri.host
         name, status = ("WWW-Authenticate", 401) if field == "Authorization" else ("Proxy-Authenticate", 407)
-        headers = tuple(
-            (
-                name,
-                auth.challenge(
-                    realm,
-                    book.make(),
-                    algorithm=algorithm,
-                    stale=stale,
-                    qop=settings.auth_qop,
-                    userhash=settings.auth_userhash,
-                ),
-            )
-            for algorithm in settings.auth_algorithms
-        )
-        return Refusal(status=status, headers=headers)
+        qop, userhash = settings.auth_qop, settings.auth_userhash
+        headers = [
+            (name, auth.challenge(realm, book.make(), algorithm=each, stale=stale, qop=qop, userhash=userhash))
+            for each in settings.auth_algorithms
+        ]
+        return Refusal(status=status, headers=tuple(headers))
 
     def _filter(self, pattern: str) -> re.Pattern[str] | None:
         if pattern not in self._filters:
@@ -287,25 +267,23 @@ class Authenticator:
 
     # ---- what is told ----------------------------------------------------------------------------------------------
 
-    def _log_for_ban(self, settings: ProfileSettings, request: Request, flow: Flow, what: str, user: str) -> None:
+    def _log_for_ban(self, settings: ProfileSettings, request: Request, flow: Flow, what: str) -> None:
         """Lines that fail2ban's filter for FreeSWITCH reads."""
-        if not settings.log_auth_failures or (what == "challenge" and not settings.log_auth_challenges):
-            return
-        kind = "REGISTER" if request.method == "REGISTER" else "INVITE"
-        log.warning(
-            "SIP auth %s (%s) on sofia profile '%s' for [%s@%s] from ip %s",
-            what,
-            kind,
-            settings.name,
-            user,
-            request.to.uri.host,
-            flow.remote[0],
-        )
+        if settings.log_auth_failures:
+            log.warning(
+                "SIP auth %s (%s) on sofia profile '%s' for [%s@%s] from ip %s",
+                what,
+                "REGISTER" if request.method == "REGISTER" else "INVITE",
+                settings.name,
+                aor_of(request, settings)[0],
+                request.to.uri.host,
+                flow.remote[0],
+            )
 
-    def _tell_pre_register(self, request: Request, flow: Flow, settings: ProfileSettings, aor: tuple[str, str]) -> None:
-        if self._events.wanted("sofia::pre_register"):
-            contact, status, expires = self._contact(request, flow, settings)
-            announcement.pre_register(self._events, request, flow, aor, contact=contact, status=status, expires=expires)
+    def _tell_pre_register(self, request: Request, flow: Flow, settings: ProfileSettings) -> None:
+        contact, status, expires = self._contact(request, flow, settings)
+        aor = aor_of(request, settings)
+        announcement.pre_register(self._events, request, flow, aor, contact=contact, status=status, expires=expires)
 
     def _tell_attempt(
         self,
@@ -315,8 +293,6 @@ class Authenticator:
         credentials: Credentials | None,
         verdict: Verdict | Passed | None,
     ) -> None:
-        if not self._events.wanted("sofia::register_attempt"):
-            return
         contact, status, expires = self._contact(request, flow, settings)
         if isinstance(verdict, Passed):
             result = "RENEWED" if verdict.count else "SUCCESS"
@@ -350,14 +326,24 @@ class Authenticator:
         return nat.register_reason(request, flow, settings, self._access)
 
 
-def _true(params: Mapping[str, str], name: str) -> bool:
-    return params.get(name, "").lower() in ("true", "yes", "on", "1", "t", "enabled", "active", "allow")
+def _agreed(algorithm: str, offered: tuple[str, ...]) -> str:
+    """What an algorithm comes to that was not offered in these letters; empty: nothing."""
+    if offered == ("MD5",):
+        return "MD5"  # mod_sofia: whatever the client says
+    return algorithm if algorithm.lower() in map(str.lower, offered) else ""
+
+
+def _lasting(request: Request) -> int:
+    """Seconds a registration is asked for, so long its nonce is good."""
+    expires = request.expires
+    if expires is not None:
+        return expires
+    contacts = request.contacts
+    return asked_expires(request, contacts[0], "") if contacts else 0
 
 
 def _means(uri: str, request: Request) -> bool:
-    """Is the uri of the credentials the Request-URI (RFC 3261 22.4)?"""
-    if uri == request.uri:
-        return True
+    """Is the uri of the credentials the Request-URI (RFC 3261 22.4), though written otherwise?"""
     try:
         return same(Uri.parse(uri), request.target)
     except SipError:

@@ -1,15 +1,16 @@
-"""Nonces and HA1s: what digest authentication has to remember, which is little."""
+"""Nonces and accounts: what digest authentication has to remember, which is little."""
 
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
+from functools import lru_cache
 from typing import Literal
 
 from node.config.profile import ProfileSettings
 from node.directory import User
 from node.sip import replay
-from node.sip.auth import Credentials, Nonces, ha1, new_maker
+from node.sip.auth import SKEW, Credentials, Nonces, ha1, new_maker
 from store.records import Registration
 
 REMEMBERED = 200_000
@@ -19,6 +20,10 @@ LONGEST = 86_400
 "Seconds for which a nonce lives on at most, however long a registration is asked for."
 CHECKED = 2
 "Nonces looked at for each new one, whether they are over: so many that the forgetting keeps up."
+
+_YES = frozenset(("true", "yes", "on", "1", "t", "enabled", "active", "allow"))
+_NO = frozenset(("false", "no", "off", "0"))
+_ONCE = replay.used(replay.UNUSED, 1)
 
 Standing = Literal["good", "stale", "replayed"]
 Bindings = Callable[[], Iterable[Registration]]
@@ -100,31 +105,32 @@ class NonceBook:
         if known is None:
             self._forget_some(now)
             self._order.append(key)
-            window, session = replay.UNUSED, ""
+            session = ""
+            window = _ONCE if count <= 1 else replay.used(replay.UNUSED, count)
             if not count:
                 expires = 0
         else:
-            _, window, session = known
+            window, session = replay.used(known[1], count or 1), known[2]
         if not session and credentials.algorithm[-5:].lower() == "-sess":
             session = credentials.cnonce
-        self._used[key] = now + self._ttl + min(expires, LONGEST), replay.used(window, count or 1), session
+        self._used[key] = now + self._ttl + (expires if expires < LONGEST else LONGEST), window, session
 
     def _unheard(self, nonce: str, count: int, now: float, bindings: Bindings) -> bool:
         """Whether a nonce that was never used here, as far as we remember, may be used."""
         nonces = self._nonces
-        age_is_good = nonces.check(nonce, now, self._ttl)
-        if age_is_good == "unknown":
+        if not nonces.genuine(nonce):
             return False
+        made = nonces.made(nonce)
         if nonces.own(nonce):
-            return age_is_good == "good" and nonces.made(nonce) >= self._floor
+            return made >= self._floor and -SKEW <= now - made <= self._ttl
         for each in bindings():
             if each.nonce == nonce:
                 return each.nonce_count < count
-        return count <= 1 and now - nonces.made(nonce) <= IN_FLIGHT
+        return count <= 1 and now - made <= IN_FLIGHT
 
     def _forget_some(self, now: float) -> None:
         order, used = self._order, self._used
-        for _ in range(min(CHECKED, len(order))):
+        for _ in range(CHECKED if len(order) >= CHECKED else len(order)):
             if used[order[0]][0] <= now:
                 del used[order.popleft()]
             elif len(used) >= REMEMBERED:
@@ -134,21 +140,53 @@ class NonceBook:
                 order.rotate(-1)
 
 
-class Hashes:
-    """H(user:realm:password) of who has been here, so that a refresh costs one hash less."""
+class Account:
+    """A user of the directory as the digest sees it: its params read once, and the hash it came with last."""
+
+    __slots__ = ("_asked", "_hash", "acl", "agents", "barred", "has_secret", "user")
+
+    def __init__(self, user: User) -> None:
+        params = user.params
+        self.user = user
+        self.has_secret = user.has_secret
+        self.barred = (
+            user.pointer
+            or is_true(params, "sip-forbid-register")
+            or (not self.has_secret and params.get("allow-empty-password", "true").lower() in _NO)
+        )
+        "It may not come in, whatever it knows."
+        self.acl = params.get("auth-acl")
+        "The list its address must pass; empty: none."
+        self.agents = params.get("user-agent-filter")
+        self._asked = ("", "", "")
+        self._hash = ""
+
+    def hashed(self, credentials: Credentials, algorithm: str) -> str:
+        """H(user:realm:password); empty: the directory has nothing of this user that the algorithm could do with."""
+        asked = credentials.username, credentials.realm, algorithm
+        if asked != self._asked:
+            self._hash = _hashed(self.user, credentials, algorithm)
+            self._asked = asked
+        return self._hash
+
+
+class Accounts:
+    """Those who have been here, so that a refresh costs one hash less."""
 
     def __init__(self) -> None:
-        self._known: dict[tuple[int, str, str, str], tuple[User, str]] = {}
+        self._known: dict[int, Account] = {}
 
-    def of(self, user: User, credentials: Credentials, algorithm: str) -> str:
-        """Empty: the directory has nothing of this user that the algorithm could do with."""
-        key = id(user), credentials.username, credentials.realm, algorithm
-        found = self._known.get(key)
-        if found is None or found[0] is not user:
+    def of(self, user: User) -> Account:
+        account = self._known.get(id(user))
+        if account is None or account.user is not user:
             if len(self._known) >= REMEMBERED:
                 self._known.clear()
-            found = self._known[key] = user, _hashed(user, credentials, algorithm)
-        return found[1]
+            account = self._known[id(user)] = Account(user)
+        return account
+
+
+def is_true(params: Mapping[str, str], name: str) -> bool:
+    return params.get(name, "").lower() in _YES
 
 
 def _hashed(user: User, credentials: Credentials, algorithm: str) -> str:
@@ -161,10 +199,19 @@ def _hashed(user: User, credentials: Credentials, algorithm: str) -> str:
 
 def count_of(credentials: Credentials) -> int:
     """`nc` in hexadecimal; 0 for none, or nonsense."""
+    nc = credentials.nc
+    return _usual_count(nc) if len(nc) == 8 else _count(nc)
+
+
+def _count(nc: str) -> int:
     try:
-        return int(credentials.nc, 16) if credentials.nc.isalnum() else 0
+        return int(nc, 16) if nc.isalnum() else 0
     except ValueError:
         return 0
+
+
+_usual_count = lru_cache(maxsize=1024)(_count)
+"Nearly all are small."
 
 
 def _uncounted(credentials: Credentials) -> str:

@@ -9,7 +9,7 @@ import pytest
 from node.config.profile import ProfileSettings
 from node.directory import Names, User
 from node.profiles import secrets
-from node.profiles.secrets import IN_FLIGHT, Hashes, NonceBook
+from node.profiles.secrets import IN_FLIGHT, Account, NonceBook
 from node.sip.auth import Credentials, ha1
 from store.records import Registration
 from tests.node.profiles.test_screen import Clock
@@ -167,12 +167,13 @@ def test_any_count_is_read_or_taken_for_none(nc: str) -> None:
 def test_a_hash_is_kept_for_each_algorithm(user_with) -> None:  # type: ignore[no-untyped-def]
     md5, sha = ha1("1000", "pbx.test", "p"), ha1("1000", "pbx.test", "p", "SHA-256")
     given = credentials("n", 1)
-    hashes = Hashes()
-    assert hashes.of(user_with({"a1-hash": md5.upper(), "a1-hash-sha256": sha}), given, "MD5") == md5
-    assert hashes.of(user_with({"a1-hash": md5, "a1-hash-sha256": sha}), given, "SHA-256-sess") == sha
-    assert hashes.of(user_with({"a1-hash": md5}), given, "SHA-256") == ""
-    assert hashes.of(user_with({"a1-hash": sha}), given, "SHA-256") == sha
-    assert hashes.of(user_with({"a1-hash": md5, "password": "p"}), given, "SHA-256") == sha
+    assert Account(user_with({"a1-hash": md5.upper(), "a1-hash-sha256": sha})).hashed(given, "MD5") == md5
+    assert Account(user_with({"a1-hash": md5, "a1-hash-sha256": sha})).hashed(given, "SHA-256-sess") == sha
+    assert Account(user_with({"a1-hash": md5})).hashed(given, "SHA-256") == ""
+    assert Account(user_with({"a1-hash": sha})).hashed(given, "SHA-256") == sha
+    assert Account(user_with({"a1-hash": md5, "password": "p"})).hashed(given, "SHA-256") == sha
+    account = Account(user_with({"a1-hash": md5, "a1-hash-sha256": sha}))
+    assert [account.hashed(given, each) for each in ("MD5", "SHA-256", "MD5")] == [md5, sha, md5]
 
 
 @pytest.fixture
