@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import signal
 import subprocess
 import time
@@ -95,7 +94,6 @@ class RedisServer:
     def kill(self) -> None:
         """As a power cut does, save that the kernel's buffers live on."""
         assert self.process is not None, "started"
-        self.process.send_signal(signal.SIGCONT)
         self.process.kill()
         self.process.wait()
 
@@ -171,15 +169,3 @@ class Running:
     def close(self) -> None:
         self._stack.close()
         self._there.clear()
-
-
-def gone(process: subprocess.Popen[bytes]) -> bool:
-    return process.poll() is not None
-
-
-def is_alive(pid: int) -> bool:
-    try:
-        os.kill(pid, 0)
-    except ProcessLookupError:
-        return False
-    return True
