@@ -4,44 +4,32 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from store.errors import UnknownStore
+from store.errors import Unavailable, UnknownStore
 from store.interface import Factory, Store
 from store.memory import memory_store
 from store.redis import dsn as redis_dsn
 from store.redis.recent import Recent
-from store.settings import SqliteSettings
+from store.settings import OdbcSettings, SqliteSettings
+from store.sql.dsn import is_server, target
 from store.sql.sqlite import SqliteSession
 from store.sql.store import SqlStore
-
-LATER = {
-    "pgsql": "PostgreSQL",
-    "postgresql": "PostgreSQL",
-    "postgres": "PostgreSQL",
-    "mariadb": "MariaDB",
-    "maria": "MariaDB",
-    "mysql": "MariaDB",
-    "odbc": "ODBC",
-}
 
 
 def open_store(dsn: str, *, db_dir: Path | None = None, sqlite: SqliteSettings | None = None) -> Factory:
     """What makes stores for this DSN; each thread or process makes and opens its own.
 
     The forms are FreeSWITCH's: `sqlite://path-or-name`, an absolute path, or a plain name, which means
-    `<db_dir>/<name>.db`; and `memory://name` beside. Raises `UnknownStore`.
+    `<db_dir>/<name>.db`; those of `store.sql.dsn` for a database server; and of ours `memory://name` and those of
+    `store.redis.dsn`. Raises `UnknownStore`.
     """
     scheme, bar, rest = dsn.partition("://")
     if redis_dsn.is_redis(dsn):
         return _redis(dsn)
+    if is_server(dsn):
+        return _odbc(dsn)
     if bar:
         return _by_scheme(scheme.lower(), rest, db_dir, sqlite or SqliteSettings())
-    # FreeSWITCH takes `dsn:user:pass` for ODBC, by a colon after the second character.
-    if ":" in dsn[2:] and not dsn.startswith("/"):
-        raise UnknownStore(f"the store `{dsn.partition(':')[0]}:user:password` means ODBC, {_NOT_BUILT}")
     return _sqlite(dsn, db_dir, sqlite or SqliteSettings())
-
-
-_NOT_BUILT = "which this release cannot open: use sqlite://<path> or memory://<name>"
 
 
 def _by_scheme(scheme: str, rest: str, db_dir: Path | None, settings: SqliteSettings) -> Factory:
@@ -53,9 +41,21 @@ def _by_scheme(scheme: str, rest: str, db_dir: Path | None, settings: SqliteSett
     if scheme == "memory":
         return memory_store(rest)
     # Never the rest of it: that is where the password is.
-    if scheme in LATER:
-        raise UnknownStore(f"the store `{scheme}://...` means {LATER[scheme]}, {_NOT_BUILT}")
-    raise UnknownStore(f"the store `{scheme}://...` is of no known kind: use sqlite://<path> or memory://<name>")
+    raise UnknownStore(f"the store `{scheme}://...` is of no known kind: use sqlite, pgsql, mariadb, odbc or redis")
+
+
+def _odbc(dsn: str) -> Factory:
+    database = target(dsn)
+
+    def make() -> Store:
+        # As the driver of Redis: only who opens the store pays for it.
+        try:
+            from store.sql.odbc import OdbcSession
+        except ImportError as error:
+            raise Unavailable(f"{database.place}: ODBC is not installed (Debian: libodbc2): {error}") from error
+        return SqlStore(OdbcSession(database, OdbcSettings()))
+
+    return make
 
 
 def _redis(dsn: str) -> Factory:

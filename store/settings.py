@@ -87,3 +87,23 @@ class SqliteSettings:
 
     checkpoint: int = 2000
     "Pages in the write-ahead log after which they are moved into the file."
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class OdbcSettings:
+    """How long a database server may take, all in seconds. The writer's deadlines are shorter and its own."""
+
+    connect: int = 2
+    "For a connection to be made."
+
+    network: float = 2.0
+    "For what was sent to arrive; of MariaDB, also between two pieces of an answer."
+
+    lock: float = 1.0
+    "To wait for others who have locked what we want."
+
+    silence: float = 1.0
+    "A client may be silent in a transaction: frozen, it must not keep the next owner from its fence."
+
+    statement: float = 30.0
+    "For one statement."

@@ -59,7 +59,7 @@ class Batch:
         self._session = session
         self._dialect = session.dialect
         self._rows = rows
-        self._noted: set[tuple[str, str]] = set()
+        self._noted: set[tuple[str, str | bytes]] = set()
         "Call-IDs, with their calls, that are known to be in their table: most writes of a call bring no new one."
 
     def forget(self) -> None:

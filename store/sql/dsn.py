@@ -15,6 +15,7 @@ from __future__ import annotations
 import re
 from dataclasses import dataclass, field
 from enum import Enum
+from itertools import zip_longest
 from urllib.parse import parse_qsl, unquote
 
 from store.errors import UnknownStore
@@ -79,9 +80,12 @@ _HOST = re.compile(r"(\[[^\]]*\]|[^:,]*)(?::(\d*))?")
 
 def _postgresql(scheme: str, rest: str) -> Target:
     words = _url_words(scheme, rest) if _is_url(rest) else _libpq_words(scheme, rest)
-    host = words.get("host") or words.get("hostaddr") or "local"
-    port = f":{words['port']}" if words.get("port") else ""
-    return Target(Server.POSTGRESQL, f"PostgreSQL {words.get('dbname', '')} on {host}{port}", words)
+    hosts = (words.get("host") or words.get("hostaddr") or "local").split(",")
+    ports = words.get("port", "").split(",")
+    # One port is that of all hosts.
+    ports = ports * len(hosts) if len(ports) == 1 else ports
+    places = [f"{host}:{port}" if port else host for host, port in zip_longest(hosts, ports, fillvalue="")]
+    return Target(Server.POSTGRESQL, f"PostgreSQL {words.get('dbname', '')} on {','.join(places)}", words)
 
 
 def _is_url(rest: str) -> bool:

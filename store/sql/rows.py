@@ -16,16 +16,16 @@ import msgspec
 
 from store.interface import Write
 from store.records import ESCAPED, CallRecord, Registration, decode_call, original, storable
-from store.sql.statements import CALLS, Dialect, Row, Table
+from store.sql.statements import CALLS, Dialect, Row, Table, Value
 
 _OWNER = ("slot", "epoch", "version")
 
 CALL_COLUMNS = "hostname, slot, epoch, version, record"
 
 
-def digest(text: str) -> str:
-    """A key of a fixed length for a text of any: 32 hexadecimal digits."""
-    return blake2b(text.encode(), digest_size=16).hexdigest()
+def digest(text: str) -> bytes:
+    """A key of 16 bytes for a text of any length."""
+    return blake2b(text.encode(), digest_size=16).digest()
 
 
 class Rows:
@@ -34,6 +34,7 @@ class Rows:
     def __init__(self, dialect: Dialect) -> None:
         self._registrations = dialect.registrations
         self._digests = dialect.digests
+        self._takes_nul = dialect.takes_nul
         columns = [column for column in dialect.registrations.columns if column not in ("binding", "record")]
         self._columns = columns
         self.registration_columns = ", ".join((*columns, "record"))
@@ -53,20 +54,24 @@ class Rows:
     def key(self, write: Write) -> Row:
         record = write.record
         if isinstance(record, CallRecord):
-            return (record.uuid,)
+            return (record.uuid if self._takes_nul else _without_nul(record.uuid),)
         return (digest(record.key),) if self._digests else self._natural(record)
 
     def row(self, write: Write, key: Row) -> Row:
         record = write.record
         if isinstance(record, CallRecord):
-            return _call_row(record, write.data)
+            values = _call_row(record, write.data)
+            return values if self._takes_nul else [_without_nul(value) for value in values]
         rest = msgspec.msgpack.encode(self._make_rest(*self._rest(record)))
         if write.data[:1] == ESCAPED:
             rest = ESCAPED + rest
         values = self._values(record)
+        if not self._takes_nul and "\0" in "".join([value for value in values if type(value) is str]):
+            # The column is for the operator; what it cannot hold, the blob does.
+            values, rest = tuple(_without_nul(value) for value in values), write.data
         return (*key, *values, rest) if self._digests else (*values, rest)
 
-    def call_id(self, call_id: str) -> str:
+    def call_id(self, call_id: str) -> str | bytes:
         """A Call-ID as its table has it."""
         return digest(storable(call_id)) if self._digests else storable(call_id)
 
@@ -82,6 +87,10 @@ class Rows:
         if escaped:
             values = {name: original(value) if isinstance(value, str) else value for name, value in values.items()}
         return msgspec.convert(values, Registration)
+
+
+def _without_nul(value: Value) -> Value:
+    return value.replace("\0", "\ufffd") if isinstance(value, str) else value
 
 
 _map = msgspec.msgpack.Decoder(dict[str, Any])

@@ -44,9 +44,11 @@ FIRST = (
     "CREATE TABLE sofia_secrets (name {text} NOT NULL PRIMARY KEY, secret {blob} NOT NULL)",
 )
 
+# On a server what changes with each refresh stands at the end of the row and under no index: a write then costs log for
+# what lies between the first and the last byte that changed, and no more. A long key is found by its digest.
 SERVER_FIRST = (
     """
-    CREATE TABLE sip_registrations (
+    CREATE {table} sip_registrations (
         binding {digest} NOT NULL PRIMARY KEY, call_id {longtext}, sip_user {longtext} NOT NULL,
         sip_host {longtext} NOT NULL, presence_hosts {longtext}, contact {longtext} NOT NULL, status {longtext},
         ping_status {longtext}, ping_count {integer}, ping_time {bigint}, force_ping {integer}, rpid {longtext},
@@ -54,41 +56,43 @@ SERVER_FIRST = (
         profile_name {longtext} NOT NULL, hostname {longtext}, network_ip {longtext}, network_port {longtext},
         sip_username {longtext}, sip_realm {longtext}, mwi_user {longtext}, mwi_host {longtext},
         orig_server_host {longtext}, orig_hostname {longtext}, sub_host {longtext}, slot {text} NOT NULL,
-        epoch {bigint} NOT NULL, expires {bigint}, version {bigint} NOT NULL, record {blob} NOT NULL
+        epoch {bigint} NOT NULL, expires {bigint}, version {bigint} NOT NULL, record {blob} NOT NULL{user_key}
     ){often_changed}
     """,
-    "CREATE INDEX sip_registrations_user ON sip_registrations (sip_user{prefix}, sip_host{prefix})",
     """
-    CREATE TABLE recovery (
+    CREATE {table} recovery (
         runtime_uuid {longtext}, technology {longtext}, profile_name {longtext}, hostname {longtext},
         uuid {text} NOT NULL PRIMARY KEY, slot {text} NOT NULL, epoch {bigint} NOT NULL, version {bigint} NOT NULL,
-        state {text} NOT NULL, expires {double} NOT NULL, call_ids {longtext}, metadata {longtext}, record {blob} NOT NULL
+        state {text} NOT NULL, expires {double} NOT NULL, call_ids {longtext}, metadata {longtext}, record {blob} NOT NULL{owner_key}
     ){often_changed}
     """,
-    "CREATE INDEX recovery_owner ON recovery (slot, epoch)",
     """
-    CREATE TABLE sofia_call_ids (
-        uuid {text} NOT NULL, call_id {digest} NOT NULL, PRIMARY KEY (uuid, call_id)
+    CREATE {table} sofia_call_ids (
+        uuid {text} NOT NULL, call_id {digest} NOT NULL, PRIMARY KEY (uuid, call_id){call_id_key}
     ){plain}
     """,
-    "CREATE INDEX sofia_call_ids_call_id ON sofia_call_ids (call_id)",
-    "CREATE TABLE sofia_fences (slot {text} NOT NULL PRIMARY KEY, epoch {bigint} NOT NULL){plain}",
-    "INSERT INTO sofia_fences (slot, epoch) VALUES ('#', 0)",
+    "CREATE {table} sofia_fences (slot {text} NOT NULL PRIMARY KEY, epoch {bigint} NOT NULL){plain}",
+    "{add} sofia_fences (slot, epoch) VALUES ('#', 0)",
     """
-    CREATE TABLE sofia_lease (
+    CREATE {table} sofia_lease (
         name {text} NOT NULL PRIMARY KEY, holder {text} NOT NULL, epoch {bigint} NOT NULL, until {double} NOT NULL
     ){plain}
     """,
-    "INSERT INTO sofia_lease (name, holder, epoch, until) VALUES ('active', '', 0, 0)",
-    "CREATE TABLE sofia_secrets (name {text} NOT NULL PRIMARY KEY, secret {blob} NOT NULL){plain}",
+    "{add} sofia_lease (name, holder, epoch, until) VALUES ('active', '', 0, 0)",
+    "CREATE {table} sofia_secrets (name {text} NOT NULL PRIMARY KEY, secret {blob} NOT NULL){plain}",
 )
 
-FILE_STEPS: tuple[Step, ...] = (FIRST,)
-SERVER_STEPS: tuple[Step, ...] = (SERVER_FIRST,)
-"""Of a file, and of a database server. Step number n brings a database from version n to n + 1.
+SERVER_KEYS = (
+    "CREATE INDEX sip_registrations_user ON sip_registrations (sip_user, sip_host)",
+    "CREATE INDEX recovery_owner ON recovery (slot, epoch)",
+    "CREATE INDEX sofia_call_ids_call_id ON sofia_call_ids (call_id)",
+)
+"For who cannot name them with the table."
 
-A server gets what changes with each refresh at the end of the row and under no index: there a write costs log for what
-lies between the first and the last byte that changed."""
+FILE_STEPS: tuple[Step, ...] = (FIRST,)
+POSTGRESQL_STEPS: tuple[Step, ...] = ((*SERVER_FIRST, *SERVER_KEYS),)
+MARIADB_STEPS: tuple[Step, ...] = (SERVER_FIRST,)
+"Step number n brings a database from version n to n + 1."
 
 CREATE_VERSION = "CREATE TABLE sofia_schema (version {bigint} NOT NULL)"
 READ_VERSION = "SELECT max(version) FROM sofia_schema"

@@ -17,29 +17,10 @@ from typing import Any, TypeVar
 from store.errors import Busy, Damaged, Full, ReadOnly, Refused, StoreError, Unavailable
 from store.retry import Backoff
 from store.settings import SqliteSettings
-from store.sql.schema import FILE_STEPS
-from store.sql.statements import CALLS, REGISTRATIONS, Dialect, Row
+from store.sql.dialects import SQLITE
+from store.sql.statements import Row
 
 T = TypeVar("T")
-
-DIALECT = Dialect(
-    name="SQLite",
-    # unixepoch('subsec') came with SQLite 3.42 only.
-    clock="((julianday('now') - 2440587.5) * 86400.0)",
-    types={
-        "text": "TEXT",
-        "longtext": "TEXT",
-        "integer": "INTEGER",
-        "bigint": "INTEGER",
-        "double": "REAL",
-        "blob": "BLOB",
-        "clustered": " WITHOUT ROWID",
-    },
-    steps=FILE_STEPS,
-    has_table="SELECT count(*) FROM sqlite_master WHERE type = 'table' AND name = ?",
-    registrations=REGISTRATIONS,
-    calls=CALLS,
-)
 
 BUSY = {sqlite3.SQLITE_BUSY, sqlite3.SQLITE_LOCKED, sqlite3.SQLITE_PROTOCOL}
 # Who has waited long looks more often, so that nobody is passed by for ever; but not so often that on a host without a
@@ -63,7 +44,7 @@ ERRORS: dict[int, tuple[type[StoreError], str]] = {
 
 
 class SqliteSession:
-    dialect = DIALECT
+    dialect = SQLITE
 
     def __init__(self, path: Path, settings: SqliteSettings) -> None:
         self.place = str(path)

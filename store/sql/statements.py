@@ -44,8 +44,12 @@ class Dialect:
     "Counts the tables of a name."
     registrations: Table
     calls: Table
+    foreign: str = ""
+    "Counts tables of our names that another program has made, where making ours would not show it."
     digests: bool = False
     "Are keys of any length found by their digest?"
+    takes_nul: bool = True
+    "May a text have a character 0 in it?"
     lock_rows: str = ""
     "What a SELECT needs at its end for nobody to change what it read before the transaction is over."
     optimistic: bool = True

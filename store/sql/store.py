@@ -10,7 +10,7 @@ from typing import Any, TypeVar
 
 import msgspec
 
-from store.errors import Fenced, LeaseLost, SchemaTooNew, Unavailable
+from store.errors import Fenced, LeaseLost, SchemaTooNew, StoreError, Unavailable
 from store.interface import ANY_SLOT, Outcome, Write
 from store.records import CallRecord, Lease, Registration, storable
 from store.sql import schema
@@ -287,7 +287,9 @@ class SqlStore:
         try:
             # Read again under the lock: the other node may have done it meanwhile.
             version = self._version()
-            if version == 0:
+            if version == 0 and dialect.foreign and self.session.query(dialect.foreign)[0][0]:
+                raise StoreError(f"{self.session.place}: the table sip_registrations already exists, another program's")
+            if not self.session.query(dialect.has_table, ("sofia_schema",))[0][0]:
                 self.session.change(schema.CREATE_VERSION.format_map(dialect.types))
             for number, step in enumerate(dialect.steps[version:], version + 1):
                 for statement in step:

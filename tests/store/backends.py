@@ -12,6 +12,8 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from tests.store.redis import stores as redis
+from tests.support.mariadb import mariadb as maria
+from tests.support.postgres import postgres
 
 _numbers = itertools.count()
 
@@ -35,9 +37,29 @@ def sqlite(directory: Path) -> Iterator[str]:
     yield f"sqlite://{directory / f'core-{next(_numbers)}.db'}"
 
 
+@contextmanager
+def postgresql(directory: Path) -> Iterator[str]:
+    with postgres().fresh() as name:
+        yield postgres().dsn(name)
+
+
+@contextmanager
+def mariadb(directory: Path) -> Iterator[str]:
+    with maria().fresh() as name:
+        yield maria().dsn(name)
+
+
+@contextmanager
+def sqlite_odbc(directory: Path) -> Iterator[str]:
+    yield f"odbc://Driver={{SQLite3}};Database={directory / f'core-{next(_numbers)}.db'};"
+
+
 BACKENDS = (
     Backend("memory", memory, shared=False),
     Backend("sqlite", sqlite),
+    Backend("postgresql", postgresql),
+    Backend("mariadb", mariadb),
+    Backend("sqlite-odbc", sqlite_odbc),
     Backend("redis", redis.plain),
     Backend("redis-tls-password", redis.secure),
     Backend("redis-sentinel-wait", redis.guarded),

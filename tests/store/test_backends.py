@@ -25,21 +25,10 @@ def test_memory_stores_go_by_name(dsn: str) -> None:
     assert isinstance(open_store(dsn)(), MemoryStore)
 
 
-@pytest.mark.parametrize(
-    ("dsn", "named"),
-    [
-        ("pgsql://host=db user=sofia password=secret", "`pgsql://...` means PostgreSQL"),
-        ("postgresql://sofia:secret@db/sofia", "`postgresql://...` means PostgreSQL"),
-        ("mariadb://Server=db;Uid=sofia;Pwd=secret;", "`mariadb://...` means MariaDB"),
-        ("odbc://freeswitch:sofia:secret", "`odbc://...` means ODBC"),
-        ("freeswitch:sofia:secret", "`freeswitch:user:password` means ODBC"),
-        ("mongo://sofia:secret@db", "`mongo://...` is of no known kind"),
-    ],
-)
-def test_a_store_we_do_not_have_is_refused_by_its_form_without_the_password(dsn: str, named: str) -> None:
+def test_a_store_of_no_known_kind_is_refused_without_the_password() -> None:
     with pytest.raises(UnknownStore) as refusal:
-        open_store(dsn)
-    assert named in str(refusal.value)
+        open_store("mongo://sofia:secret@db")
+    assert "`mongo://...` is of no known kind" in str(refusal.value)
     assert "secret" not in str(refusal.value)
 
 

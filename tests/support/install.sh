@@ -3,7 +3,8 @@
 # says what is missing when it may not.
 set -euo pipefail
 declare -A packages=([sipp]=sip-tester [baresip]=baresip-core [ip]=iproute2 [iptables]=iptables [openssl]=openssl
-  [node]=nodejs [npm]=npm [sngrep]=sngrep [turnserver]=coturn [redis-server]=redis-server)
+  [node]=nodejs [npm]=npm [sngrep]=sngrep [turnserver]=coturn [redis-server]=redis-server
+  [mariadbd]=mariadb-server-core [my_print_defaults]=mariadb-client-core)
 if [ "${1:-}" = bench ]; then
   packages+=([kamailio]="kamailio kamailio-sqlite-modules" [rtpengine]=rtpengine-daemon)
 fi
@@ -12,6 +13,12 @@ missing=()
 for program in "${!packages[@]}"; do
   command -v "$program" >/dev/null || missing+=("${packages[$program]}")
 done
+# Not on the path: PostgreSQL's server, and the ODBC drivers, which enter themselves in a list.
+compgen -G "/usr/lib/postgresql/*/bin/postgres" >/dev/null || missing+=(postgresql)
+drivers=$(cat /etc/odbcinst.ini 2>/dev/null || true)
+[[ $drivers == *"[PostgreSQL Unicode]"* ]] || missing+=(odbc-postgresql)
+[[ $drivers == *"[MariaDB Unicode]"* ]] || missing+=(odbc-mariadb)
+[[ $drivers == *"[SQLite3]"* ]] || missing+=(libsqliteodbc)
 install_programs() {
   if [ "$(id -u)" != 0 ] || ! command -v apt-get >/dev/null; then
     echo "the tests need: ${missing[*]} (install them, or run this as root on Debian)" >&2

@@ -18,7 +18,8 @@ from store.errors import Busy, Damaged, Full, ReadOnly, Refused, SchemaTooNew, S
 from store.interface import ANY_SLOT, Outcome, Put, opened
 from store.settings import SqliteSettings
 from store.sql import schema
-from store.sql.sqlite import DIALECT, SqliteSession
+from store.sql.dialects import SQLITE
+from store.sql.sqlite import SqliteSession
 from store.sql.store import SqlStore
 from tests.store.samples import call, registration
 from tests.store.sql import processes
@@ -122,7 +123,7 @@ def test_an_older_schema_is_brought_up_to_date(path: Path, monkeypatch: pytest.M
     with opened(open_store(str(path))) as store:
         store.commit([Put(call())])
     step = ("ALTER TABLE recovery ADD COLUMN note {text}",)
-    monkeypatch.setattr(SqliteSession, "dialect", replace(DIALECT, steps=(*DIALECT.steps, step)))
+    monkeypatch.setattr(SqliteSession, "dialect", replace(SQLITE, steps=(*SQLITE.steps, step)))
     for _ in range(2):
         with opened(open_store(str(path))) as store:
             assert store.calls() == [call()]

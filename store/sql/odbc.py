@@ -1,0 +1,369 @@
+"""A session with a database server by its ODBC driver: PostgreSQL, MariaDB or MySQL, SQLite.
+
+Drivers hang: that of PostgreSQL knows no time limit for a statement, and waits for ever on a server that is frozen. What
+can be limited on the way is (timeouts of the connection, of TCP, of locks, of a transaction whose client is silent);
+beyond that the caller keeps a deadline of his own, and `interrupt` ends the connection under the driver, which comes
+back then. Where that cannot be done its thread stays in there, and the writer counts those.
+
+Transactions are begun and ended by statements of ours: with its own way PostgreSQL's driver says that a commit went
+well after a failed statement on a dead connection.
+"""
+
+from __future__ import annotations
+
+import logging
+import os
+import socket
+import threading
+from collections import OrderedDict
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
+from typing import TypeVar
+from urllib.parse import quote
+
+import pyodbc
+
+from store.errors import Refused, StoreError, Unavailable, UnknownStore
+from store.settings import OdbcSettings
+from store.sql.dialects import MARIADB, POSTGRESQL, SQLITE
+from store.sql.dsn import Server, Target
+from store.sql.refusals import refusal
+from store.sql.statements import Dialect, Row
+
+log = logging.getLogger(__name__)
+
+T = TypeVar("T")
+
+# It would hand out connections that are broken.
+pyodbc.pooling = False
+
+DIALECTS = {"PostgreSQL": POSTGRESQL, "MariaDB": MARIADB, "MySQL": MARIADB, "SQLite": SQLITE}
+"By the first word of what the server calls itself."
+DRIVERS = {Server.POSTGRESQL: "PostgreSQL", Server.MARIADB: "MariaDB"}
+
+LOCK = 0x50F1A
+"PostgreSQL's advisory lock of those who write; who changes fences has it alone."
+SCHEMA_LOCK = "sofia_schema"
+KEPT = 64
+"Prepared statements at most."
+
+_connecting = threading.Lock()
+
+
+class OdbcSession:
+    def __init__(self, target: Target, settings: OdbcSettings) -> None:
+        self.place = target.place
+        self.dialect: Dialect = DIALECTS.get(target.server.value, SQLITE)
+        self._target = target
+        self._settings = settings
+        self._connection: pyodbc.Connection | None = None
+        self._prepared: OrderedDict[str, tuple[str, pyodbc.Cursor]] = OrderedDict()
+        self._wire: socket.socket | None = None
+        "The driver's own connection, if it could be told from all others."
+        self._schema_locked = False
+
+    # ---- the connection ----------------------------------------------------------------------------------------------
+
+    def connect(self) -> None:
+        self.close()
+        words = self._words()
+        with _connecting, self._errors():
+            before = _sockets()
+            self._connection = pyodbc.connect(_joined(words), autocommit=True, timeout=self._settings.connect)
+            self._wire = _the_new_one(before)
+        try:
+            self._meet()
+        except StoreError:
+            self.close()
+            raise
+
+    def close(self) -> None:
+        """What the driver says to it does not matter: the connection is not used again."""
+        connection, self._connection = self._connection, None
+        wire, self._wire = self._wire, None
+        self._prepared.clear()
+        self._schema_locked = False
+        if connection is not None:
+            with suppress(pyodbc.Error):
+                connection.close()
+        if wire is not None:
+            wire.close()
+
+    def interrupt(self) -> None:
+        wire = self._wire
+        if wire is not None:
+            with suppress(OSError):
+                wire.shutdown(socket.SHUT_RDWR)
+
+    def _words(self) -> dict[str, str]:
+        settings = self._settings
+        match self._target.server:
+            case Server.POSTGRESQL:
+                return {"Driver": _driver("PostgreSQL"), "Pqopt": _libpq(self._target.words, settings)}
+            case Server.MARIADB:
+                return {"DRIVER": _driver("MariaDB")} | _mariadb(settings) | self._target.words
+            case _:
+                return _by_driver(self._target.words, settings)
+
+    def _meet(self) -> None:
+        """Learn who it is, and tell how we want to be treated."""
+        assert self._connection is not None, "connected"
+        with self._errors():
+            name = str(self._connection.getinfo(pyodbc.SQL_DBMS_NAME)).split()[0]
+        dialect = DIALECTS.get(name)
+        if dialect is None:
+            raise UnknownStore(f"{self.place}: {name} is no database that we can use: there are {', '.join(DIALECTS)}")
+        self.dialect = dialect
+        for statement in self._greeting(dialect):
+            self._run(statement)
+        if dialect is POSTGRESQL and self.query("SELECT current_setting('synchronous_commit')")[0][0] == "off":
+            log.warning(
+                "%s: synchronous_commit is off: what it says is committed may be lost with its host", self.place
+            )
+
+    def _greeting(self, dialect: Dialect) -> list[str]:
+        settings = self._settings
+        if dialect is POSTGRESQL:
+            return [
+                f"SET statement_timeout = {settings.statement * 1000:.0f}; SET lock_timeout = {settings.lock * 1000:.0f}; "
+                f"SET idle_in_transaction_session_timeout = {settings.silence * 1000:.0f}; SET jit = off"
+            ]
+        if dialect is MARIADB:
+            return [
+                "SET SESSION TRANSACTION ISOLATION LEVEL READ COMMITTED",
+                f"SET SESSION innodb_lock_wait_timeout = {max(1, round(settings.lock))}, "
+                f"max_statement_time = {settings.statement:g}, idle_transaction_timeout = {max(1, round(settings.silence))}",
+                "SET SESSION sql_mode = 'STRICT_ALL_TABLES,NO_ENGINE_SUBSTITUTION', time_zone = '+00:00'",
+            ]
+        return [
+            f"PRAGMA busy_timeout = {settings.lock * 1000:.0f}",
+            "PRAGMA journal_mode = WAL",
+            "PRAGMA synchronous = FULL",
+        ]
+
+    # ---- transactions ------------------------------------------------------------------------------------------------
+
+    def begin(self, reading: str = "", *, alone: bool = False) -> list[Row]:
+        """Others who write go on beside this one, unless it is `alone`: it changes what they go by."""
+        match self.dialect.name:
+            case "PostgreSQL":
+                lock = f"SELECT pg_advisory_xact_lock{'' if alone else '_shared'}({LOCK})"
+                return self._run(f"BEGIN; {lock}; {reading}" if reading else f"BEGIN; {lock}")
+            case "MariaDB":
+                self._run("START TRANSACTION")
+                self._run(
+                    f"SELECT epoch FROM sofia_fences WHERE slot = '#' {'FOR UPDATE' if alone else 'LOCK IN SHARE MODE'}"
+                )
+            case _:
+                self._run("BEGIN IMMEDIATE")
+        return self.query(reading) if reading else []
+
+    def begin_schema(self) -> None:
+        if self.dialect.name != "MariaDB":
+            self._begin_schema()
+            return
+        wait = max(1, round(self._settings.statement))
+        if self.query(f"SELECT get_lock(concat('{SCHEMA_LOCK}.', database()), {wait})")[0][0] != 1:
+            raise Unavailable(f"{self.place}: others kept its tables locked")
+        self._schema_locked = True
+
+    def commit(self) -> None:
+        self._run("COMMIT")
+        self._unlock_schema()
+
+    def rollback(self) -> None:
+        """Never raises: what broke the transaction is the news."""
+        if self._connection is None:
+            return
+        try:
+            self._run("ROLLBACK")
+            self._unlock_schema()
+        except StoreError:
+            self.close()
+
+    def query(self, statement: str, values: Row = ()) -> list[Row]:
+        rows: list[Row] = self._execute(statement, values, _rows)
+        return rows
+
+    def change(self, statement: str, values: Row = ()) -> int:
+        return self._execute(statement, values, _count)
+
+    # ---- below -------------------------------------------------------------------------------------------------------
+
+    def _begin_schema(self) -> None:
+        if self.dialect is POSTGRESQL:
+            # Who waits here waits for the making of tables, not for a write.
+            self._run(f"BEGIN; SET LOCAL lock_timeout = 0; SELECT pg_advisory_xact_lock({LOCK})")
+        else:
+            self._run("BEGIN IMMEDIATE")
+
+    def _unlock_schema(self) -> None:
+        if self._schema_locked:
+            self._schema_locked = False
+            self.query(f"SELECT release_lock(concat('{SCHEMA_LOCK}.', database()))")
+
+    def _run(self, statements: str) -> list[Row]:
+        """Without values, and several in one go perhaps; returns the rows of the last."""
+        with self._errors():
+            cursor = self._open().cursor()
+            try:
+                cursor.execute(statements)
+                rows = _rows(cursor)
+                while cursor.nextset():
+                    rows = _rows(cursor)
+            finally:
+                with suppress(pyodbc.Error):
+                    cursor.close()
+            return rows
+
+    def _execute(self, statement: str, values: Row, then: Callable[[pyodbc.Cursor], T]) -> T:
+        with self._errors():
+            cursor, known = self._cursor(statement)
+            cursor.execute(known, values)
+            return then(cursor)
+
+    def _cursor(self, statement: str) -> tuple[pyodbc.Cursor, str]:
+        """One for each statement: a cursor prepares again what is not the very string it had before."""
+        prepared = self._prepared
+        entry = prepared.get(statement)
+        if entry is None:
+            entry = prepared[statement] = (statement, self._open().cursor())
+            if len(prepared) > KEPT:
+                _oldest, (_, cursor) = prepared.popitem(last=False)
+                cursor.close()
+        else:
+            prepared.move_to_end(statement)
+        return entry[1], entry[0]
+
+    def _open(self) -> pyodbc.Connection:
+        if self._connection is None:
+            raise Unavailable(f"{self.place}: not open")
+        return self._connection
+
+    @contextmanager
+    def _errors(self) -> Iterator[None]:
+        try:
+            yield
+        except (OverflowError, UnicodeError, TypeError) as error:
+            raise Refused(f"{self.place}: {error}") from error
+        except pyodbc.Error as error:
+            first, second = (*map(str, error.args), "", "")[:2]
+            # Some of the driver's complaints come the other way round.
+            state, text = (first, second) if len(first) == 5 else (second, first)
+            raise refusal(self.place, self.dialect.name, state, self._without_secrets(text)) from None
+
+    def _without_secrets(self, text: str) -> str:
+        for name, value in self._target.words.items():
+            if value and name.upper() in ("PWD", "PASSWORD"):
+                text = text.replace(value, "***")
+        return text
+
+
+def _rows(cursor: pyodbc.Cursor) -> list[Row]:
+    return list(cursor.fetchall()) if cursor.description else []
+
+
+def _count(cursor: pyodbc.Cursor) -> int:
+    return int(cursor.rowcount)
+
+
+# ---- how to get there ------------------------------------------------------------------------------------------------
+
+
+def _driver(word: str) -> str:
+    """The installed driver of this database, the one for Unicode where there are two."""
+    names: list[str] = sorted(
+        (name for name in pyodbc.drivers() if word in name), key=lambda name: "Unicode" not in name
+    )
+    if not names:
+        raise Unavailable(f"no ODBC driver for {word} is installed (Debian: odbc-{word.lower()})")
+    return names[0]
+
+
+def _libpq(words: dict[str, str], settings: OdbcSettings) -> str:
+    """A URL, in which libpq takes every word with every character."""
+    patience = {
+        "application_name": "sofia-node",
+        "connect_timeout": f"{max(2, round(settings.connect))}",
+        "tcp_user_timeout": f"{settings.network * 1000:.0f}",
+        "keepalives_idle": "1",
+        "keepalives_interval": "1",
+        "keepalives_count": "2",
+    }
+    if "," in words.get("host", "") + words.get("hostaddr", ""):
+        # Of several the one that may write: after a failover of the database that is another one.
+        patience["target_session_attrs"] = "read-write"
+    return "postgresql://?" + "&".join(f"{name}={quote(value, safe=',')}" for name, value in (patience | words).items())
+
+
+def _mariadb(settings: OdbcSettings) -> dict[str, str]:
+    seconds = str(max(1, round(settings.network)))
+    return {"CONN_TIMEOUT": str(max(1, round(settings.connect))), "READ_TIMEOUT": seconds, "WRITE_TIMEOUT": seconds} | {
+        "CHARSET": "utf8mb4",
+        # It would connect again in the midst of a transaction.
+        "AUTO_RECONNECT": "0",
+    }
+
+
+def _by_driver(words: dict[str, str], settings: OdbcSettings) -> dict[str, str]:
+    """A data source, or a string as the driver has it: what is left unsaid of patience is added, if it knows the words."""
+    driver = words.get("DRIVER") or pyodbc.dataSources().get(words.get("DSN", ""), "")
+    if "PostgreSQL" in driver and "PQOPT" not in words:
+        return words | {"PQOPT": _libpq({}, settings)}
+    if "MariaDB" in driver:
+        return _mariadb(settings) | words
+    if "SQLite" in driver:
+        # Without it whole numbers lose all but their last 32 bits.
+        return {"BIGINT": "1"} | words
+    return words
+
+
+def _joined(words: dict[str, str]) -> str:
+    return ";".join(f"{name}={_braced(value)}" for name, value in words.items()) + ";"
+
+
+def _braced(value: str) -> str:
+    """In braces only if it must: not every driver takes them off."""
+    if value == value.strip() and not set(value) & set(";{}=,?*!@[]()"):
+        return value
+    return "{" + value.replace("}", "}}") + "}"
+
+
+# ---- the driver's socket ---------------------------------------------------------------------------------------------
+
+
+def _sockets() -> dict[str, int]:
+    """This process's sockets by name, each with its number."""
+    found = {}
+    for number in os.listdir("/proc/self/fd"):
+        with suppress(OSError):
+            name = os.readlink(f"/proc/self/fd/{number}")
+            if name.startswith("socket:"):
+                found[name] = int(number)
+    return found
+
+
+def _the_new_one(before: dict[str, int]) -> socket.socket | None:
+    """The connection that was not there before, unless other threads have made some too meanwhile."""
+    new = []
+    for name, number in _sockets().items():
+        if name not in before:
+            with suppress(OSError):
+                wire = socket.socket(fileno=os.dup(number))
+                if wire.type == socket.SOCK_STREAM and _connected(wire):
+                    new.append(wire)
+                else:
+                    wire.close()
+    if len(new) == 1:
+        return new[0]
+    for wire in new:
+        wire.close()
+    return None
+
+
+def _connected(wire: socket.socket) -> bool:
+    try:
+        wire.getpeername()
+    except OSError:
+        return False
+    return True

@@ -1,0 +1,161 @@
+"""A database server of the tests' own: what PostgreSQL's and MariaDB's have in common."""
+
+from __future__ import annotations
+
+import atexit
+import contextlib
+import os
+import pwd
+import shutil
+import signal
+import subprocess
+import tempfile
+import time
+from abc import ABC, abstractmethod
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+
+from tests.support.node import STRETCH, free_port
+
+LIMIT = 60.0 * STRETCH
+"Seconds a server may take for what is asked of it."
+
+USERS = ("postgres", "mysql", "nobody")
+
+
+def unprivileged() -> str:
+    """Who runs a server: these refuse to be root's."""
+    if os.geteuid() != 0:
+        return pwd.getpwuid(os.geteuid()).pw_name
+    names = {entry.pw_name for entry in pwd.getpwall()}
+    return next(user for user in USERS if user in names)
+
+
+class Database(ABC):
+    """One server on a loopback port, in a directory that ends with it. Its faults: `kill`, `freeze`, `thaw`."""
+
+    def __init__(self) -> None:
+        self.user = unprivileged()
+        # Not below pytest's own directory, which is for its user only; and a socket's path must be short.
+        self.directory = Path(tempfile.mkdtemp(prefix="sofia-db-"))
+        self.port = free_port()
+        self._process: subprocess.Popen[bytes] | None = None
+        if os.geteuid() == 0:
+            shutil.chown(self.directory, self.user)
+        self.prepare()
+        self.start()
+
+    @abstractmethod
+    def prepare(self) -> None:
+        """Make its files."""
+
+    @abstractmethod
+    def words(self) -> list[str]:
+        """What runs it, in the foreground."""
+
+    @abstractmethod
+    def answers(self) -> bool: ...
+
+    @abstractmethod
+    def query(self, statement: str, database: str = "") -> str:
+        """What its own client says, as its administrator, without headings."""
+
+    @abstractmethod
+    def dsn(self, database: str, host: str = "127.0.0.1", port: int | None = None) -> str: ...
+
+    def start(self) -> None:
+        """Start it, again too after `kill`; what the dead one left behind may take a moment to go."""
+        deadline = time.monotonic() + LIMIT
+        while True:
+            with (self.directory / "log").open("ab") as log:
+                self._process = subprocess.Popen(
+                    self.as_user(self.words()), stdin=subprocess.DEVNULL, stdout=log, stderr=log, cwd="/"
+                )
+            while self._process.poll() is None:
+                if self.answers():
+                    return
+                assert time.monotonic() < deadline, self.log()
+                time.sleep(0.02)
+            assert time.monotonic() < deadline, self.log()
+            time.sleep(0.2)
+
+    def stop(self) -> None:
+        self.thaw()
+        for process in self._processes():
+            with contextlib.suppress(ProcessLookupError):
+                os.kill(process, signal.SIGQUIT if process == self.leader else signal.SIGTERM)
+        self._reap()
+        shutil.rmtree(self.directory, ignore_errors=True)
+
+    def kill(self) -> None:
+        """All of it, at once."""
+        for process in self._processes():
+            with contextlib.suppress(ProcessLookupError):
+                os.kill(process, signal.SIGKILL)
+        self._reap()
+
+    def freeze(self) -> None:
+        """Alive for the kernel, dead for everybody else."""
+        for process in self._processes():
+            os.kill(process, signal.SIGSTOP)
+
+    def thaw(self) -> None:
+        for process in self._processes():
+            with contextlib.suppress(ProcessLookupError):
+                os.kill(process, signal.SIGCONT)
+
+    @contextlib.contextmanager
+    def frozen(self) -> Iterator[None]:
+        self.freeze()
+        try:
+            yield
+        finally:
+            self.thaw()
+
+    def log(self) -> str:
+        return (self.directory / "log").read_text(errors="replace")[-4000:]
+
+    @property
+    def leader(self) -> int:
+        """The server's first process; `runuser` may stand before it."""
+        assert self._process is not None, "started"
+        below = _children(self._process.pid)
+        return below[0] if os.geteuid() == 0 and below else self._process.pid
+
+    def as_user(self, words: Sequence[str]) -> list[str]:
+        return ["runuser", "-u", self.user, "--", *words] if os.geteuid() == 0 else list(words)
+
+    def run(self, words: Sequence[str]) -> str:
+        done = subprocess.run(self.as_user(words), capture_output=True, text=True, timeout=LIMIT, cwd="/", check=False)
+        assert done.returncode == 0, f"{' '.join(words)}: {done.stdout}{done.stderr}"
+        return done.stdout
+
+    def _processes(self) -> list[int]:
+        """The leader and those below it, it first: it must not see them die and start others."""
+        if self._process is None or self._process.poll() is not None:
+            return []
+        leader = self.leader
+        return [leader, *_children(leader)]
+
+    def _reap(self) -> None:
+        if self._process is not None:
+            self._process.wait(LIMIT)
+            self._process = None
+
+
+def at_exit(database: Database) -> None:
+    """Stop it when the run ends, and not in a process that was forked meanwhile."""
+    mine = os.getpid()
+
+    def stop() -> None:
+        if os.getpid() == mine:
+            database.stop()
+
+    atexit.register(stop)
+
+
+def _children(pid: int) -> list[int]:
+    try:
+        return [int(word) for word in Path(f"/proc/{pid}/task/{pid}/children").read_text().split()]
+    except OSError:
+        return []

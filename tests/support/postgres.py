@@ -1,0 +1,91 @@
+"""PostgreSQL from Debian's package."""
+
+from __future__ import annotations
+
+import subprocess
+from collections.abc import Iterator
+from contextlib import contextmanager
+from functools import cache
+from itertools import count
+from pathlib import Path
+
+from tests.support.database import Database, at_exit
+
+_names = count()
+
+SETTINGS = {
+    "listen_addresses": "127.0.0.1",
+    "shared_buffers": "32MB",
+    "max_connections": "60",
+    # What is committed is on the disk, as in earnest.
+    "fsync": "on",
+    "synchronous_commit": "on",
+    "max_wal_size": "256MB",
+    "autovacuum": "off",
+    "log_min_messages": "warning",
+    "password_encryption": "scram-sha-256",
+}
+
+
+class Postgres(Database):
+    settings = SETTINGS
+
+    def prepare(self) -> None:
+        self.run(
+            [
+                program("initdb"),
+                "-D",
+                self.data,
+                "-A",
+                "trust",
+                "-E",
+                "UTF8",
+                "--locale=C.UTF-8",
+                "-N",
+                "-U",
+                "postgres",
+            ]
+        )
+
+    def words(self) -> list[str]:
+        words = [program("postgres"), "-D", self.data, "-p", str(self.port), "-k", str(self.directory)]
+        return words + [word for name, value in self.settings.items() for word in ("-c", f"{name}={value}")]
+
+    def answers(self) -> bool:
+        words = [program("pg_isready"), "-q", "-h", "127.0.0.1", "-p", str(self.port)]
+        return subprocess.run(words, check=False).returncode == 0
+
+    def query(self, statement: str, database: str = "postgres") -> str:
+        where = ["-h", "127.0.0.1", "-p", str(self.port), "-U", "postgres", "-d", database or "postgres"]
+        return self.run([program("psql"), "-XAtq", "-v", "ON_ERROR_STOP=1", *where, "-c", statement]).strip()
+
+    def dsn(self, database: str, host: str = "127.0.0.1", port: int | None = None) -> str:
+        return f"pgsql://hostaddr={host} port={port or self.port} dbname={database} user=postgres"
+
+    @contextmanager
+    def fresh(self) -> Iterator[str]:
+        """The name of a new database, for the length of a `with`."""
+        name = f"sofia{next(_names)}"
+        self.query(f"CREATE DATABASE {name}")
+        try:
+            yield name
+        finally:
+            self.query(f"DROP DATABASE {name} WITH (FORCE)")
+
+    @property
+    def data(self) -> str:
+        return str(self.directory / "data")
+
+
+@cache
+def postgres() -> Postgres:
+    """The one of this run."""
+    server = Postgres()
+    at_exit(server)
+    return server
+
+
+def program(name: str) -> str:
+    """Debian does not put the server's programs on the path."""
+    found = sorted(Path("/usr/lib/postgresql").glob(f"*/bin/{name}"), key=lambda path: int(path.parts[-3]))
+    return str(found[-1]) if found else name
