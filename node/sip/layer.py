@@ -256,7 +256,7 @@ class TransactionLayer:
         method = request.method
         if transaction is not None:
             if flow != transaction.flow:
-                transaction.move(flow)
+                transaction.move(request, flow)
             transaction.happen(Cause.ACK if method == "ACK" else Cause.REPEATED, request, now)
         elif method == "ACK":
             self._ground.user.on_request(request, None, flow)

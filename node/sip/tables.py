@@ -161,8 +161,8 @@ def repeat_response(transaction: ServerTransaction, message: Happening, now: flo
 
 
 def release(transaction: ServerTransaction, message: Happening, now: float) -> None:
-    """A finished transaction stays half a minute, in thousands: it keeps the request as text only."""
-    transaction.request.compact()
+    """A finished transaction stays half a minute, in thousands: it keeps what it says again, and no more."""
+    transaction.settle()
 
 
 def tell_cancel(transaction: ServerTransaction, message: Happening, now: float) -> None:

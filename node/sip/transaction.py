@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import deque
 from collections.abc import Callable, Sequence
 from typing import Any, Literal, Protocol, TypeAlias
 
@@ -16,6 +17,15 @@ from node.sip.wheel import Alarm, Wheel
 Failure = Literal["timeout", "transport"]
 Happening: TypeAlias = Request | Response | None
 "The message that a cause comes with; None for alarms."
+
+
+SETTLED = 32_768
+"""Answered requests (not INVITEs) that may wait for retransmissions at once; then the oldest is forgotten early.
+
+At a kilobyte and a half each. At 4,000 a second that is after eight seconds, in which five retransmissions would have come.
+"""
+GONE = Request("", "", "")
+"In place of a request that is not kept any more."
 
 
 class TransactionUser(Protocol):
@@ -49,7 +59,7 @@ class TransactionUser(Protocol):
 class Ground:
     """What all transactions of a layer share: user, time, names, the way out, and the tables they are found in."""
 
-    __slots__ = ("clients", "names", "origins", "out", "sent_by", "servers", "timers", "user", "wheel")
+    __slots__ = ("clients", "names", "origins", "out", "sent_by", "servers", "settled", "timers", "user", "wheel")
 
     def __init__(self, user: TransactionUser, names: Names, sent_by: Callable[[Flow], str], timers: Timers) -> None:
         self.user = user
@@ -62,6 +72,8 @@ class Ground:
         self.clients: dict[Sequence[str], ClientTransaction] = {}
         self.origins: dict[Sequence[str], ServerTransaction] = {}
         "Call-ID, From and CSeq of requests outside of dialogs, for merged ones (RFC 3261 8.2.2.2)."
+        self.settled: deque[ServerTransaction] = deque()
+        "Answered, the oldest first; those that are over stay until the ones before them are."
 
 
 class Transaction:
@@ -209,10 +221,20 @@ class ServerTransaction(Transaction):
         """Has a final response been sent?"""
         return self.status >= 200
 
-    def move(self, flow: Flow) -> None:
+    def move(self, request: Request, flow: Flow) -> None:
         """The client repeated its request by another way: answer there."""
         self.flow = flow
-        self.reply_flow = reply_flow(self.request, flow)
+        self.reply_flow = reply_flow(request, flow)
+
+    def settle(self) -> None:
+        """Answered, and kept for half a minute in case the request is repeated: the bytes of the answer will do."""
+        self.request = GONE
+        settled = self.ground.settled
+        settled.append(self)
+        while settled[0].state is State.TERMINATED:
+            settled.popleft()
+        if len(settled) > SETTLED:
+            settled.popleft().forget()
 
     def _leave(self) -> None:
         ground = self.ground

@@ -51,6 +51,8 @@ class Party:
         self.wire: Wire | None = None
         self.layer = self.new_layer(timers or Timers())
         self.arrived: list[ServerTransaction] = []
+        self.requests: dict[ServerTransaction, Request] = {}
+        "What they came with: the layer keeps no request that is answered, but an INVITE."
         self.acks: list[Request] = []
         self.cancels: list[Request] = []
         self.responses: list[Response] = []
@@ -86,7 +88,8 @@ class Party:
 
     def respond(self, transaction: ServerTransaction, status: int, **options: object) -> None:
         options.setdefault("to_tag", f"{self.name}.0-tag")
-        response = compose.response(transaction.request, status, **options)  # type: ignore[arg-type]
+        request = self.requests.get(transaction, transaction.request)
+        response = compose.response(request, status, **options)  # type: ignore[arg-type]
         self.layer.respond(transaction, response, self.now)
         self._settle()
 
@@ -111,6 +114,7 @@ class Party:
             self.acknowledged(request)
         else:
             self.arrived.append(transaction)
+            self.requests[transaction] = request
             self.answering(transaction)
 
     def on_cancel(self, transaction: ServerTransaction, request: Request) -> None:

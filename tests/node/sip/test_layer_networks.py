@@ -72,7 +72,7 @@ def test_on_a_bad_network_nothing_is_told_twice_and_nothing_is_left(kind, block)
             if number == 2:
                 wire.later(1.0, lambda it=transaction, who=alice: who.cancel(it))
         wire.run(until=300)
-        arrived = Counter(transaction.request.call_id for transaction in bob.arrived)
+        arrived = Counter(request.call_id for request in bob.requests.values())
         assert not [call_id for call_id, times in arrived.items() if times > 1], f"told twice, {kind} {seed}"
         one_end_each(alice, {f"{seed}-{number}" for number in range(4)}, f"{kind} {seed}")
         all_heard_of(alice, bob, f"{kind} {seed}")
@@ -93,7 +93,7 @@ def one_end_each(alice: Party, asked: set[str], where: str) -> None:
 
 def all_heard_of(alice: Party, bob: Party, where: str) -> None:
     """What Alice heard, Bob has said; and nothing came from nowhere."""
-    said = {transaction.request.call_id: transaction.status for transaction in bob.arrived}
+    said = {request.call_id: transaction.status for transaction, request in bob.requests.items()}
     for response in alice.responses:
         if response.status >= 200:
             assert said[response.call_id] == response.status, where
