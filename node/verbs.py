@@ -60,6 +60,7 @@ class Verbs:
             "transfer": lambda words, then: then(True, switchboard.transfer(words[0], words[1:])),
             "bridge": lambda words, then: then(True, switchboard.bridge(words[0], words[1])),
             "deflect": lambda words, then: then(True, switchboard.deflect(words[0], words[1])),
+            "simplify": lambda words, then: then(True, switchboard.simplify(words[0])),
             "kill": lambda words, then: then(True, switchboard.kill(*words[:2])),
             "hupall": lambda words, then: then(True, switchboard.hupall(*words[:1])),
             "originate": self._originate,

@@ -273,6 +273,8 @@ class LegRecord(msgspec.Struct, kw_only=True, omit_defaults=True):
     referral: ReferralRecord | None = None
     taken_from: str = ""
     "UUID of the call it was taken from by a transfer, while that one's record may still have it."
+    parting: tuple[str, ...] = ()
+    "Extension, dialplan and context that it is to go to in a call of its own (`uuid_transfer -both`)."
     proven: str = ""
     "With `auth-all-packets`: who its INVITE proved to be, as `user@domain`. Its other requests must prove the same."
 

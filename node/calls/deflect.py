@@ -1,4 +1,4 @@
-"""REFER of our own: `deflect` and `uuid_deflect` ask a leg's peer to call somebody else (RFC 3515), and hang up when it has."""
+"""REFER of our own: `deflect`, `uuid_deflect` and `uuid_simplify` ask a peer to call somebody else (RFC 3515), and hang up then."""
 
 from __future__ import annotations
 
@@ -6,10 +6,12 @@ import logging
 from functools import partial
 from typing import TYPE_CHECKING
 
+from node.calls import refer
 from node.calls.leg import Leg
 from node.calls.reply import own_user
 from node.calls.waiting import Waiting
 from node.sip.message import Response
+from node.sip.uri import Uri
 
 if TYPE_CHECKING:
     from node.calls.call import Call
@@ -26,6 +28,19 @@ PENDING = "sip_refer_pending"
 def order(call: Call, leg: Leg, uri: str) -> None:
     """`uuid_deflect`."""
     ask(call, leg, uri)
+
+
+def simplify(call: Call, leg: Leg) -> None:
+    """`uuid_simplify`: the leg's peer is to take our place towards the other one's (RFC 5589 7), and both go.
+
+    It is referred to the other peer's Contact: its address of record may lead back to us.
+    """
+    partner = call.partner(leg)
+    if partner is None or partner.dialog is None or not partner.confirmed:
+        return
+    dialog = partner.dialog
+    wanted = refer.Replaces(dialog.call_id, dialog.remote_tag, dialog.local_tag)
+    ask(call, leg, refer.refer_to(Uri.parse(dialog.target), wanted))
 
 
 def ask(call: Call, leg: Leg, uri: str) -> bool:

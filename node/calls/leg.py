@@ -84,6 +84,7 @@ class Leg:
         "media",
         "name",
         "network_addr",
+        "parting",
         "pending",
         "profile",
         "progress_media",
@@ -169,6 +170,8 @@ class Leg:
         "What its peer asked us by REFER."
         self.taken_from = ""
         "UUID of the call it was taken from by a transfer, while that one's record may still have it."
+        self.parting: tuple[str, ...] = ()
+        "Extension, dialplan and context that it is to go to in a call of its own."
         self.proven = ""
         "With `auth-all-packets`: the user whose secret its INVITE proved to know, as all its requests must."
         self.repeat: Any = None

@@ -21,6 +21,7 @@ from node.calls import (
     applications,
     bridge,
     outcome,
+    parting,
     prack,
     refresh,
     reliable,
@@ -152,6 +153,7 @@ class Recovery:
         transfer.prepare(call)
         applications.resume(call)
         alignment.resume(call)
+        parting.resume(call)
         self._end_doomed(call)
         if self._reinvite == "always":
             for leg in live:

@@ -104,6 +104,7 @@ def leg_record(leg: Leg) -> LegRecord:
         early=[early.to_record() for early in leg.early if early.flow is not None],
         referral=leg.referral,
         taken_from=leg.taken_from,
+        parting=leg.parting,
         proven=leg.proven,
     )
 
@@ -132,7 +133,8 @@ def restored_leg(record: LegRecord) -> Leg:
     leg.session_minimum, leg.session_refreshed = record.session_minimum, record.session_refreshed
     leg.reliable = record.reliable
     leg.early = [Early.from_record(early) for early in record.early]
-    leg.referral, leg.taken_from, leg.proven = record.referral, record.taken_from, record.proven
+    leg.referral, leg.taken_from, leg.parting = record.referral, record.taken_from, record.parting
+    leg.proven = record.proven
     return leg
 
 

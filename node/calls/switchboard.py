@@ -17,6 +17,7 @@ from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 
 from node.calls import (
+    alignment,
     applications,
     arrival,
     causes,
@@ -27,6 +28,7 @@ from node.calls import (
     orders,
     originate,
     outcome,
+    parting,
     replaces,
     requests,
     rows,
@@ -344,14 +346,22 @@ class Switchboard:
         return True
 
     def transfer(self, uuid: str, words: Sequence[str]) -> bool:
-        """`uuid_transfer`: `[-bleg] extension [dialplan] [context]`."""
+        """`uuid_transfer`: `[-bleg|-both] extension [dialplan] [context]`."""
         found = self._leg(uuid)
-        partner = found[0].partner(found[1]) if found is not None and words and words[0] == "-bleg" else None
-        asked = [word for word in words if not word.startswith("-")]
-        if found is None or not asked or "-both" in words or ("-bleg" in words and partner is None):
+        which = words[0].lower() if words and words[0].startswith("-") else ""
+        asked = list(words[1:] if which else words)
+        if found is None or not asked or which not in ("", "-bleg", "-both"):
             return False
-        call, leg = found[0], partner or found[1]
+        call, leg = found
+        partner = call.partner(leg)
         extension, dialplan, context = [*asked, "", ""][:3]
+        if which == "-both" and partner is not None:
+            call.post(parting.transfer, call, leg, extension, dialplan, context)
+            return leg.confirmed and partner.confirmed
+        if which == "-bleg":
+            if partner is None:
+                return False
+            leg = partner
         call.post(orders.transfer, call, leg, extension, dialplan, context)
         return leg.confirmed
 
@@ -370,6 +380,16 @@ class Switchboard:
             return False
         call, leg = found
         call.post(deflect.order, call, leg, uri)
+        return True
+
+    def simplify(self, uuid: str) -> bool:
+        """`uuid_simplify`: have the peers of a bridge talk to each other without us."""
+        found = self._leg(uuid)
+        partner = found[0].partner(found[1]) if found is not None else None
+        if found is None or partner is None or not alignment.calm(found[0], found[1], partner):
+            return False
+        call, leg = found
+        call.post(deflect.simplify, call, leg)
         return True
 
     def hupall(self, cause: str = "MANAGER_REQUEST") -> int:

@@ -75,6 +75,8 @@ def _lose(call: Call, leg: Leg) -> None:
     """Another call has this leg: what is left here was to be ended."""
     log.info("call %s: leg %s was taken away by a transfer", call.uuid, leg.uuid)
     call.legs.remove(leg)
+    if leg.parting:
+        return  # the others do not depend on it
     call.bridged = []
     call.steps, call.position, call.progress = [], 0, {}
     for other in call.legs:
@@ -84,7 +86,10 @@ def _lose(call: Call, leg: Leg) -> None:
 
 
 def _lose_later(call: Call, leg: Leg) -> None:
-    if leg in call.legs:
+    if leg in call.legs and leg.parting:
+        _lose(call, leg)
+        call.save()
+    elif leg in call.legs:
         call.waiting = None
         _lose(call, leg)
         for other in list(call.legs):

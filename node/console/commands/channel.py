@@ -26,11 +26,8 @@ async def uuid_kill(site: Site, rest: str) -> str:
 
 
 async def uuid_transfer(site: Site, rest: str) -> str:
-    """`-both` is not served: the two legs would be two calls from then on."""
     match words(rest):
         case [uuid, *more] if [word for word in more if not word.startswith("-")]:
-            if "-both" in more:
-                return "-ERR -both is not served here\n"
             return "+OK\n" if any(await site.workers.ask_all("transfer", [uuid, *more])) else NO_CHANNEL
     return f"-USAGE: {TRANSFER_SYNTAX}\n"
 
@@ -49,6 +46,14 @@ async def uuid_deflect(site: Site, rest: str) -> str:
         case [uuid, uri]:
             return "+OK:Call Deflected\n" if any(await site.workers.ask_all("deflect", [uuid, uri])) else NO_CHANNEL
     return "-USAGE: <uuid> <uri>\n"
+
+
+async def uuid_simplify(site: Site, rest: str) -> str:
+    match words(rest):
+        case [uuid, *_more]:
+            done = any(await site.workers.ask_all("simplify", [uuid]))
+            return "+OK Success\n" if done else "-ERR Operation Failed\n"
+    return "-USAGE: <uuid>\n"
 
 
 async def uuid_exists(site: Site, rest: str) -> str:
@@ -164,6 +169,7 @@ COMMANDS = (
     Command("uuid_kill", uuid_kill, "<uuid> [cause]", "Kill channel", ("<channel>",)),
     Command("uuid_transfer", uuid_transfer, TRANSFER_SYNTAX, "Transfer a session", ("<channel>",)),
     Command("uuid_bridge", uuid_bridge, "<uuid> <other_uuid>", "Bridge two channels", ("<channel>",)),
+    Command("uuid_simplify", uuid_simplify, "<uuid>", "Try to cut out of a call path / attended xfer", ("<channel>",)),
     Command("uuid_deflect", uuid_deflect, "<uuid> <uri>", "Send a deflect", ("<channel>",)),
     Command("uuid_exists", uuid_exists, "<uuid>", "Check if a uuid exists", ("<channel>",)),
     Command("uuid_dump", uuid_dump, "<uuid> [format]", "Dump session vars", ("<channel> plain|json|xml",)),

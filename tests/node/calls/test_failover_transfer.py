@@ -161,6 +161,24 @@ async def another_phone_picks_up(play: Play) -> None:
     await ends(ours, third)
 
 
+async def both_are_sent_on(play: Play) -> None:
+    """`uuid_transfer -both`; an order that died with its node is given again."""
+    ours, theirs = await connected(play)
+    await on_record(play)
+
+    def gone() -> bool:
+        calls = [] if play.rig.dead else play.rig.live
+        if len(calls) == 1 and len(calls[0].bridged) == 2:
+            play.rig.switchboard.transfer(calls[0].legs[0].uuid, ["-both", "7002"])
+        return len(calls) == 2 and all(call.waiting is not None for call in calls)
+
+    await until(gone, WITHIN)
+    for line in (ours, theirs):
+        assert line.audio
+        await line.audio.heard(2, WITHIN)
+        assert (await line.hangup()).status == 200
+
+
 async def perform(scenario: Scenario, params: dict[str, str], crash_after: int = 0, variant: str = "") -> int:
     """Play once; returns how many records were put before the crash, or in all."""
     with stage(EXTENSIONS, params=params) as made:
@@ -187,6 +205,7 @@ SCENARIOS: list[tuple[Scenario, dict[str, str]]] = [
     (transfer_goes_to_an_application, {}),
     (another_phone_takes_the_call_over, {}),
     (another_phone_picks_up, {}),
+    (both_are_sent_on, {}),
 ]
 TABLE = [(scenario, params, variant) for scenario, params in SCENARIOS for variant in ("spoken", "silent", "lost")]
 

@@ -6,6 +6,7 @@ import asyncio
 
 import pytest
 
+from node.calls.refer import target
 from tests.node.calls.rig import DOMAIN, Cast, Rig, until
 from tests.node.calls.test_transfer import WITHIN, connected, happens, hung_up, play, quiet, talk
 from tests.support.phone import Line
@@ -34,6 +35,64 @@ def test_uuid_transfer_sends_a_leg_to_a_number(who: str) -> None:
         await happens(leaving.ended)
         await talk(going, third)
         await hung_up(third, going)
+
+    play(scene)
+
+
+def test_uuid_transfer_both_sends_each_leg_its_own_way() -> None:
+    async def scene(rig: Rig, cast: Cast) -> None:
+        ours, theirs = await connected(cast, "1000", "1001")
+        assert rig.switchboard.transfer(uuid_of(rig, ours), ["-both", "1002", "XML", "default"])
+        carol = await cast.phone("1002")
+        one, other = await carol.answer_next(WITHIN), await carol.answer_next(WITHIN)
+        await until(lambda: len(rig.live) == 2 and all(len(call.bridged) == 2 for call in rig.live), WITHIN)
+        firsts = {call.legs[0].uuid for call in rig.live}
+        assert firsts == {call.uuid for call in rig.live} == {uuid_of(rig, ours), uuid_of(rig, theirs)}
+        numbers = {parameter_of(line): line for line in (one, other)}
+        await talk(ours, numbers["1000"])
+        await talk(theirs, numbers["1001"])
+        await hung_up(ours, numbers["1000"])
+        assert not theirs.ended.is_set()
+        await hung_up(numbers["1001"], theirs)
+
+    play(scene)
+
+
+def parameter_of(line: Line) -> str:
+    """The number that a called line was called from."""
+    return line.remote.partition("sip:")[2].partition("@")[0]
+
+
+def test_uuid_transfer_both_to_nowhere_ends_both() -> None:
+    async def scene(rig: Rig, cast: Cast) -> None:
+        ours, theirs = await connected(cast, "1000", "1001")
+        assert rig.switchboard.transfer(uuid_of(rig, theirs), ["-both", "nowhere"])
+        await happens(ours.ended)
+        await happens(theirs.ended)
+
+    play(scene)
+
+
+def test_uuid_simplify_has_the_peers_talk_without_us() -> None:
+    async def scene(rig: Rig, cast: Cast) -> None:
+        ours, theirs = await connected(cast, "1000", "1001")
+        await until(lambda: all(leg.pending is None for call in rig.live for leg in call.legs), WITHIN)
+        assert rig.switchboard.simplify(uuid_of(rig, ours))
+
+        def referred() -> Sip | None:
+            return next((m for _at, m in ours.phone.seen if m.method == "REFER" and not m.is_response), None)
+
+        await until(referred, WITHIN)
+        refer = referred()
+        assert refer is not None
+        wanted = target(refer.get("Refer-To"))
+        assert str(wanted.uri) == theirs.phone.contact
+        assert wanted.replaces is not None
+        # As the other phone sees its dialog: its own tag is the To tag (RFC 3891 3).
+        tags = wanted.replaces.call_id, wanted.replaces.to_tag, wanted.replaces.from_tag
+        assert tags == (theirs.call_id, theirs.tag, theirs.remote.partition("tag=")[2])
+        await hung_up(theirs, ours)
+        assert not rig.switchboard.simplify(uuid_of(rig, ours) if rig.live else "gone")
 
     play(scene)
 

@@ -37,6 +37,8 @@ def node(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Console]:
             "exists": lambda uuid: uuid == LEG,
             "dump": lambda uuid: headers_of(transcript("uuid_dump.aleg.1call"))[13:] if uuid == LEG else None,
             "kill": lambda uuid, cause: uuid == LEG,
+            "simplify": lambda uuid: uuid == LEG,
+            "transfer": lambda uuid, *words: uuid == LEG,
             "hupall": lambda cause: 2,
             "getvar": lambda uuid, name: "1000" if (uuid, name) == (LEG, "accountcode") else None,
             "setvar": lambda uuid, name, value: uuid == LEG,
@@ -48,7 +50,13 @@ def node(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Console]:
     external = Worker(
         workers,
         "external.0",
-        {"channels": [], "calls": [], "profile": idle, "exists": False, "kill": False, "dump": None},
+        {
+            "channels": [],
+            "calls": [],
+            "profile": idle,
+            **dict.fromkeys(("exists", "kill", "simplify", "transfer"), False),
+            "dump": None,
+        },
     )
     console.internal = internal  # type: ignore[attr-defined]
     with opened(open_store(console.store)) as store:
@@ -312,6 +320,11 @@ def test_a_dump_has_the_headers_of_an_event_and_the_channel(node: Console):
         (f"uuid_kill {LEG}", "+OK\n"),
         ("uuid_kill nobody USER_BUSY", "-ERR No such channel!\n"),
         ("uuid_dump nobody", "-ERR No such channel!\n"),
+        ("uuid_simplify", "-USAGE: <uuid>\n"),
+        (f"uuid_simplify {LEG}", "+OK Success\n"),
+        ("uuid_simplify nobody", "-ERR Operation Failed\n"),
+        (f"uuid_transfer {LEG} -both 1002", "+OK\n"),
+        ("uuid_transfer nobody -both 1002", "-ERR No such channel!\n"),
         (f"uuid_exists {LEG}", "true"),
         ("uuid_exists nobody", "false"),
         (f"uuid_getvar {LEG} accountcode", "1000"),
