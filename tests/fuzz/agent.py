@@ -141,10 +141,15 @@ class Agent(ABC):
         self.send(self.request("ACK", dialog))
         return dialog
 
+    def ping(self) -> bytes:
+        """An OPTIONS to the node itself."""
+        return self.request("OPTIONS", self.begin(""))
+
     def begin(self, number: str, user: str = "1000") -> Dialogue:
         self.number += 1
         name = f"{self.transport}{self.port}-{self.number}"
-        return Dialogue(f"dialog-{name}", f"t{name}", user, f"sip:{number}@{DOMAIN}", f"<sip:{number}@{DOMAIN}>")
+        target = f"sip:{number}@{DOMAIN}" if number else f"sip:{DOMAIN}"
+        return Dialogue(f"dialog-{name}", f"t{name}", user, target, f"<{target}>")
 
     def confirm(self, dialog: Dialogue, answer: str) -> bool:
         """Take tag and target of a 2xx. False if it is none."""

@@ -41,7 +41,7 @@ EXTRAS = (
 
 def registers(agent: Agent, random: Random) -> bool:
     dialog = agent.begin("", random.choice(("1000", "1001")))
-    dialog.target, dialog.to = f"sip:{DOMAIN}", f"<sip:{dialog.user}@{DOMAIN}>"
+    dialog.to = f"<sip:{dialog.user}@{DOMAIN}>"
     answers = [agent.step(dialog, "REGISTER") for _ in range(2)]
     answers.append(agent.step(dialog, "REGISTER", extra="Expires: 0"))
     return all(answer.startswith("SIP/2.0 200") for answer in answers)
@@ -121,7 +121,7 @@ def within(agent: Agent, dialog: Dialogue, case: tuple[str, str, str, str]) -> N
 def _call_itself(agent: Agent, answering: Callable[[str], None]) -> tuple[Dialogue, Dialogue] | None:
     """The caller's dialog and the callee's, if it gets through; what else is rung after the first INVITE is busy."""
     registration = agent.begin("", "1002")
-    registration.target, registration.to = f"sip:{DOMAIN}", f"<sip:1002@{DOMAIN}>"
+    registration.to = f"<sip:1002@{DOMAIN}>"
     if not agent.ask(agent.request("REGISTER", registration)).startswith("SIP/2.0 200"):
         return None
     agent.invited.clear()

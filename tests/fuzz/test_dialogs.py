@@ -1,10 +1,12 @@
-"""Valid dialogs with a running node and mutants at each step. The long run is `make fuzz`."""
+"""Valid dialogs with a running node, on every transport, and mutants at each step. The long run is `make fuzz`."""
 
 from __future__ import annotations
 
 import pytest
 
 from tests.fuzz import dialogs
+from tests.fuzz.agent import Dialogue, Tally
+from tests.fuzz.wires import UdpAgent
 from tests.support.open_node import open_node, trouble_of, wait_settled
 
 pytestmark = pytest.mark.real
@@ -12,10 +14,11 @@ pytestmark = pytest.mark.real
 
 @pytest.mark.timeout(600)
 def test_mutants_at_each_step_of_a_dialog_disturb_nobody_else(tmp_path, capsys):
-    figures = dialogs.run(tmp_path, seed=5118, mutants=3000)
+    figures = dialogs.run(tmp_path, seed=5118, mutants=4000)
     with capsys.disabled():
         print(f"\n  {figures}")
-    assert figures.mutants >= 3000
+    assert figures.mutants >= 4000
+    assert figures.streams >= 300
     assert figures.failed == []
     assert figures.unanswered == []
     assert figures.trouble == []
@@ -32,9 +35,9 @@ def test_the_tag_of_one_dialog_and_the_call_id_of_another_are_no_dialog(tmp_path
     try:
         node.wait_role("active")
         wait_settled(node)
-        agent = dialogs.Agent(node.sip, "UDP", dialogs.Figures(0), 0)
+        agent = UdpAgent(node.sip, Tally(), 0)
         one, other = (agent.establish() for _ in range(2))
-        mixed = dialogs.Dialogue(one.call_id, one.tag, one.user, other.target, other.to, one.cseq)
+        mixed = Dialogue(one.call_id, one.tag, one.user, other.target, other.to, one.cseq)
         for method in ("INFO", "BYE"):
             assert agent.ask(agent.request(method, mixed)).startswith("SIP/2.0 481")
         for dialog in (one, other):

@@ -8,11 +8,11 @@ import pytest
 
 from tests.fuzz.agent import Dialogue, Tally, value
 from tests.fuzz.scripts import EVERYTHING
-from tests.fuzz.theatre import Actor, Theatre
+from tests.fuzz.theatre import Actor, Theatre, season
 
-SCENES = 250
-EACH = 8
-"Mutants of each message."
+MUTANTS = 8000
+GROWTH = 16_384
+"KiB that what is remembered for a while may take."
 
 
 @pytest.fixture
@@ -61,14 +61,14 @@ def heard_of(actor: Actor, method: str, seconds: float) -> list[str]:
     return found
 
 
-def test_scenes_with_mutants_break_nothing_and_leave_nothing(theatre, capsys):
-    tally = Tally()
-    for seed in range(SCENES):
-        theatre.play(seed, tally, EACH)
+def test_scenes_with_mutants_break_nothing_and_leave_nothing(capsys):
+    figures = season(seed=3261, mutants=MUTANTS)
     with capsys.disabled():
-        print(f"\n  calls in virtual time: {SCENES} scenes, {tally.mutants} mutants")
-    assert tally.mutants > SCENES * 10
-    assert tally.statuses[200] > SCENES
+        print(f"\n  {figures}")
+    assert figures.finds == []
+    assert figures.mutants >= MUTANTS
+    assert figures.statuses[200] > figures.scenes
+    assert figures.grown < GROWTH
 
 
 def test_every_script_gets_through_without_mutants(theatre):

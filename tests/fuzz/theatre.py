@@ -10,9 +10,11 @@ import heapq
 import itertools
 import logging
 import tempfile
+import time
 import traceback
 from collections.abc import Callable
 from contextlib import ExitStack
+from dataclasses import dataclass, field
 from pathlib import Path
 from random import Random
 from typing import Any, cast
@@ -35,13 +37,60 @@ from store.interface import Outcome, Put, Remove, Store
 from store.memory import Book, MemoryStore
 from store.records import CallRecord, Registration
 from tests.fuzz.agent import Agent, Tally, value
+from tests.fuzz.hunt import resident
 from tests.fuzz.scripts import EVERYTHING
 from tests.support.open_node import open_node
 
+EACH = 8
+"Mutants of each message."
 START = 1_800_000_000.0
 "The wall clock when the curtain rises."
 AFTER = 400.0
 "Seconds after which nothing of a scene may be left: longer than any timer of a call that is being ended."
+
+
+@dataclass(slots=True)
+class Figures(Tally):
+    """What a season of scenes came to."""
+
+    seed: int = 0
+    scenes: int = 0
+    finds: list[str] = field(default_factory=list)
+    slowest: float = 0.0
+    "Seconds of process time of the slowest scene, with its hundreds of seconds in virtual time."
+    seconds: float = 0.0
+    grown: int = 0
+    "KiB of memory more than after the warm-up."
+
+    def __str__(self) -> str:
+        statuses = ", ".join(f"{status}: {count}" for status, count in sorted(self.statuses.items()))
+        return (
+            f"calls         seed {self.seed:<6} {self.mutants:9} mutants in {self.scenes} scenes in virtual time; answers {statuses}; "
+            f"slowest scene {self.slowest * 1000:.0f} ms; memory {self.grown:+} KiB; {self.seconds:.1f} s; {len(self.finds)} finds"
+            + "".join(f"\n{text}" for text in self.finds[:10])
+        )
+
+
+def season(*, seed: int, mutants: int, each: int = EACH) -> Figures:
+    """Scene after scene, until so many mutants were sent."""
+    theatre, figures = Theatre(), Figures(seed=seed)
+    begun, warm = time.process_time(), 0
+    try:
+        while figures.mutants < mutants:
+            before = time.process_time()
+            try:
+                theatre.play(seed * 1_000_000 + figures.scenes, figures, each)
+            except AssertionError as found:
+                figures.finds.append(str(found))
+            figures.scenes += 1
+            figures.slowest = max(figures.slowest, time.process_time() - before)
+            if not warm and figures.mutants > mutants // 4:
+                warm = resident()
+    finally:
+        theatre.close()
+    figures.seconds = time.process_time() - begun
+    figures.grown = resident() - warm
+    return figures
 
 
 class Alarm:

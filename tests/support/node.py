@@ -36,7 +36,8 @@ def free_port(host: str = "127.0.0.1") -> int:
 
 def loopback_address() -> str:
     """An address of 127/8 that no other test of this run uses: the shared address of one pair."""
-    return f"127.{1 + os.getpid() % 200}.{next(_addresses) % 250}.50"
+    pid = os.getpid()
+    return f"127.{1 + pid % 200}.{next(_addresses) % 250}.{1 + pid // 200 % 250}"
 
 
 class Node:

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import shutil
 import time
+from collections.abc import Mapping
 from pathlib import Path
+from types import MappingProxyType
 
 from tests.support.node import ROOT, STRETCH, Node, loopback_address, shared_settings
 
@@ -37,14 +39,17 @@ TROUBLE = ("Traceback", "[ERROR]", "[CRITICAL]")
 "What the log of a node never holds that is well."
 
 
-def open_node(directory: Path, **settings: str) -> Node:
-    """Not started yet. 9196 answers and echoes, 9195 rings, 1000 to 1019 are the phones; else 404."""
+def open_node(directory: Path, params: Mapping[str, str] = MappingProxyType({}), **settings: str) -> Node:
+    """Not started yet. 9196 answers and echoes, 9195 rings, 1000 to 1019 are the phones; else 404.
+
+    `params` are more params of the profile `internal`.
+    """
     conf = directory / "conf"
     shutil.copytree(ROOT / "conf", conf)
     profile = conf / "sip_profiles" / "internal.xml"
     text = profile.read_text()
     text = text.replace('"apply-inbound-acl" value="domains"', '"apply-inbound-acl" value="loopback.auto"')
-    own = {"accept-blind-reg": "true", "max-source-requests-per-second": "0", "max-source-auth-failures": "0"}
+    own = {"accept-blind-reg": "true", "max-source-requests-per-second": "0", "max-source-auth-failures": "0", **params}
     lines = "".join(f'\n    <param name="{name}" value="{value}"/>' for name, value in own.items())
     text = text.replace("<settings>", f"<settings>{lines}")
     profile.write_text(text)
