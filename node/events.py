@@ -44,7 +44,8 @@ class EventStream:
 
     def wanted(self, name: str) -> bool:
         """Whether an event of this name (or CUSTOM subclass) has a listener: ask before building one."""
-        return name in self._wanted or "ALL" in self._wanted
+        wanted = self._wanted
+        return bool(wanted) and (name in wanted or "ALL" in wanted)
 
     def fire(self, event: Event) -> None:
         if not self.wanted(event.subclass or event.name):

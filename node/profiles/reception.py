@@ -20,7 +20,7 @@ from node.sip.flow import Flow
 from node.sip.layer import ClientTransaction, Failure, ServerTransaction
 from node.sip.message import Request, Response
 from node.transport.attempt import Attempt
-from node.transport.capabilities import ACCEPT, EVENTS, KNOWN, serves, standing, understands
+from node.transport.capabilities import ACCEPT, EVENTS, KNOWN, METHODS, serves, standing_lines, understands
 from node.transport.endpoint import Endpoint
 from store.errors import StoreError
 from store.interface import Store
@@ -76,7 +76,8 @@ class Reception:
         self._max_sessions = configuration.switch.max_sessions
         self._screen = screen
         self._asker = asker
-        self._standing = {name: standing(each) for name, each in configuration.profiles.items()}
+        self._standing = {name: standing_lines(each) for name, each in configuration.profiles.items()}
+        self._served = {name: _served(each) for name, each in configuration.profiles.items()}
         self._lookups = 0
         self._all_proven = _all_proven(configuration)
 
@@ -87,7 +88,8 @@ class Reception:
             self.standby.setdefault(name, configuration.profiles[name].profile_standby)
         self._settings = configuration.profiles
         self._max_sessions = configuration.switch.max_sessions
-        self._standing = {name: standing(each) for name, each in configuration.profiles.items()}
+        self._standing = {name: standing_lines(each) for name, each in configuration.profiles.items()}
+        self._served = {name: _served(each) for name, each in configuration.profiles.items()}
         self._all_proven = _all_proven(configuration)
 
     # ---- requests --------------------------------------------------------------------------------------------------
@@ -113,7 +115,7 @@ class Reception:
         method = request.method
         if method in subscribing.METHODS:
             subscribing.tell(request, flow)
-        if not serves(settings, method) and method != "SUBSCRIBE":
+        if method not in self._served[flow.profile]:
             self.refuse(request, transaction, 405 if method in KNOWN else 501)
             return
         self._require(request, settings)
@@ -192,7 +194,7 @@ class Reception:
                 self.refuse(request, transaction, 403)
 
     def _plain(self, request: Request, transaction: ServerTransaction, status: int) -> Response:
-        return compose.response(request, status, headers=self._standing[transaction.flow.profile])
+        return compose.response(request, status, lines=self._standing[transaction.flow.profile])
 
     def _options(self, request: Request, transaction: ServerTransaction, flow: Flow, settings: ProfileSettings) -> None:
         full = self._max_sessions and self.switchboard.sessions >= self._max_sessions
@@ -200,12 +202,12 @@ class Reception:
             self.refuse(request, transaction, 503, "Maximum Calls In Progress", [("Retry-After", "300")])
             return
         contact = self.endpoint.contact(flow, settings.contact_user)
-        headers = [("Accept", ACCEPT), *self._standing[flow.profile]]
-        self.endpoint.respond(transaction, compose.response(request, 200, contact=contact, headers=headers))
+        lines = f"Accept: {ACCEPT}\r\n{self._standing[flow.profile]}"
+        self.endpoint.respond(transaction, compose.response(request, 200, contact=contact, lines=lines))
 
     def _require(self, request: Request, settings: ProfileSettings) -> None:
         """RFC 3261 8.2.2.3, and 16.3 as the proxy that a phone takes us for. Not for CANCEL, which the layer answers."""
-        if request.header("Require") is None and request.header("Proxy-Require") is None:
+        if "require" not in request.fields and "proxy-require" not in request.fields:
             return
         strange = [tag for tag in request.headers("Require") if not understands(settings, tag)]
         strange += [
@@ -224,7 +226,7 @@ class Reception:
             if request.header("Authorization") or request.header("Proxy-Authorization"):
                 self.endpoint.gate.failed(transaction.flow)
         answer = compose.response(
-            request, refusal.status, refusal.reason, headers=[*self._standing[profile.name], *refusal.headers]
+            request, refusal.status, refusal.reason, lines=self._standing[profile.name], headers=refusal.headers
         )
         # Nothing is kept of strangers: who comes again without credentials is challenged again.
         self.endpoint.respond_statelessly(transaction, answer)
@@ -241,7 +243,7 @@ class Reception:
             return
         profile = transaction.flow.profile
         self.profiles[profile].refused += 1
-        answer = compose.response(request, status, reason, headers=[*self._standing[profile], *headers])
+        answer = compose.response(request, status, reason, lines=self._standing[profile], headers=headers)
         if transaction.status == 0 and not request.to_tag:
             self.endpoint.respond_statelessly(transaction, answer)  # nothing is kept of what was refused at once
         else:
@@ -319,8 +321,7 @@ class Reception:
     def _after_the_end(self, request: Request, transaction: ServerTransaction) -> None:
         """A tombstone: who says BYE again did not hear the answer, perhaps because a predecessor was killed before it."""
         if request.method in ("BYE", "CANCEL"):
-            headers = self._standing[transaction.flow.profile]
-            self.endpoint.respond(transaction, compose.response(request, 200, headers=headers))
+            self.endpoint.respond(transaction, self._plain(request, transaction, 200))
         else:
             self.refuse(request, transaction, 481, "Call Does Not Exist")
 
@@ -361,6 +362,11 @@ class Reception:
             self.kept.append((response, flow))
         else:
             self.switchboard.on_stray_response(response, flow)
+
+
+def _served(settings: ProfileSettings) -> frozenset[str]:
+    """The methods that a profile does not refuse at once; SUBSCRIBE is told which event packages there are."""
+    return frozenset(("SUBSCRIBE", *(method for method in METHODS if serves(settings, method))))
 
 
 def _all_proven(configuration: Configuration) -> bool:

@@ -29,6 +29,8 @@ FIND_WITHIN = 0.2
 
 T = TypeVar("T")
 Then = Callable[[list[Registration]], None]
+Place = tuple[str, str]
+"What tells the bindings of one address of record apart: profile and contact."
 
 
 class Asker(Protocol):
@@ -64,7 +66,7 @@ class Location:
         "Tells the other workers; set once there is a bus."
         self._clock = clock
         self._asker: Asker | None = None
-        self._bindings: dict[tuple[str, str], dict[str, Registration]] = {}
+        self._bindings: dict[tuple[str, str], dict[Place, Registration]] = {}
         self._count = 0
         self._reached: dict[str, Registration] = {}
         "By the name of a connection, live or gone: the last binding that was made by it."
@@ -115,13 +117,11 @@ class Location:
         if bindings is None:
             return []
         now = self._clock()
-        live = [
-            each
-            for each in bindings.values()
-            if each.expires > now and (profile is None or each.profile_name == profile)
-        ]
+        live = [each for each in bindings.values() if each.expires > now]
+        if profile is not None:
+            live = [each for each in live if each.profile_name == profile]
         if len(live) > 1:
-            live.sort(key=lambda each: each.expires, reverse=True)
+            live.sort(key=_expires, reverse=True)
         return live
 
     def moved(self, flow: Flow) -> Flow | None:
@@ -159,7 +159,7 @@ class Location:
 
     def remove(self, record: Registration) -> None:
         """This worker removed it."""
-        self._forget(record.sip_user, record.sip_host, record.key)
+        self._forget(record.sip_user, record.sip_host, _place(record))
         if self.tell is not None:
             names = storable(record.sip_user), storable(record.sip_host), storable(record.key)
             gone = Gone(*names, record.version)
@@ -171,13 +171,13 @@ class Location:
         bindings = self._bindings.get(aor)
         if bindings is None:
             bindings = self._bindings[aor] = {}
-        key = record.key
-        known = bindings.get(key)
+        place = record.profile_name, record.contact
+        known = bindings.get(place)
         if known is None:
             self._count += 1
         elif known.version > record.version:
             return
-        bindings[key] = record
+        bindings[place] = record
         flow = record.flow
         if flow is not None and flow.connection:
             if len(self._reached) >= CONNECTIONS:
@@ -187,8 +187,9 @@ class Location:
 
     def forget(self, key: str) -> None:
         """Somebody else removed the binding with this key from the store."""
-        user, _, host = key.split("|", 2)[1].rpartition("@")
-        self._forget(user, host, key)
+        profile, aor, contact = key.split("|", 2)
+        user, _, host = aor.rpartition("@")
+        self._forget(user, host, (profile, contact))
 
     def on_notice(self, topic: str, body: bytes) -> None:
         """What another worker tells."""
@@ -197,9 +198,11 @@ class Location:
         elif topic == UNREGISTERED:
             gone = msgspec.msgpack.decode(body, type=Gone)
             user, host, key = map(original, (gone.user, gone.host, gone.key))
-            known = self._bindings.get((user, host.lower()), {}).get(key)
+            profile, _, contact = key.partition(f"|{user}@{host}|")
+            place = profile, contact
+            known = self._bindings.get((user, host.lower()), {}).get(place)
             if known is not None and known.version <= gone.version:
-                self._forget(user, host, key)
+                self._forget(user, host, place)
         elif topic == "missed":
             self.load()
 
@@ -211,17 +214,25 @@ class Location:
         """The store's word on these addresses of record: what it does not have is gone, unless it is newer than the question."""
         there = {record.key for record in records}
         for aor in aors:
-            for key, record in list(self._bindings.get(aor, {}).items()):
-                if key not in there and record.version < began:
-                    self._forget(*aor, key)
+            for place, record in list(self._bindings.get(aor, {}).items()):
+                if record.key not in there and record.version < began:
+                    self._forget(*aor, place)
         for record in records:
             self.learn(record)
 
-    def _forget(self, user: str, host: str, key: str) -> None:
+    def _forget(self, user: str, host: str, place: Place) -> None:
         aor = user, host.lower()
         bindings = self._bindings.get(aor)
-        if bindings is None or bindings.pop(key, None) is None:
+        if bindings is None or bindings.pop(place, None) is None:
             return
         self._count -= 1
         if not bindings:
             del self._bindings[aor]
+
+
+def _place(record: Registration) -> Place:
+    return record.profile_name, record.contact
+
+
+def _expires(record: Registration) -> int:
+    return record.expires

@@ -28,7 +28,7 @@ from node.sip.flow import Flow
 from node.sip.layer import ServerTransaction
 from node.sip.mask import shown
 from node.sip.message import Request
-from node.transport.capabilities import standing
+from node.transport.capabilities import standing_lines
 from node.transport.endpoint import Endpoint
 from store.errors import StoreError
 from store.interface import Outcome
@@ -47,6 +47,10 @@ class Owner:
     epoch: int
     hostname: str
     "The switchname."
+
+
+Granted = tuple[Registration, int, bool]
+"Record, granted seconds, and whether it was there before."
 
 
 class Visit:
@@ -77,8 +81,7 @@ class Visit:
 class Change(NamedTuple):
     """What one REGISTER does to the table."""
 
-    puts: list[tuple[Registration, int, bool]]
-    "Record, granted seconds, and whether it was there before."
+    puts: list[Granted]
     removes: list[Registration]
 
 
@@ -112,7 +115,7 @@ class Registrar:
     def configure(self, configuration: Configuration) -> None:
         """Go by another configuration."""
         self._settings = configuration.profiles
-        self._standing = {name: standing(each) for name, each in configuration.profiles.items()}
+        self._standing = {name: standing_lines(each) for name, each in configuration.profiles.items()}
         self._rules = Rulebook()
 
     def on_register(self, request: Request, transaction: ServerTransaction, flow: Flow, admission: Admission) -> None:
@@ -121,7 +124,7 @@ class Registrar:
         wish = wish_of(request, flow, settings, admission, self._rules.of(admission.user))
         visit = Visit(request, transaction, flow, settings=settings, admission=admission, wish=wish)
         if not wish.user or not wish.host:
-            self._answer(visit, 401)
+            self._refuse(visit, 401)
         else:
             self._location.find(wish.user, wish.host, None, partial(self._proceed, visit))
 
@@ -132,12 +135,12 @@ class Registrar:
         if self._too_many(visit, bindings):
             wish = visit.wish
             announcement.register_failure(self._events, visit.request, visit.flow, (wish.user, wish.host))
-            self._answer(visit, 403)
+            self._refuse(visit, 403)
             return
         try:
             change = self._change(visit, bindings)
         except SipError as error:
-            self._answer(visit, error.status, error.reason or None, error.headers)
+            self._refuse(visit, error.status, error.reason or None, error.headers)
             return
         self._write(change, partial(self._done, visit, change))
 
@@ -152,17 +155,15 @@ class Registrar:
         if puts and events.wanted("sofia::register"):
             for record, granted, updated in puts:
                 announcement.register(events, request, record, admission, granted=granted, updated=updated)
-        headers = self._bindings(visit, puts)
-        headers += _extensions(visit)
-        headers.append(("Date", self._http_date()))
-        self._answer(visit, 200, None, headers)
+        lines = f"{self._bindings(visit, puts)}{_extensions(visit)}Date: {self._http_date()}\r\n"
+        self._respond(visit, 200, None, lines)
         if not puts:
             for record in removes:
                 announcement.unregister(events, request, record, admission)
 
     def _change(self, visit: Visit, bindings: list[Registration]) -> Change:
         """What becomes of the bindings there are. Raises `OutOfOrder`."""
-        puts: list[tuple[Registration, int, bool]] = []
+        puts: list[Granted] = []
         if visit.wish.wildcard:
             _judge_order(visit, bindings)
             return Change(puts, [self._next(each) for each in bindings])
@@ -262,32 +263,36 @@ class Registrar:
 
     # ---- answers ---------------------------------------------------------------------------------------------------
 
-    def _bindings(self, visit: Visit, puts: list[tuple[Registration, int, bool]]) -> list[tuple[str, str]]:
+    def _bindings(self, visit: Visit, puts: list[Granted]) -> str:
         """A Contact for each current binding of the address of record (RFC 3261 10.3 step 8)."""
-        settings = visit.settings
-        granted = {record.key: seconds for record, seconds, _updated in puts}
+        settings, wish = visit.settings, visit.wish
         latest = self._clock() + settings.sip_expires_late_margin
-        contacts = []
-        for each in self._location.known(visit.wish.user, visit.wish.host):
-            left = granted.get(each.key)
-            if left is None:
-                left = int(each.expires - latest)
+        lines = ""
+        for each in self._location.known(wish.user, wish.host):
+            left = int(each.expires - latest)
+            for record, granted, _updated in puts:
+                if record.contact == each.contact and record.profile_name == each.profile_name:
+                    left = granted
             if left > 0:
                 mark = f';+sip.instance="{each.instance}";reg-id={each.reg_id}' if each.reg_id else ""
-                contacts.append(("Contact", f"<{wire_uri(each.contact)}>;expires={left}{mark}"))
-        if settings.ndlb_expires_in_register_response and granted:
-            contacts.append(("Expires", str(max(granted.values()))))
-        return contacts
+                lines += f"Contact: <{wire_uri(each.contact)}>;expires={left}{mark}\r\n"
+        if settings.ndlb_expires_in_register_response and puts:
+            lines += f"Expires: {max(granted for _record, granted, _updated in puts)}\r\n"
+        return lines
 
-    def _answer(
+    def _refuse(
         self, visit: Visit, status: int, reason: str | None = None, headers: Iterable[tuple[str, str]] = ()
     ) -> None:
+        """Refuse it."""
+        self.refused += 1
+        self._respond(visit, status, reason, "".join([f"{name}: {value}\r\n" for name, value in headers]))
+
+    def _respond(self, visit: Visit, status: int, reason: str | None, lines: str) -> None:
+        """`lines`: header fields ready to be sent."""
         request, flow = visit.request, visit.flow
-        if status >= 300:
-            self.refused += 1
         if nua.level >= 5:
             nua.say("%s of %s from %s: %d %s", request.method, shown(str(request.to.uri)), flow, status, reason or "")
-        answer = compose.response(request, status, reason, headers=[*headers, *self._standing[flow.profile]])
+        answer = compose.response(request, status, reason, lines=lines + self._standing[flow.profile])
         self._endpoint.respond(visit.transaction, answer)
 
     def _http_date(self) -> str:
@@ -355,21 +360,21 @@ def matches(record: Registration, target: str) -> bool:
     return record.sip_host == target
 
 
-def _extensions(visit: Visit) -> list[tuple[str, str]]:
+def _extensions(visit: Visit) -> str:
     """What a 200 says of Path (RFC 3327 5.3), Service-Route (RFC 3608 6.3) and flows (RFC 5626 6)."""
-    headers: list[tuple[str, str]] = []
+    lines = ""
     request, settings = visit.request, visit.settings
     if "path" in request.fields and any(tag.lower() == "path" for tag in request.headers("Supported")):
-        headers += [("Path", value) for value in request.headers("Path")]
-    if settings.service_route:
-        headers += [("Service-Route", value) for value in settings.service_route]
+        lines += "".join([f"Path: {value}\r\n" for value in request.headers("Path")])
+    for value in settings.service_route:
+        lines += f"Service-Route: {value}\r\n"
     for each in visit.wish.contacts:
         if each.reg_id and each.expires:
-            headers.append(("Require", outbound.TAG))
+            lines += f"Require: {outbound.TAG}\r\n"
             if settings.flow_timer:
-                headers.append(("Flow-Timer", str(settings.flow_timer)))
+                lines += f"Flow-Timer: {settings.flow_timer}\r\n"
             break
-    return headers
+    return lines
 
 
 def _matching(visit: Visit, wanted: Wanted, bindings: list[Registration]) -> list[Registration]:

@@ -124,13 +124,14 @@ def response(
     to_tag: str | None = None,
     contact: str | None = None,
     headers: Headers = (),
+    lines: str = "",
     body: bytes = b"",
     content_type: str | None = None,
 ) -> Response:
     """A response (RFC 3261 8.2.6.2). Record-Route is copied into those that make dialogs (12.1.1), Timestamp into 100.
 
     Above 100 the To gets a tag: `to_tag`, or one that the same request would get again (8.2.7). A request that has
-    one keeps it.
+    one keeps it. `lines`: header fields before `headers`, ready to be sent: each ended by CRLF.
     """
     if reason is None:
         reason = reason_of(status)
@@ -146,10 +147,10 @@ def response(
         timestamp = request.header("timestamp")
         if timestamp is not None:
             head += f"Timestamp: {timestamp}\r\n"
-    elif status < 300:
+    elif status < 300 and "record-route" in request.fields:
         for route in request.headers("record-route"):
             head += f"Record-Route: {route}\r\n"
-    return Response(status, reason, head + _rest(contact, headers, body, content_type), body)
+    return Response(status, reason, head + _rest(contact, headers, body, content_type, lines), body)
 
 
 def refuse(request: Request, error: SipError) -> Response:
@@ -170,9 +171,9 @@ def _tag_can_be_told(request: Request) -> bool:
         return False
 
 
-def _rest(contact: str | None, headers: Headers, body: bytes, content_type: str | None) -> str:
+def _rest(contact: str | None, headers: Headers, body: bytes, content_type: str | None, lines: str = "") -> str:
     """What both kinds end with; its last line without CRLF."""
-    text = f"Contact: {contact}\r\n" if contact else ""
+    text = f"Contact: {contact}\r\n{lines}" if contact else lines
     for name, value in headers:
         text += f"{name}: {value}\r\n"
     if content_type:

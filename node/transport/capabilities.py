@@ -70,3 +70,8 @@ def standing(settings: ProfileSettings) -> list[tuple[str, str]]:
     """The header fields in every answer of a profile, in mod_sofia's order."""
     agent = [("User-Agent", settings.user_agent)] if settings.user_agent else []
     return [*agent, ("Allow", allow(settings)), ("Supported", supported(settings))]
+
+
+def standing_lines(settings: ProfileSettings) -> str:
+    """The same, ready to be sent: each line ended by CRLF."""
+    return "".join([f"{name}: {value}\r\n" for name, value in standing(settings)])
