@@ -179,6 +179,7 @@ class Worker:
             call_later=loop.call_later,
             journal=self._journal,
         )
+        writer.heir = identity.node
         unstored = Unstored(loop.call_later)
         writer.on_unstored = unstored.note
         location = Location(writer.store_time)

@@ -17,7 +17,7 @@ from typing import Any, NamedTuple, TypeVar
 from store.breaker import Breaker, State
 from store.errors import StoreError, Unavailable
 from store.interface import Factory, Outcome, Store, Write
-from store.journal import Spill
+from store.journal import Spill, latest
 from store.pending import Entry, Lot, Question, Queue
 from store.settings import WriterSettings
 
@@ -97,6 +97,8 @@ class Shared:
     tell: Callable[[Result], None]
     "Brings a result into the loop."
     clock_offset: float = 0.0
+    heir: str = ""
+    "The node whose crashed workers we succeed: what they left in the journal is ours to commit."
     lock: threading.Lock = field(default_factory=threading.Lock)
 
 
@@ -222,13 +224,27 @@ class Committer:
 
     def _replay(self, store: Store) -> None:
         while (lot := self._shared.journal.oldest()) is not None:
-            for start in range(0, len(lot.writes), self._settings.batch_limit):
-                writes = lot.writes[start : start + self._settings.batch_limit]
-                outcomes = self._put(store, writes)
+            newest = latest(lot.writes)
+            for start in range(0, len(newest), self._settings.batch_limit):
+                writes = newest[start : start + self._settings.batch_limit]
+                outcomes = self._inherit(store, writes, self._put(store, writes))
                 self._shared.stats.replayed += len(writes)
                 self._shared.tell(Replayed(writes, outcomes))
                 self._succeeded()
             self._shared.journal.forget(lot)
+
+    def _inherit(self, store: Store, writes: Sequence[Write], outcomes: list[Outcome]) -> list[Outcome]:
+        """What was written under an epoch that is over by now is tried once more, in the name of its own node."""
+        heir = self._shared.heir
+        left = [
+            n for n, outcome in enumerate(outcomes) if outcome is Outcome.FENCED and writes[n].record.node == heir != ""
+        ]
+        if left:
+            for n in left:
+                writes[n].heir = heir
+            for n, outcome in zip(left, self._put(store, [writes[n] for n in left]), strict=True):
+                outcomes[n] = outcome
+        return outcomes
 
     def _commit(self, entries: list[Entry]) -> bool:
         """Commit them; False if they have to go to the journal."""

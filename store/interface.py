@@ -22,6 +22,9 @@ from store.records import CallRecord, Lease, Record, Registration, as_stored, en
 ANY_SLOT = "*"
 "The fence that stands before all slots."
 
+RULER = "@"
+"Before a node's name: not a fence, but the last epoch under which this node took the lease; it stands among them."
+
 
 class Outcome(Enum):
     """What became of one write."""
@@ -39,9 +42,11 @@ class Outcome(Enum):
 class Write:
     """One change of one record, as the record is now: it is encoded at once and may change afterwards."""
 
-    __slots__ = ("data", "record")
+    __slots__ = ("data", "heir", "record")
 
     def __init__(self, record: Registration | CallRecord) -> None:
+        self.heir = ""
+        "The node that takes up what a crashed worker of its own left in the journal: see `is_fenced`."
         self.data = encode(record)
         # The copy is shallow: what a backend reads of it (key, owner, version, the columns) are plain values, save the
         # Call-IDs, which are fixed when their legs are made.
@@ -53,6 +58,7 @@ class Write:
         write = cls.__new__(cls)
         write.record = as_stored(record, data)
         write.data = data
+        write.heir = ""
         return write
 
 
@@ -163,10 +169,26 @@ def fence_of(fences: dict[str, int], record: Record) -> int:
     return max(fences.get(record.slot, 0), fences.get(ANY_SLOT, 0))
 
 
+def is_fenced(write: Write, fences: dict[str, int]) -> bool:
+    """Is the epoch of this write over, and nobody its heir?
+
+    What is in a journal was written before its writer was fenced off. The node's own next worker may still commit it, as
+    long as no other node has ruled since: what that one found, and what it made of it, is not known here. A record that
+    somebody has claimed meanwhile has a newer epoch, and stays as it is.
+    """
+    record = write.record
+    if record.epoch >= fence_of(fences, record):
+        return False
+    if not write.heir or write.heir != record.node:
+        return True
+    mine = RULER + write.heir
+    return any(epoch > record.epoch for name, epoch in fences.items() if name.startswith(RULER) and name != mine)
+
+
 def judge(write: Write, fences: dict[str, int], stored: tuple[int, int] | None) -> Outcome:
     """What becomes of a write, given the epoch and version that are stored under its key, if any are."""
     record = write.record
-    if record.epoch < fence_of(fences, record):
+    if is_fenced(write, fences):
         return Outcome.FENCED
     if stored is None:
         return Outcome.STORED

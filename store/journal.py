@@ -48,6 +48,22 @@ class Lot(NamedTuple):
     writes: list[Write]
 
 
+def latest(writes: Sequence[Write]) -> list[Write]:
+    """Without those that a later one of the same record replaces; the others in their order."""
+    kept: dict[int, Write] = {}
+    last: dict[str, int] = {}
+    for number, write in enumerate(writes):
+        record = write.record
+        before = last.get(record.key)
+        if before is not None:
+            older = kept[before].record
+            if (record.epoch, record.version) > (older.epoch, older.version):
+                del kept[before]
+        last[record.key] = number
+        kept[number] = write
+    return list(kept.values())
+
+
 class Spill(Protocol):
     """Where the writer puts what it cannot commit."""
 

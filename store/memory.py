@@ -13,7 +13,7 @@ from dataclasses import dataclass, field
 from typing import NamedTuple
 
 from store.errors import Fenced, LeaseLost, Unavailable
-from store.interface import ANY_SLOT, Factory, Outcome, Put, Write, judge
+from store.interface import ANY_SLOT, RULER, Factory, Outcome, Put, Write, judge
 from store.records import CallRecord, Lease, Registration, decode_call, decode_registration, encode, storable
 
 
@@ -143,6 +143,7 @@ class MemoryStore:
             if held is not None and held.holder != holder and held.until > now:
                 return None
             self.book.lease = Lease(holder=holder, epoch=self.raise_fence(ANY_SLOT), until=now + ttl, now=now)
+            self.book.fences[RULER + holder] = self.book.epoch
             return self.book.lease
 
     def renew_lease(self, lease: Lease, ttl: float) -> Lease:

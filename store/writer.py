@@ -81,6 +81,15 @@ class Writer:
         return self._shared.stats
 
     @property
+    def heir(self) -> str:
+        """The node whose crashed workers left the journal that is replayed here."""
+        return self._shared.heir
+
+    @heir.setter
+    def heir(self, node: str) -> None:
+        self._shared.heir = node
+
+    @property
     def clock_offset(self) -> float:
         """Seconds by which the store's clock is ahead of this host's, as of the last look."""
         return self._shared.clock_offset

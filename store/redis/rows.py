@@ -39,16 +39,18 @@ def packed(writes: Sequence[Write]) -> list[bytes]:
     for write in writes:
         record = write.record
         operation = "P" if isinstance(write, Put) else "R"
+        plan: tuple[Any, ...]
         head = b"%020d%020d" % (record.epoch, record.version)
         if isinstance(record, Registration):
             profile, user, host = record.profile_name, record.sip_user, record.sip_host
             key = f"{profile}|{user}@{host}|{record.contact}"
-            plans.append((operation, record.slot, record.epoch, key, profile, f"{user}@{host}", record.expires))
+            plan = (operation, record.slot, record.epoch, key, profile, f"{user}@{host}", record.expires)
             values.append(head + write.data if operation == "P" else head)
         else:
-            tomb = (False, record.expires) if record.state == "ended" else ()
-            plans.append((operation, record.slot, record.epoch, record.uuid, *tomb))
+            tomb = record.expires if record.state == "ended" else False
+            plan = (operation, record.slot, record.epoch, record.uuid, False, tomb, False)
             values.append(_call_value(head, record, write.data) if operation == "P" else head)
+        plans.append(plan if not write.heir or write.heir != record.node else (*plan, write.heir))
     values[0] = _pack(plans)
     return values
 

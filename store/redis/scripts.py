@@ -12,8 +12,8 @@ With the prefix before each key:
     slots               set of the slots that have live calls
     tombs               sorted set: ended calls by the end of their tombstones
     id:<Call-ID>        hash whose fields are the calls that have a leg with it
-    fences              hash: oldest epoch that may write, by slot; `*` all slots, `#` the last epoch given out
-    rulers              hash: the last epoch under which each node has taken the lease
+    fences              hash: oldest epoch that may write, by slot; `*` all slots, `#` the last epoch given out,
+                        `@<node>` the last epoch under which that node took the lease
     lease               hash: holder, epoch, until
     secret:<name>
     feed                stream: an entry a commit, with the registrations that it changed
@@ -181,11 +181,20 @@ local function call(op, uuid, value, head, epoch, tomb)
   return 'S'
 end
 
+local function fenced(epoch, slot, heir)
+  if epoch >= fence_of(slot) then return false end
+  if not heir then return true end
+  for name, ruled in pairs(fences) do
+    if string.sub(name, 1, 1) == '@' and name ~= '@' .. heir and ruled > epoch then return true end
+  end
+  return false
+end
+
 local outcomes = {}
 for n, plan in ipairs(plans) do
   local op, slot, epoch = plan[1], plan[2], plan[3]
   local value = ARGV[n + 3]
-  if epoch < fence_of(slot) then
+  if fenced(epoch, slot, plan[8]) then
     outcomes[n] = 'F'
   elseif plan[5] then
     outcomes[n] = registration(op, plan[4], value, string.sub(value, 1, HEAD), plan[5], plan[6], plan[7])
@@ -200,7 +209,7 @@ return table.concat(outcomes)
 """Prefix, length of the feed, plans, then a value a write. Returns a letter a write: S stored, a stale, F fenced.
 
 A plan is msgpack: P or R, slot, epoch, key; then of a registration its profile, address of record and end; of an ended
-call `false` and the end of its tombstone.
+call `false`, the end of its tombstone, `false`; then the heir, where there is one.
 """
 
 TOUCH = (
@@ -392,10 +401,10 @@ if lease[1] and lease[1] ~= '' and lease[1] ~= ARGV[2] and tonumber(lease[2]) > 
 local epoch = math.max((fences['#'] or 0) + 1, tonumber(at[1]))
 lift('#', epoch)
 lift('*', epoch)
+lift('@' .. ARGV[2], epoch)
 local ends = string.format('%.17g', now + tonumber(ARGV[3]))
 epoch = string.format('%.0f', epoch)
 redis.call('HSET', P .. 'lease', 'holder', ARGV[2], 'epoch', epoch, 'until', ends)
-redis.call('HSET', P .. 'rulers', ARGV[2], epoch)
 return {ARGV[2], epoch, ends, string.format('%.17g', now)}
 """
 )

@@ -11,7 +11,7 @@ from __future__ import annotations
 from collections.abc import Collection, Iterator, Sequence
 from typing import Protocol
 
-from store.interface import Outcome, Put, Write, fence_of, judge
+from store.interface import Outcome, Put, Write, is_fenced, judge
 from store.records import CallRecord, Record
 from store.sql.rows import Rows
 from store.sql.statements import CALL_IDS, CALLS, Dialect, Row, Statement, Table, Value
@@ -70,10 +70,7 @@ class Batch:
         """In the hope that all are newer than what is stored; raises `Uneven`."""
         if not self._dialect.optimistic:
             raise Uneven
-        outcomes = [
-            Outcome.FENCED if write.record.epoch < fence_of(fences, write.record) else Outcome.STORED
-            for write in writes
-        ]
+        outcomes = [Outcome.FENCED if is_fenced(write, fences) else Outcome.STORED for write in writes]
         mine = [write for write, outcome in zip(writes, outcomes, strict=True) if outcome is Outcome.STORED]
         latest: Latest = {}
         for write in mine:

@@ -11,7 +11,7 @@ from typing import Any, TypeVar
 import msgspec
 
 from store.errors import Fenced, LeaseLost, SchemaTooNew, StoreError, Unavailable
-from store.interface import ANY_SLOT, Outcome, Write
+from store.interface import ANY_SLOT, RULER, Outcome, Write
 from store.records import CallRecord, Lease, Registration, storable
 from store.sql import schema
 from store.sql.batch import Batch, Session, Uneven
@@ -167,6 +167,7 @@ class SqlStore:
             if held.holder not in ("", holder) and held.until > now:
                 return None
             epoch = self._raise_fence(fences, ANY_SLOT)
+            self._lift_fences(fences, [RULER + holder], epoch)
             statement = "UPDATE sofia_lease SET holder = ?, epoch = ?, until = ? WHERE name = 'active'"
             self.session.change(statement, (holder, epoch, now + ttl))
             return Lease(holder=holder, epoch=epoch, until=now + ttl, now=now)

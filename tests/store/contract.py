@@ -8,7 +8,7 @@ from collections.abc import Iterator
 import pytest
 
 from store.errors import Fenced, LeaseLost, Unavailable
-from store.interface import ANY_SLOT, Factory, Outcome, Put, Remove, Store, opened
+from store.interface import ANY_SLOT, Factory, Outcome, Put, Remove, Store, Write, opened
 from store.records import CallRecord
 from tests.store.samples import FAR, call, registration
 
@@ -310,6 +310,70 @@ class StoreContract:
             thread.join()
         assert sorted(c.uuid for mine in claimed for c in mine) == sorted(str(n) for n in range(400))
 
+    # ---- what a crashed worker left ------------------------------------------------------------------------------------
+
+    def test_what_a_crashed_worker_left_is_taken_up_by_its_own_node(self, store: Store) -> None:
+        lease = store.acquire_lease("a", 60)
+        assert lease is not None
+        store.commit([Put(call(epoch=lease.epoch)), Put(call("gone", epoch=lease.epoch))])
+        store.commit([Put(registration(node="a", epoch=lease.epoch))])
+        epoch = store.raise_fence("internal#0")
+        left: list[Write] = [
+            Put(call(epoch=lease.epoch, version=2)),
+            Put(call("new", epoch=lease.epoch)),
+            Remove(call("gone", epoch=lease.epoch, version=2)),
+            Put(registration(node="a", epoch=lease.epoch, version=2, user_agent="new")),
+        ]
+        assert store.commit(left) == [FENCED] * 4
+        assert store.commit(_inherited("a", left)) == [STORED] * 4
+        assert [r.user_agent for r in store.registrations()] == ["new"]
+        claimed = store.claim(["internal#0"], node="a", slot="internal#0", epoch=epoch)
+        assert {(c.uuid, c.version, c.epoch) for c in claimed} == {("call-1", 3, epoch), ("new", 2, epoch)}
+
+    def test_what_it_left_never_replaces_a_newer_version_or_a_newer_claim(self, store: Store) -> None:
+        lease = store.acquire_lease("a", 60)
+        assert lease is not None
+        store.commit([Put(call(epoch=lease.epoch, version=3)), Put(call("other", epoch=lease.epoch))])
+        epoch = store.raise_fence("internal#0")
+        assert store.commit(_inherited("a", [Put(call(epoch=lease.epoch, version=2))])) == [STALE]
+        store.claim(["internal#0"], node="a", slot="internal#1", epoch=epoch)
+        late: list[Write] = [
+            Put(call("other", epoch=lease.epoch, version=9)),
+            Remove(call(epoch=lease.epoch, version=9)),
+        ]
+        assert store.commit(_inherited("a", late)) == [FENCED, FENCED]
+        assert {(c.uuid, c.version, c.slot) for c in store.calls()} == {
+            ("call-1", 4, "internal#1"),
+            ("other", 2, "internal#1"),
+        }
+
+    def test_what_it_left_is_over_once_another_node_has_ruled(self, store: Store, other: Store) -> None:
+        lease = store.acquire_lease("a", 0)
+        assert lease is not None
+        assert other.acquire_lease("b", 0) is not None
+        left: list[Write] = [Put(call(epoch=lease.epoch))]
+        assert store.commit(_inherited("a", left)) == [FENCED]
+        again = store.acquire_lease("a", 60)
+        assert again is not None
+        assert store.commit(_inherited("a", left)) == [FENCED]
+        assert store.commit(_inherited("a", [Put(call(epoch=again.epoch))])) == [STORED]
+
+    def test_a_node_that_starts_again_takes_up_what_it_left(self, store: Store) -> None:
+        before = store.acquire_lease("b", 0)
+        lease, again = store.acquire_lease("a", 60), store.acquire_lease("a", 60)
+        assert before is not None
+        assert lease is not None
+        assert again is not None
+        assert store.commit(_inherited("a", [Put(call(epoch=lease.epoch))])) == [STORED]
+        claimed = store.claim(["internal#0"], node="a", slot="internal#0", epoch=again.epoch)
+        assert [c.uuid for c in claimed] == ["call-1"]
+
+    def test_what_another_node_wrote_has_no_heir_here(self, store: Store) -> None:
+        lease = store.acquire_lease("a", 60)
+        assert lease is not None
+        store.raise_fence("internal#0")
+        assert store.commit(_inherited("a", [Put(call(node="b", epoch=lease.epoch))])) == [FENCED]
+
     # ---- lease and secrets -----------------------------------------------------------------------------------------
 
     def test_a_live_lease_keeps_others_away(self, store: Store, other: Store) -> None:
@@ -405,3 +469,10 @@ class StoreContract:
         store.close()
         store.open()
         assert store.commit([Put(call())]) == [STORED]
+
+
+def _inherited(node: str, writes: list[Write]) -> list[Write]:
+    """As the journal's replay offers them once they were refused."""
+    for write in writes:
+        write.heir = node
+    return writes
