@@ -33,6 +33,18 @@ class NameAddr(msgspec.Struct, frozen=True):
     def parse(cls, text: str) -> NameAddr:
         """Raises Malformed. In an addr-spec without brackets all parameters are the field's (RFC 3261 20.10)."""
         text = text.strip()
+        end = text.rfind(">") + 1
+        if 0 < end <= REMEMBERED and '"' not in text[end:]:
+            plain = _remembered_address(text[:end])
+            if plain is not None:
+                if end == len(text):
+                    return plain
+                if text[end] == ";" and text.find("<", end) < 0:
+                    return cls(plain.uri, plain.display, _parse_plain(text[end:]))
+        return cls._parse_any(text)
+
+    @classmethod
+    def _parse_any(cls, text: str) -> NameAddr:
         match = NAME_ADDR.fullmatch(text)
         if match is not None:
             display, uri, params = match.groups()
@@ -76,6 +88,18 @@ class NameAddr(msgspec.Struct, frozen=True):
         return float(value) if _QVALUE.fullmatch(value) else 1.0
 
 
+def _parse_address(text: str) -> NameAddr | None:
+    """Display name and URI in brackets, nothing behind them; None for anything else. Raises Malformed for a bad URI."""
+    match = NAME_ADDR.fullmatch(text)
+    if match is None or match["params"]:
+        return None
+    return NameAddr(Uri.parse(match["uri"].strip()), unquote(match["display"]) if match["display"] else "")
+
+
+_remembered_address = lru_cache(maxsize=8192)(_parse_address)
+"The same phone is in From, To and Contact of whatever it sends; only tags change."
+
+
 class Via(msgspec.Struct, frozen=True):
     """RFC 3261 20.42. `host` of an IPv6 reference keeps its brackets."""
 
@@ -95,6 +119,24 @@ class Via(msgspec.Struct, frozen=True):
 
     def __str__(self) -> str:
         return f"{self.protocol}/{self.transport} {self.sent_by}{format_params(self.params)}"
+
+    def seen_from(self, host: str, port: int) -> Via:
+        """With `received` and `rport` as a server adds them (RFC 3261 18.2.1, RFC 3581 4); itself if there is nothing to add."""
+        params: list[tuple[str, str | None]] = []
+        noted = False
+        for item in self.params:
+            name = item[0].lower()
+            if name == "rport":
+                noted = True
+                params.append((item[0], str(port)))
+            elif name == "received":
+                noted = True
+            else:
+                params.append(item)
+        if not noted and (self.host[1:-1] if self.host[:1] == "[" else self.host) == host:
+            return self
+        params.append(("received", host))
+        return Via(self.transport, self.host, self.port, tuple(params), self.protocol)
 
     def param(self, name: str) -> str | None:
         """Value of a parameter: `""` if it stands there without one, None if it is not there."""

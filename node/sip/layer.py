@@ -27,7 +27,7 @@ from node.sip.tables import (
 )
 from node.sip.timers import Timers
 from node.sip.token import COOKIE, Names, owner
-from node.sip.transaction import ClientTransaction, Failure, Ground, ServerTransaction, TransactionUser
+from node.sip.transaction import ClientTransaction, Failure, Ground, ServerTransaction, TransactionUser, reply_flow
 
 __all__ = ["ClientTransaction", "Failure", "ServerTransaction", "State", "TransactionLayer", "TransactionUser"]
 
@@ -51,6 +51,7 @@ class TransactionLayer:
         self._ground = Ground(user, self.names, sent_by, timers)
         self._servers = self._ground.servers
         self._clients = self._ground.clients
+        self._answered = self._ground.answered
 
     # ---- what the network and the clock bring ----------------------------------------------------------------------
 
@@ -69,6 +70,7 @@ class TransactionLayer:
         while (item := due(now)) is not None:
             transaction, cause = item
             transaction.on_alarm(cause, now)
+        self._answered.drop(now)
 
     def transport_failed(self, flow: Flow, now: float) -> None:
         """What was sent on this flow did not get through: its client transactions fail.
@@ -98,7 +100,10 @@ class TransactionLayer:
 
     def next_wake(self) -> float | None:
         """When `wake` wants to be called; None: not at all."""
-        return self._ground.wheel.next_wake()
+        alarm, drop = self._ground.wheel.next_wake(), self._answered.next_wake()
+        if alarm is None or (drop is not None and drop < alarm):
+            return drop
+        return alarm
 
     def outgoing(self) -> list[tuple[bytes, Flow]]:
         """What is to be sent now, in order; handed out once."""
@@ -115,12 +120,13 @@ class TransactionLayer:
 
     @property
     def servers(self) -> int:
-        """How many server transactions there are."""
-        return len(self._servers)
+        """How many server transactions there are, with those of which only the answer is left."""
+        return len(self._servers) + len(self._answered)
 
     def knows(self, branch: str, sent_by: str, method: str) -> bool:
         """Is there a server transaction that a request with this top Via would be a retransmission of?"""
-        return (branch, sent_by, method) in self._servers
+        key = (branch, sent_by, method)
+        return key in self._servers or self._answered.get(key) is not None
 
     def proceeding(self) -> int:
         """How many INVITEs wait for their final response. Counts them."""
@@ -130,7 +136,7 @@ class TransactionLayer:
     @property
     def alarms(self) -> int:
         """How many alarms are set. Counts them: for tests and inquiries."""
-        return len(self._ground.wheel)
+        return len(self._ground.wheel) + (self._answered.next_wake() is not None)
 
     # ---- what the user wants ---------------------------------------------------------------------------------------
 
@@ -200,8 +206,7 @@ class TransactionLayer:
         if request.to_tag:
             return False
         origin = request.origin
-        other = self._ground.origins.setdefault(origin, transaction)
-        if other is not transaction:
+        if self._answered.origins.setdefault(origin, transaction.key) is not transaction.key:
             return True
         transaction.origin = origin
         return False
@@ -260,14 +265,17 @@ class TransactionLayer:
             transaction.happen(Cause.ACK if method == "ACK" else Cause.REPEATED, request, now)
         elif method == "ACK":
             self._ground.user.on_request(request, None, flow)
+        elif (answer := self._answered.get(key)) is not None:
+            self._ground.out.append((answer, reply_flow(request, flow)))
         else:
             machine = INVITE_SERVER if method == "INVITE" else NON_INVITE_SERVER
             transaction = self._servers[key] = ServerTransaction(self._ground, machine, key, request, flow)
-            transaction.begin(State.TRYING, now)
             if method == "CANCEL":
                 self._receive_cancel(request, transaction, flow, now)
             else:
                 self._tell_request(request, transaction, flow, now)
+            if transaction.state is State.TRYING:
+                transaction.begin(State.TRYING, now)  # it was not answered at once
 
     def _tell_request(self, request: Request, transaction: ServerTransaction, flow: Flow, now: float) -> None:
         """The user may refuse by raising a SipError. If it breaks, the client hears 500 at once instead of nothing."""

@@ -7,8 +7,9 @@ That is five times faster than reading everything, and what nobody asks for cann
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, Generic, TypeVar
 
 from node.sip.errors import (
     BadExtension,
@@ -22,10 +23,8 @@ from node.sip.errors import (
 )
 from node.sip.fields import CSeq, NameAddr, Via, split_list
 from node.sip.grammar import BLANK_LINE, FOLD, LINE_END, METHOD, NO_BODY, REQUEST_LINE, STATUS_LINE, TAG
-from node.sip.names import KEYS, LISTS, SINGLE, key_of
+from node.sip.names import KEYS, LISTS, SINGLE
 from node.sip.uri import Uri
-
-Index = dict[str, str]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -44,50 +43,50 @@ class Limits:
     "Parameters and headers of a Request-URI, one within the other or side by side."
 
 
+T = TypeVar("T")
+
+
+class once(Generic[T]):
+    """A property that is read when it is first asked for, and from then on is an attribute like any other."""
+
+    def __init__(self, read: Callable[[Any], T]) -> None:
+        self._read = read
+        self._name = read.__name__
+        self.__doc__ = read.__doc__
+
+    def __get__(self, message: object, owner: type) -> T:
+        value = self._read(message)
+        setattr(message, self._name, value)
+        return value
+
+    if TYPE_CHECKING:
+
+        def __set__(self, message: object, value: T) -> None: ...
+
+
 class Message:
     """A request or a response. Reading a field may raise Malformed, at its first use."""
 
-    __slots__ = (
-        "_bytes",
-        "_contacts",
-        "_cseq",
-        "_from",
-        "_head",
-        "_index",
-        "_more",
-        "_stamped",
-        "_to",
-        "_to_tag",
-        "_via",
-        "body",
-    )
+    _more: dict[str, list[str]] | None = None
+    "Further values of fields that stand there more than once."
 
     def __init__(self, head: str, body: bytes, received: bytes | None = None) -> None:
         self.body = body
         self._head = head
         "Start line and header fields, unfolded, each line but the last one ended by CRLF."
         self._bytes = received
-        self._index: Index | None = None
-        self._more: dict[str, list[str]] | None = None
-        self._stamped: str | None = None
-        self._via: Via | None = None
-        self._from: NameAddr | None = None
-        self._to: NameAddr | None = None
-        self._to_tag: str | None = None
-        self._cseq: CSeq | None = None
-        self._contacts: list[NameAddr] | None = None
 
     # ---- any field -------------------------------------------------------------------------------------------------
 
     def header(self, name: str) -> str | None:
         """First value of a header field, stripped; compact forms and case do not matter. None if it is not there."""
-        value = (self._index or self._read()).get(KEYS.get(name) or key_of(name))
+        value = self.fields.get(KEYS[name])
         return value.strip() if value is not None else None
 
     def headers(self, name: str) -> list[str]:
         """All values in order, list fields split at their commas."""
-        key = KEYS.get(name) or key_of(name)
-        first = (self._index or self._read()).get(key)
+        key = KEYS[name]
+        first = self.fields.get(key)
         if first is None:
             return []
         values = [first, *self._more.get(key, ())] if self._more else [first]
@@ -95,10 +94,14 @@ class Message:
             return [value.strip() for value in values]
         return [item for value in values for item in split_list(value)]
 
-    @property
-    def fields(self) -> Mapping[str, str]:
-        """First value of each field as it stands, by its full name in lower case: for who looks for many at once."""
-        return self._index or self._read()
+    @once
+    def fields(self) -> dict[str, str]:
+        """First value of each field as it stands, by its full name in lower case: for who looks for many at once.
+
+        Lines that are no header field are passed over: `parse` refused them on arrival.
+        """
+        index, self._more, _ = _index(self._head.split("\r\n")[1:])
+        return index
 
     def items(self) -> Iterator[tuple[str, str]]:
         """All header fields in order, names as received, folding undone, lists not split."""
@@ -122,54 +125,42 @@ class Message:
 
     # ---- the fields everybody needs --------------------------------------------------------------------------------
 
-    @property
+    @once
     def via(self) -> Via:
         """The topmost Via."""
-        if self._via is None:
-            text = self._required("via")
-            self._via = Via.parse(text if "," not in text else (split_list(text) or [""])[0])
-        return self._via
+        text = self._required("via")
+        return Via.parse(text if "," not in text else (split_list(text) or [""])[0])
 
-    @property
+    @once
     def from_(self) -> NameAddr:
-        if self._from is None:
-            self._from = NameAddr.parse(self._required("from"))
-        return self._from
+        return NameAddr.parse(self._required("from"))
 
-    @property
+    @once
     def to(self) -> NameAddr:
-        if self._to is None:
-            self._to = NameAddr.parse(self._required("to"))
-        return self._to
+        return NameAddr.parse(self._required("to"))
 
-    @property
+    @once
     def from_tag(self) -> str:
         """`` if there is none (RFC 2543)."""
-        return self._from.tag if self._from is not None else _tag(self._required("from"))
+        return _tag(self._required("from"))
 
-    @property
+    @once
     def to_tag(self) -> str:
         """`` if there is none: the request is outside of a dialog."""
-        if self._to_tag is None:
-            self._to_tag = self._to.tag if self._to is not None else _tag(self._required("to"))
-        return self._to_tag
+        return _tag(self._required("to"))
 
-    @property
+    @once
     def call_id(self) -> str:
         return self._required("call-id").strip()
 
-    @property
+    @once
     def cseq(self) -> CSeq:
-        if self._cseq is None:
-            self._cseq = CSeq.parse(self._required("cseq"))
-        return self._cseq
+        return CSeq.parse(self._required("cseq"))
 
-    @property
+    @once
     def contacts(self) -> list[NameAddr]:
         """Empty also for `Contact: *`, see `wildcard`."""
-        if self._contacts is None:
-            self._contacts = [NameAddr.parse(item) for item in self.headers("contact") if item != "*"]
-        return self._contacts
+        return [NameAddr.parse(item) for item in self.headers("contact") if item != "*"]
 
     @property
     def wildcard(self) -> bool:
@@ -188,7 +179,7 @@ class Message:
     @property
     def content_type(self) -> str:
         """Type and subtype in lower case, without parameters; `` if there is none."""
-        text = (self._index or self._read()).get("content-type")
+        text = self.fields.get("content-type")
         return text.partition(";")[0].strip().lower() if text else ""
 
     @property
@@ -199,13 +190,13 @@ class Message:
     # ---- inside ----------------------------------------------------------------------------------------------------
 
     def _required(self, key: str) -> str:
-        value = (self._index or self._read()).get(key)
+        value = self.fields.get(key)
         if value is None:
             raise Malformed(SINGLE.get(key, "Via"), "missing")
         return value
 
     def _number(self, key: str, maximum: int | None) -> int | None:
-        text = (self._index or self._read()).get(key)
+        text = self.fields.get(key)
         if text is None:
             return None
         text = text.strip()
@@ -216,31 +207,16 @@ class Message:
             raise Malformed(key.title(), text)
         return min(number, 2**32 - 1)
 
-    def _read(self) -> Index:
-        """Read the index (again). Lines that are no header field are passed over: `parse` refused them on arrival."""
-        lines = self._head.split("\r\n")
-        self._index, self._more, _ = _index(lines)
-        if self._stamped is not None:
-            self._index["via"] = self._stamped
-        return self._index
-
-    def compact(self) -> None:
-        """Let go of what can be read again from the text. For what is kept only in case somebody asks."""
-        self._index = self._more = self._bytes = None
-        self._via = self._from = self._to = self._to_tag = self._cseq = self._contacts = None
-
 
 class Request(Message):
     """A request."""
-
-    __slots__ = ("method", "uri")
 
     def __init__(self, method: str, uri: str, head: str, body: bytes = b"", received: bytes | None = None) -> None:
         super().__init__(head, body, received)
         self.method = method
         self.uri = uri
 
-    @property
+    @once
     def target(self) -> Uri:
         """The Request-URI, parsed."""
         return Uri.parse(self.uri)
@@ -248,36 +224,24 @@ class Request(Message):
     def stamp(self, host: str, port: int) -> None:
         """Note in the top Via where the request really came from (RFC 3261 18.2.1, RFC 3581 4). `encode` stays as received."""
         via = self.via
-        params: list[tuple[str, str | None]] = []
-        noted = False
-        for name, value in via.params:
-            lowered = name.lower()
-            if lowered == "rport":
-                noted, value = True, str(port)
-            if lowered == "received":
-                noted = True
-            else:
-                params.append((name, value))
-        sent_by = via.host[1:-1] if via.host[:1] == "[" else via.host
-        if not noted and sent_by == host:
+        seen = via.seen_from(host, port)
+        if seen is via:
             return
-        params.append(("received", host))
-        self._via = Via(via.transport, via.host, via.port, tuple(params), via.protocol)
-        assert self._index is not None, "via was read from it"
-        text = str(self._via)
-        if "," in self._index["via"]:
-            text = ", ".join([text, *split_list(self._index["via"])[1:]])
-        self._stamped = self._index["via"] = text
+        text, below = str(seen), self.fields["via"]
+        if "," in below:
+            text = ", ".join([text, *split_list(below)[1:]])
+        self.fields["via"] = text
+        self.via = seen
 
-    @property
+    @once
     def origin(self) -> tuple[str, str, str]:
         """Call-ID, From and CSeq, as they stand: what tells a request outside of dialogs from any other."""
-        index = self._index or self._read()
-        return index.get("call-id", "").strip(), index.get("from", "").strip(), index.get("cseq", "").strip()
+        fields = self.fields
+        return fields.get("call-id", "").strip(), fields.get("from", "").strip(), fields.get("cseq", "").strip()
 
     def vias(self) -> str:
         """The Via fields as lines for a response, the top one stamped."""
-        lines = f"Via: {(self._index or self._read()).get('via', '').strip()}\r\n"
+        lines = f"Via: {self.fields.get('via', '').strip()}\r\n"
         for value in self._more.get("via", ()) if self._more else ():
             lines += f"Via: {value.strip()}\r\n"
         return lines
@@ -285,8 +249,6 @@ class Request(Message):
 
 class Response(Message):
     """A response."""
-
-    __slots__ = ("reason", "status")
 
     def __init__(self, status: int, reason: str, head: str, body: bytes = b"", received: bytes | None = None) -> None:
         super().__init__(head, body, received)
@@ -314,31 +276,32 @@ def parse(data: bytes, limits: Limits = Limits()) -> Request | Response:
     if len(data) > limits.message:
         error = TooLarge("message", len(data), limits.message)
     lines = head.split("\r\n")
+    start = lines.pop(0)
     index, more, bad = _index(lines)
-    ends = len(lines) - 1
-    if bad is not None or head.count("\n") != ends or head.count("\r") != ends:
+    if bad is not None or head.count("\n") != len(lines) or head.count("\r") != len(lines):
         # Folded lines, or some that end in LF or CR alone.
         head = FOLD.sub(" ", LINE_END.sub("\r\n", head))
         lines = head.split("\r\n")
+        start = lines.pop(0)
         index, more, bad = _index(lines)
     message: Request | Response | None = None
     try:
-        message = _start(lines[0], head, body, data)
+        message = _start(start, head, body, data)
         if error is not None:
             raise error
         if bad is not None:
             raise Malformed("header field", bad)
-        if len(head) > limits.line or len(lines) > limits.fields:
-            _check_limits(lines, limits)
-        if len(lines[0]) > _SHORT and isinstance(message, Request):
+        if len(head) > limits.line or len(lines) >= limits.fields:
+            _check_limits([start, *lines], limits)
+        if len(start) > _SHORT and isinstance(message, Request):
             _check_uri(message.uri, limits)
         length = index.get("content-length")
-        if length is not None:
+        if length is not None and length.strip() != str(len(body)):
             _fit(message, length)
     except Malformed as refusal:
-        refusal.request = _salvage(message, lines[0], head, index, more)
+        refusal.request = _salvage(message, start, head, index, more)
         raise
-    message._index = index
+    message.fields = index
     message._more = more
     return message
 
@@ -354,26 +317,32 @@ def _untidy(data: bytes) -> tuple[str, bytes, Malformed | None]:
     return data[: match.start()].decode("utf-8", "surrogateescape"), data[match.end() :], None
 
 
-def _index(lines: list[str]) -> tuple[Index, dict[str, list[str]] | None, str | None]:
+def _index(lines: list[str]) -> tuple[dict[str, str], dict[str, list[str]] | None, str | None]:
     """Name to first value, name to further values, and a line that is no header field."""
-    index: Index = {}
-    more: dict[str, list[str]] | None = None
+    try:
+        index = {KEYS[name]: value for name, value in [line.split(":", 1) for line in lines]}
+    except ValueError:
+        return _crowded_index(lines)  # a line without a colon
+    if len(index) == len(lines) and "" not in index:
+        return index, None, None
+    return _crowded_index(lines)
+
+
+def _crowded_index(lines: list[str]) -> tuple[dict[str, str], dict[str, list[str]] | None, str | None]:
+    """The same where a field stands more than once, or a line is no header field."""
+    index: dict[str, str] = {}
+    more: dict[str, list[str]] = {}
     bad: str | None = None
-    known = KEYS.get
-    fields = iter(lines)
-    next(fields)
-    for line in fields:
+    for line in lines:
         name, colon, value = line.partition(":")
-        key = known(name) or key_of(name)
+        key = KEYS[name]
         if not colon or not key:
             bad = line
         elif key not in index:
             index[key] = value
         else:
-            if more is None:
-                more = {}
             more.setdefault(key, []).append(value)
-    return index, more, bad
+    return index, more or None, bad
 
 
 def _start(line: str, head: str, body: bytes, received: bytes) -> Request | Response:
@@ -432,14 +401,14 @@ def _fit(message: Message, length: str) -> None:
 
 
 def _salvage(
-    message: Request | Response | None, line: str, head: str, index: Index, more: dict[str, list[str]] | None
+    message: Request | Response | None, line: str, head: str, index: dict[str, str], more: dict[str, list[str]] | None
 ) -> Request | None:
     """What a refusal can be composed from, if From, To, Call-ID, CSeq and Via can be told. Never for ACK (RFC 3261 17)."""
     if isinstance(message, Response) or line[:4].upper() == "SIP/" or not index.keys() >= _ANSWERABLE:
         return None
     method = line.partition(" ")[0]
     request = message or Request(method, line.partition(" ")[2].rpartition(" ")[0], head)
-    request._index = index
+    request.fields = index
     request._more = more
     try:
         acknowledgement = request.cseq.method == "ACK"
@@ -473,15 +442,21 @@ _LINE_ENDS = (b"\r", b"\n")
 _OURS = ("sip", "sips")
 _MAKES_DIALOGS = frozenset({"INVITE", "UPDATE", "SUBSCRIBE", "NOTIFY", "REFER"})
 "Or changes where the requests of one go (RFC 3261 12.2)."
+_ANYWAY = frozenset({"REGISTER", "OPTIONS", "ACK", "CANCEL"})
+"What is served although it may go no further."
 _ANSWERABLE = frozenset({"via", "from", "to", "call-id", "cseq"})
 
 
 def _tag(text: str) -> str:
     """The tag of a From or To, without parsing the whole."""
     after = text.rfind(">") + 1
+    if text.startswith(";tag=", after) and text.find(";", after + 5) < 0 and '"' not in text[after:]:
+        tag = text[after + 5 :].strip()  # as nearly everybody writes it
+        if tag:
+            return tag
     if text.find('"', after) >= 0:
         return NameAddr.parse(text).tag
-    match = TAG.search(text, after)
+    match = TAG.search(text, after) if text.find(";", after) >= 0 else None
     return match[1].rstrip() if match else ""
 
 
@@ -494,30 +469,31 @@ def check(request: Request, extensions: frozenset[str] | None = None) -> None:
     `extensions`: the option tags that may stand in Require; None leaves Require to the user.
     """
     _ = request.via, request.call_id
-    cseq = request.cseq
-    if cseq.method != request.method:
-        raise Malformed("CSeq", f"{cseq.method} in {request.method}")
-    if request._index is not None and "," in request._index["via"]:
-        for via in split_list(request._index["via"]):
+    method = request.method
+    if request.cseq.method != method:
+        raise Malformed("CSeq", f"{request.cseq.method} in {method}")
+    fields = request.fields
+    if "," in fields["via"]:
+        for via in split_list(fields["via"]):
             Via.parse(via)  # those below the top one are copied into every answer
     if request._more is not None:
         for key, name in SINGLE.items():
             if key in request._more:
                 raise Malformed(name, "more than one")
-    if request.method in _MAKES_DIALOGS:
+    if method in _MAKES_DIALOGS:
         _ = request.target
         _check_target(request)
     if request.to_tag:
         _ = request.from_tag
         return
-    _ = request.to, request.from_
-    if request.method == "REGISTER" and request.to.uri.scheme not in _OURS:
-        raise Malformed("To", str(request.to.uri))  # RFC 3261 10.2
+    to, _from = request.to, request.from_
+    if method == "REGISTER" and to.uri.scheme not in _OURS:
+        raise Malformed("To", str(to.uri))  # RFC 3261 10.2
     if request.target.scheme not in ("sip", "sips", "tel"):
         raise UnsupportedScheme(request.uri)
-    if request.max_forwards == 0 and request.method not in ("REGISTER", "OPTIONS", "ACK", "CANCEL"):
+    if "max-forwards" in fields and request.max_forwards == 0 and method not in _ANYWAY:
         raise TooManyHops("Max-Forwards is 0")
-    if extensions is not None and request.method not in ("ACK", "CANCEL"):
+    if extensions is not None and method not in ("ACK", "CANCEL"):
         unknown = [tag for tag in request.headers("require") if tag.lower() not in extensions]
         if unknown:
             raise BadExtension(unknown)

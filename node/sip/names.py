@@ -104,10 +104,32 @@ _KNOWN = [
     "WWW-Authenticate",
 ]
 
-KEYS: dict[str, str] = {
-    spelling: name.lower() for name in _KNOWN for spelling in (name, name.lower(), name.title(), name.upper())
-}
-"Usual spellings to keys; `key_of` is for the others."
+
+class Keys(dict[str, str]):
+    """Every spelling of a name to its key; of what is no name of a header field to ``. The odd ones are found on the way."""
+
+    def __missing__(self, name: str) -> str:
+        key = key_of(name)
+        if len(self) < MOST_SPELLINGS and len(name) <= LONGEST:
+            self[name] = key
+        return key
+
+
+def key_of(name: str) -> str:
+    """The key of an unusual spelling; `` if it is no name of a header field."""
+    name = name.rstrip().lower()  # white space in front would be a folded line
+    if METHOD.fullmatch(name) is None:
+        return ""
+    return COMPACT.get(name, name)
+
+
+MOST_SPELLINGS, LONGEST = 2000, 64
+"So many spellings are remembered, if they are no longer than this: nobody can fill the memory by making names up."
+
+KEYS = Keys(
+    {spelling: name.lower() for name in _KNOWN for spelling in (name, name.lower(), name.title(), name.upper())}
+)
+"The key of a name: the full one in lower case."
 for _short, _long in COMPACT.items():
     KEYS[_short] = KEYS[_short.upper()] = _long
 
@@ -153,11 +175,3 @@ SINGLE = {
     "content-type": "Content-Type",
 }
 "Fields that may stand in a message once only; key to name."
-
-
-def key_of(name: str) -> str:
-    """The key of an unusual spelling; `` if it is no name of a header field."""
-    name = name.rstrip().lower()  # white space in front would be a folded line
-    if METHOD.fullmatch(name) is None:
-        return ""
-    return COMPACT.get(name, name)

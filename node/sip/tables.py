@@ -5,7 +5,8 @@ retransmissions and knows the request a while longer. With RFC 4320: no 408 to a
 as its provisional response. An INVITE server that is still Trying sends 100 by itself after 200 ms. A client that
 has sent CANCEL is Cancelling: it waits 64*T1 for the final response (RFC 3261 9.1). The 2xx to INVITE is repeated, and
 its ACK sent, by the user. A request other than INVITE that the user has not answered when its client gives up (64*T1) is
-forgotten: an answer would find nobody.
+forgotten: an answer would find nobody. Its final response ends its machine: what RFC 3261 calls Completed there is but an
+answer to repeat, and is kept as that (`answered.py`).
 
 A revived INVITE (its owner died) has two more rules: an ACK without a refusal of ours means that the predecessor
 refused it; and a repeated INVITE gets the 2xx again, for who repeats it has not seen that.
@@ -60,7 +61,7 @@ def linger(timers: Timers, transaction: Transaction) -> float | None:
 
 
 def absorb(timers: Timers, transaction: Transaction) -> float | None:
-    """Timers D, J."""
+    """Timer D."""
     return 0 if transaction.flow.reliable else timers.give_up_after
 
 
@@ -160,9 +161,12 @@ def repeat_response(transaction: ServerTransaction, message: Happening, now: flo
     transaction.ground.out.append((transaction.last_response, transaction.reply_flow))
 
 
-def release(transaction: ServerTransaction, message: Happening, now: float) -> None:
-    """A finished transaction stays half a minute, in thousands: it keeps what it says again, and no more."""
-    transaction.settle()
+def rest(transaction: ServerTransaction, message: Happening, now: float) -> None:
+    """All is said: from now on there is only an answer to be repeated. On streams nothing is repeated (timer J is 0)."""
+    ground = transaction.ground
+    if not transaction.flow.reliable:
+        until = now + ground.timers.give_up_after
+        ground.answered.keep(transaction.key, transaction.last_response, transaction.origin, until)
 
 
 def tell_cancel(transaction: ServerTransaction, message: Happening, now: float) -> None:
@@ -321,26 +325,21 @@ NON_INVITE_SERVER: ServerMachine = Machine(
     rules={
         S.TRYING: {
             C.PROVISIONAL: (S.PROCEEDING, (send,)),
-            C.SUCCESS: (S.COMPLETED, (send, release)),
-            C.FAILURE: (S.COMPLETED, (send, release)),
+            C.SUCCESS: (S.TERMINATED, (send, rest)),
+            C.FAILURE: (S.TERMINATED, (send, rest)),
             C.GIVE_UP: (S.TERMINATED, ()),
         },
         S.PROCEEDING: {
             C.REPEATED: (S.PROCEEDING, (repeat_response,)),
             C.PROVISIONAL: (S.PROCEEDING, (send,)),
-            C.SUCCESS: (S.COMPLETED, (send, release)),
-            C.FAILURE: (S.COMPLETED, (send, release)),
+            C.SUCCESS: (S.TERMINATED, (send, rest)),
+            C.FAILURE: (S.TERMINATED, (send, rest)),
             C.GIVE_UP: (S.TERMINATED, ()),
-        },
-        S.COMPLETED: {
-            C.REPEATED: (S.COMPLETED, (repeat_response,)),
-            C.SETTLED: (S.TERMINATED, ()),
         },
         S.TERMINATED: {},
     },
     alarms={
         S.TRYING: {C.GIVE_UP: give_up},
         S.PROCEEDING: {C.GIVE_UP: give_up},
-        S.COMPLETED: {C.SETTLED: absorb},
     },
 )

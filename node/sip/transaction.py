@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from collections import deque
 from collections.abc import Callable, Sequence
 from typing import Any, Literal, Protocol, TypeAlias
 
 from node.debug import nta
+from node.sip.answered import Answered
 from node.sip.flow import Flow
 from node.sip.machine import Cause, Machine, State
 from node.sip.message import Request, Response
@@ -17,15 +17,6 @@ from node.sip.wheel import Alarm, Wheel
 Failure = Literal["timeout", "transport"]
 Happening: TypeAlias = Request | Response | None
 "The message that a cause comes with; None for alarms."
-
-
-SETTLED = 32_768
-"""Answered requests (not INVITEs) that may wait for retransmissions at once; then the oldest is forgotten early.
-
-At a kilobyte and a half each. At 4,000 a second that is after eight seconds, in which five retransmissions would have come.
-"""
-GONE = Request("", "", "")
-"In place of a request that is not kept any more."
 
 
 class TransactionUser(Protocol):
@@ -59,7 +50,7 @@ class TransactionUser(Protocol):
 class Ground:
     """What all transactions of a layer share: user, time, names, the way out, and the tables they are found in."""
 
-    __slots__ = ("clients", "names", "origins", "out", "sent_by", "servers", "settled", "timers", "user", "wheel")
+    __slots__ = ("answered", "clients", "names", "out", "sent_by", "servers", "timers", "user", "wheel")
 
     def __init__(self, user: TransactionUser, names: Names, sent_by: Callable[[Flow], str], timers: Timers) -> None:
         self.user = user
@@ -70,10 +61,7 @@ class Ground:
         self.out: list[tuple[bytes, Flow]] = []
         self.servers: dict[Sequence[str], ServerTransaction] = {}
         self.clients: dict[Sequence[str], ClientTransaction] = {}
-        self.origins: dict[Sequence[str], ServerTransaction] = {}
-        "Call-ID, From and CSeq of requests outside of dialogs, for merged ones (RFC 3261 8.2.2.2)."
-        self.settled: deque[ServerTransaction] = deque()
-        "Answered, the oldest first; those that are over stay until the ones before them are."
+        self.answered = Answered()
 
 
 class Transaction:
@@ -215,6 +203,7 @@ class ServerTransaction(Transaction):
         self.status = 0
         "Status of the last response sent; 0 before the first."
         self.origin: Sequence[str] | None = None
+        "Noted for merged requests."
 
     @property
     def final(self) -> bool:
@@ -226,22 +215,12 @@ class ServerTransaction(Transaction):
         self.flow = flow
         self.reply_flow = reply_flow(request, flow)
 
-    def settle(self) -> None:
-        """Answered, and kept for half a minute in case the request is repeated: the bytes of the answer will do."""
-        self.request = GONE
-        settled = self.ground.settled
-        settled.append(self)
-        while settled[0].state is State.TERMINATED:
-            settled.popleft()
-        if len(settled) > SETTLED:
-            settled.popleft().forget()
-
     def _leave(self) -> None:
         ground = self.ground
         if ground.servers.get(self.key) is self:
             del ground.servers[self.key]
-        if self.origin is not None and ground.origins.get(self.origin) is self:
-            del ground.origins[self.origin]
+        if self.origin is not None and ground.answered.origins.get(self.origin) is self.key:
+            del ground.answered.origins[self.origin]
 
 
 class ClientTransaction(Transaction):

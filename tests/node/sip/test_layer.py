@@ -7,7 +7,6 @@ import gc
 import pytest
 
 from node.sip import compose
-from node.sip import transaction as transaction_module
 from node.sip.errors import UnsupportedMedia
 from node.sip.layer import ServerTransaction, State
 from node.sip.message import Request, parse
@@ -462,31 +461,3 @@ def test_a_broken_transport_fails_what_was_asked_there_and_leaves_the_rest():
     alice.layer.transport_failed(alice.flow_to(bob), wire.now)
     assert alice.failures == [("call-1", "transport")]
     assert (gone.state, kept.state) == (State.TERMINATED, State.CALLING)
-
-
-def test_a_finished_transaction_keeps_its_answer_and_not_its_request():
-    bob = Party("bob", "192.0.2.2")
-    data = from_outside("OPTIONS", branch=";branch=z9hG4bK1;rport").encode()
-    bob.layer.receive(parse(data), FLOW, 0.0)
-    bob.respond(bob.arrived[0], 200)
-    answer = bob.layer.outgoing()
-    assert gc.get_referrers(bob.requests[bob.arrived[0]]) == [bob.requests]
-    bob.layer.receive(parse(data), FLOW, 1.0)
-    assert bob.layer.outgoing() == answer
-    moved = FLOW._replace(remote=("198.51.100.7", 7))
-    bob.layer.receive(parse(data), moved, 2.0)
-    assert bob.layer.outgoing() == [(answer[0][0], moved)]
-
-
-def test_of_too_many_answered_requests_the_oldest_are_forgotten_early(monkeypatch):
-    monkeypatch.setattr(transaction_module, "SETTLED", 10)
-    bob = Party("bob", "192.0.2.2")
-    bob.answering = lambda transaction: bob.respond(transaction, 200)
-    for number in range(30):
-        bob.layer.receive(from_outside("OPTIONS", branch=f";branch=z9hG4bK{number}"), FLOW, number / 100)
-    assert (bob.layer.servers, bob.layer.alarms) == (10, 10)
-    assert [each.alive for each in bob.arrived] == [False] * 20 + [True] * 10
-    bob.layer.wake(40.0)
-    assert (bob.layer.servers, bob.layer.alarms) == (0, 0)
-    bob.layer.receive(from_outside("OPTIONS", branch=";branch=z9hG4bK99"), FLOW, 41.0)
-    assert bob.layer.servers == 1

@@ -90,16 +90,14 @@ accepted    request again   -> accepted    >last
 )
 NON_INVITE_SERVER = """
 trying      1xx             -> proceeding  >1xx
-trying      2xx             -> completed   >2xx
-trying      3xx-6xx         -> completed   >3xx
+trying      2xx             -> terminated  >2xx
+trying      3xx-6xx         -> terminated  >3xx
 trying      give up         -> terminated
 proceeding  request again   -> proceeding  >last
 proceeding  1xx             -> proceeding  >1xx
-proceeding  2xx             -> completed   >2xx
-proceeding  3xx-6xx         -> completed   >3xx
+proceeding  2xx             -> terminated  >2xx
+proceeding  3xx-6xx         -> terminated  >3xx
 proceeding  give up         -> terminated
-completed   request again   -> completed   >last
-completed   settled         -> terminated
 """
 EXPECTED = dict(
     zip(MACHINES, [INVITE_CLIENT, NON_INVITE_CLIENT, INVITE_SERVER, REVIVED, NON_INVITE_SERVER], strict=True)
@@ -155,8 +153,6 @@ IGNORED_NON_INVITE_SERVER = """
 trying      request again               | nothing was answered yet: discarded (RFC 3261 17.2.2)
 trying      resend, settled             | no timers of this state (RFC 3261 figure 8)
 proceeding  resend, settled             | no timers of this state
-completed   1xx, 2xx, 3xx-6xx           | any other final is discarded (RFC 3261 17.2.2)
-completed   resend, give up             | only timer J
 """
 IGNORED = {
     "INVITE client": IGNORED_INVITE_CLIENT,
