@@ -3,17 +3,22 @@
 # says what is missing when it may not.
 set -euo pipefail
 declare -A packages=([sipp]=sip-tester [baresip]=baresip-core [ip]=iproute2 [iptables]=iptables [openssl]=openssl
+  [kamailio]=kamailio [linphone-daemon]=linphone-cli [sip-options]=sofia-sip-bin [sipsak]=sipsak
   [node]=nodejs [npm]=npm [sngrep]=sngrep [turnserver]=coturn [redis-server]=redis-server
   [mariadbd]=mariadb-server-core [my_print_defaults]=mariadb-client-core)
 if [ "${1:-}" = bench ]; then
-  packages+=([kamailio]="kamailio kamailio-sqlite-modules" [rtpengine]=rtpengine-daemon)
+  packages+=([rtpengine]=rtpengine-daemon)
 fi
 PATH=$PATH:/usr/sbin:/sbin
 missing=()
 for program in "${!packages[@]}"; do
   command -v "$program" >/dev/null || missing+=("${packages[$program]}")
 done
-# Not on the path: PostgreSQL's server, and the ODBC drivers, which enter themselves in a list.
+# Not on the path: modules of Kamailio,
+for module in tls ${1:+sqlite}; do
+  compgen -G "/usr/lib/*/kamailio/modules/*${module}.so" >/dev/null || missing+=("kamailio-$module-modules")
+done
+# PostgreSQL's server, and the ODBC drivers, which enter themselves in a list.
 compgen -G "/usr/lib/postgresql/*/bin/postgres" >/dev/null || missing+=(postgresql)
 drivers=$(cat /etc/odbcinst.ini 2>/dev/null || true)
 [[ $drivers == *"[PostgreSQL Unicode]"* ]] || missing+=(odbc-postgresql)
