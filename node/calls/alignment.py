@@ -11,7 +11,7 @@ import re
 from functools import partial
 from typing import TYPE_CHECKING
 
-from node.calls import anchor, refresh
+from node.calls import anchor, display, refresh
 from node.calls.leg import Leg
 from node.media import negotiation
 from node.media.sdp import Direction
@@ -65,6 +65,7 @@ def _align(call: Call, looked: int) -> None:
     made = int(call.progress.get("align", str(OFFERS)))
     if len(call.bridged) != 2 or made >= OFFERS or looked >= PATIENCE:
         call.progress.pop("align", None)
+        display.tell(call)
         return
     if not calm(call, *call.bridged):
         call.later(LOOK_AGAIN, _align, call, looked + 1)
@@ -73,9 +74,11 @@ def _align(call: Call, looked: int) -> None:
     for leg, other in ((first, second), (second, first)):
         if not in_line(leg, other) and (offer := _offer(call, leg, other)):
             call.progress["align"] = str(made + 1)
-            refresh.reinvite(call, leg, offer, partial(_on_answer, call, looked))
+            said = display.said_along(call, leg, other)
+            refresh.reinvite(call, leg, offer, partial(_on_answer, call, looked), said)
             return
     call.progress.pop("align", None)
+    display.tell(call)
     call.save()
 
 
@@ -88,6 +91,7 @@ def _on_answer(call: Call, looked: int, leg: Leg, status: int, response: Respons
     elif status >= 300:
         log.info("call %s: %s refuses to be brought into line: %d", call.uuid, leg.name, status)
         call.progress.pop("align", None)
+        display.tell(call)
     else:
         _align(call, looked)
 

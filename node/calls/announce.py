@@ -63,6 +63,26 @@ def digit(call: Call, leg: Leg, digit: str, milliseconds: int) -> None:
         call.exchange.events.fire(Event(name="DTMF", headers=headers, function="switch_channel_dequeue_dtmf"))
 
 
+def displayed(call: Call, leg: Leg, other: Leg, name: str, number: str) -> None:
+    """`CALL_UPDATE`: a leg was told who is at its other end."""
+    if call.exchange.events.wanted("CALL_UPDATE"):
+        own = [("Direction", "SEND"), ("Sent-Callee-ID-Name", name), ("Sent-Callee-ID-Number", number)]
+        _update(call, leg, [*own, ("Bridged-To", other.uuid)], "sofia_receive_message")
+
+
+def renamed(call: Call, leg: Leg, partner: Leg | None, name: str, number: str) -> None:
+    """`CALL_UPDATE`: a leg has said who it is by now."""
+    if call.exchange.events.wanted("CALL_UPDATE"):
+        own = [("Direction", "RECV"), ("Callee-Name", name), ("Callee-Number", number)]
+        bridged = [("Bridged-To", partner.uuid)] if partner is not None else []
+        _update(call, leg, [*own, *bridged], "sofia_update_callee_id")
+
+
+def _update(call: Call, leg: Leg, own: list[Header], function: str) -> None:
+    headers = [*own, *rows.channel_headers(call, leg), *rows.variable_headers(call, leg)]
+    call.exchange.events.fire(Event(name="CALL_UPDATE", headers=headers, function=function))
+
+
 def _asked_for(call: Call, leg: Leg) -> bool:
     settings = call.exchange.profile(leg.profile)
     return settings is not None and settings.fire_transfer_events

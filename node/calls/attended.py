@@ -11,7 +11,7 @@ from collections.abc import Callable
 from typing import TYPE_CHECKING
 from urllib.parse import quote
 
-from node.calls import alignment, announce, applications, refer, referral, rerouting, union
+from node.calls import alignment, announce, applications, identity, refer, referral, rerouting, union
 from node.calls.exchange import Exchange, Extension
 from node.calls.leg import Leg
 from node.sip.message import parse
@@ -126,7 +126,7 @@ def _join(call: Call, leg: Leg, record: ReferralRecord, other: Call, consult: Le
 
 
 def _who(leg: Leg) -> str:
-    _name, number = union.identity(leg)
+    _name, number = identity.of(leg)
     return f"{number}@{leg.network_addr or leg.profile}"
 
 

@@ -6,7 +6,7 @@ import logging
 from functools import partial
 from typing import TYPE_CHECKING
 
-from node.calls import alignment, anchor, bridge, invite, late, reliable
+from node.calls import alignment, anchor, bridge, display, invite, late, reliable
 from node.calls.dial import Attempt, Dialing
 from node.calls.leg import Leg
 from node.calls.waiting import Waiting
@@ -107,6 +107,8 @@ class Bridging(Waiting):
         self.unite(leg)
         if "transfer_source" in caller.variables or (told and not self._fits(leg)):
             alignment.due(call)
+        if "transfer_source" in caller.variables:
+            display.due(call)
         if caller.confirmed:
             call.commit(self._through, leg)
         elif delayed:

@@ -163,6 +163,13 @@ def asserted(leg: Leg, host: str, kind: str) -> list[tuple[str, str]]:
             return [("Remote-Party-ID", f"{shown};party=calling;screen={screen};privacy={level}")]
 
 
+def of(leg: Leg) -> tuple[str, str]:
+    """Name and number of who is at the other end of a leg."""
+    if leg.direction == "inbound":
+        return leg.caller_id_name, leg.caller_id_number
+    return leg.callee_id_name, leg.callee_id_number
+
+
 def callee(leg: Leg, host: str, kind: str) -> list[tuple[str, str]]:
     """What tells a caller whom it reached (`pass-callee-id`)."""
     number = leg.callee_id_number or leg.destination

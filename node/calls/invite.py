@@ -22,6 +22,9 @@ from node.transport.capabilities import understands
 
 SDP = "application/sdp"
 
+UNNAMED = "Outbound Call"
+"How FreeSWITCH calls somebody it has called, and who has not said its name."
+
 _RANGE = re.compile(r"(?:application/(?:sdp|\*)|\*/\*)\s*(?:;|$)", re.IGNORECASE)
 "Of an Accept field, what a session description is among."
 _OPTIONAL = re.compile(r";\s*handling\s*=\s*optional", re.IGNORECASE)
@@ -174,7 +177,7 @@ def name_caller(leg: Leg, caller: Leg | None) -> None:
         number = caller.variables.get("effective_caller_id_number", caller.caller_id_number)
     leg.caller_id_name = leg.variables.get("origination_caller_id_name", name)
     leg.caller_id_number = leg.variables.get("origination_caller_id_number", number)
-    leg.callee_id_name = leg.variables.get("origination_callee_id_name", "Outbound Call")
+    leg.callee_id_name = leg.variables.get("origination_callee_id_name", UNNAMED)
 
 
 def wire(uri: Uri) -> Uri:

@@ -12,7 +12,7 @@ from collections.abc import Callable
 from functools import partial
 from typing import TYPE_CHECKING
 
-from node.calls import anchor, bridge, hold, invite, refresh, retarget, serving, timer
+from node.calls import anchor, bridge, display, hold, invite, refresh, retarget, serving, timer
 from node.calls.bridge import OfferStep, OfferView
 from node.calls.leg import Leg
 from node.calls.reply import answer, contact_user, own_user
@@ -156,6 +156,8 @@ def finish_offer(
     )
     if request.method == "INVITE" and leg.pending is not None:
         leg.pending.response = response.encode()
+    if leg.confirmed:
+        display.heard(call, leg, request)
     call.commit(_offer_stored, call, leg, transaction, response, then)
 
 

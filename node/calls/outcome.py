@@ -5,7 +5,7 @@ from __future__ import annotations
 from functools import partial
 from typing import TYPE_CHECKING
 
-from node.calls import causes, prack, timer
+from node.calls import causes, display, prack, timer
 from node.calls.leg import Leg
 from node.sip.dialog import Dialog
 from node.sip.errors import SipError
@@ -97,6 +97,7 @@ def confirm(call: Call, leg: Leg, response: Response) -> None:
     if leg.asked is not None:
         leg.asked.then = partial(late_response, call)
     leg.user_agent = response.user_agent
+    display.heard(call, leg, response)
     leg.variables["sip_to_tag"] = response.to_tag
     if leg.early:
         prack.confirmed(leg)

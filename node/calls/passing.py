@@ -22,6 +22,9 @@ NAMED = (
 "Fields with a variable of their own; all but the last have it in mod_sofia too."
 COPIED = tuple(variable for _name, variable in NAMED[:3])
 
+FS_SUPPORT, FS_VARIABLE = "x-fs-support", "sip_x_fs_support"
+"What another FreeSWITCH says that it understands."
+
 _IMPORTED = ("x-", "p-", "on", "k-", "user-to-user", "accept-language", "diversion")
 _ANY_IMPORTED = re.compile(r"\n\s*(?:" + "|".join(_IMPORTED) + ")", re.IGNORECASE)
 _FROM_OTHERS = ("x-", "p-", "on")
@@ -41,7 +44,9 @@ def arrive(variables: dict[str, str], request: Request) -> None:
         return
     for name, value in request.items():
         low = name.lower()
-        if low.startswith(_IMPORTED) and low not in _NOT_IMPORTED and not low.startswith("x-fs-"):
+        if low == FS_SUPPORT:
+            variables[FS_VARIABLE] = value
+        elif low.startswith(_IMPORTED) and low not in _NOT_IMPORTED and not low.startswith("x-fs-"):
             key, number = f"sip_h_{name}", 0
             while key in variables:
                 number += 1
@@ -95,6 +100,8 @@ def foreign(message: Message, prefix: str) -> list[tuple[str, str]]:
 def from_response(response: Response, leg: Leg, caller: Leg | None) -> None:
     """What a callee's response brings, for what its caller will be told."""
     found = foreign(response, "sip_ph_" if response.status < 200 else "sip_rh_")
+    if "X-FS-Support" in response.text:
+        leg.variables[FS_VARIABLE] = response.header(FS_SUPPORT) or ""
     leg.variables.update(found)
     if caller is None:
         return

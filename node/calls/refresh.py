@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import random
+from collections.abc import Sequence
 from functools import partial
 from typing import TYPE_CHECKING
 
@@ -20,10 +21,13 @@ if TYPE_CHECKING:
 log = logging.getLogger(__name__)
 
 
-def reinvite(call: Call, leg: Leg, sdp: str, then: Then) -> None:
-    """Offer a leg something by ourselves; `then` hears of the final response, which is acknowledged already."""
+def reinvite(call: Call, leg: Leg, sdp: str, then: Then, more: Sequence[tuple[str, str]] = ()) -> None:
+    """Offer a leg something by ourselves; `then` hears of the final response, which is acknowledged already.
+
+    `more`: further header fields.
+    """
     assert leg.dialog is not None
-    headers = [*call.exchange.headers(leg.profile), *timer.asking(call, leg), ("Content-Disposition", "session")]
+    headers = [*call.exchange.headers(leg.profile), *timer.asking(call, leg), *more, ("Content-Disposition", "session")]
     write_invite(call, leg, sdp, headers, partial(on_reinvited, call, then))
 
 

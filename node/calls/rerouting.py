@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from node.calls import applications, union
+from node.calls import applications, display, union
 from node.calls.exchange import new_uuid
 from node.calls.leg import Leg
 
@@ -42,12 +42,7 @@ def flip(call: Call, leg: Leg) -> None:
     """A leg that was called becomes one that calls: its caller ID is who was called."""
     if leg.direction != "outbound":
         return
-    variables = leg.variables
-    user = call.exchange.directory.find(variables.get("dialed_user", ""), variables.get("dialed_domain", ""))
-    given = user.variables if user is not None else {}
-    number = variables.get("dialed_user") or leg.callee_id_number
-    leg.caller_id_number = given.get("effective_caller_id_number") or number
-    leg.caller_id_name = given.get("effective_caller_id_name") or leg.caller_id_number
+    leg.caller_id_name, leg.caller_id_number = display.known_as(call, leg)
 
 
 def note(call: Call, leg: Leg, what: str) -> None:

@@ -10,7 +10,7 @@ import logging
 from functools import partial
 from typing import TYPE_CHECKING
 
-from node.calls import alignment, outcome, timer
+from node.calls import alignment, display, identity, outcome, timer
 from node.calls.bridging import Bridging
 from node.calls.leg import Leg
 from store.records import Step
@@ -116,12 +116,6 @@ def bridge(call: Call, first: Leg, second: Leg, *, fresh: bool = True) -> None:
         first.variables["current_application"], first.variables["current_application_data"] = "bridge", ""
     waiting.unite(second)
     alignment.due(call)
-    first.callee_id_name, first.callee_id_number = identity(second)
+    display.due(call)
+    first.callee_id_name, first.callee_id_number = identity.of(second)
     call.tell("CHANNEL_BRIDGE", first, second)
-
-
-def identity(leg: Leg) -> tuple[str, str]:
-    """Name and number of who is at the other end of a leg."""
-    if leg.direction == "inbound":
-        return leg.caller_id_name, leg.caller_id_number
-    return leg.callee_id_name, leg.callee_id_number

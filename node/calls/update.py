@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from node.calls import anchor, bridge, invite, modify, prack, retarget, timer
+from node.calls import anchor, bridge, display, invite, modify, prack, retarget, timer
 from node.calls.bridge import EarlyOfferView, OfferStep
 from node.calls.leg import Leg
 from node.calls.reply import answer
@@ -41,6 +41,8 @@ def _refresh(call: Call, leg: Leg, request: Request, transaction: ServerTransact
     """The 200 after the record: who has not heard it refreshes again, be it with a successor."""
     headers = timer.granted(call, leg, request) if leg.confirmed else ()
     _retarget(call, leg, request, transaction)
+    if leg.confirmed:
+        display.heard(call, leg, request)
     call.commit(_refreshed, call, leg, request, transaction, headers)
 
 

@@ -12,6 +12,7 @@ from tests.node.calls.rig import DOMAIN, extension, stage, until
 from tests.node.calls.test_replaces import naming
 from tests.support import phone as phones
 from tests.support.phone import Line
+from tests.support.reliable import ReliablePhone
 
 EXTENSIONS = extension("7002", ("answer", ""), ("echo", ""))
 CONFIRM = {"confirm-blind-transfer": "true"}
@@ -161,6 +162,29 @@ async def another_phone_picks_up(play: Play) -> None:
     await ends(ours, third)
 
 
+async def who_is_left_is_told_of_the_new_one(play: Play) -> None:
+    """The caller, who allows UPDATE, hears by one who it talks to now."""
+    alice, carol = await play.phone("1000", ReliablePhone), await play.phone("1002")
+    bob = await play.phone("1001")
+    ours = await alice.call("1001")
+    theirs = await bob.next_line(WITHIN)
+    theirs.answer()
+    await happens(ours.answered)
+    await happens(theirs.answered)
+    assert (await theirs.refer(f"<sip:1002@{DOMAIN}>")).status == 202
+    third = await carol.next_line(WITHIN)
+    third.answer()
+    await happens(third.answered)
+
+    def told() -> bool:
+        updates = [m for _at, m in alice.seen if m.method == "UPDATE" and not m.is_response]
+        return any("sip:1002@" in update.get("P-Asserted-Identity") for update in updates)
+
+    await until(told, WITHIN)
+    await happens(theirs.ended)
+    await ends(ours, third)
+
+
 async def both_are_sent_on(play: Play) -> None:
     """`uuid_transfer -both`; an order that died with its node is given again."""
     ours, theirs = await connected(play)
@@ -205,6 +229,7 @@ SCENARIOS: list[tuple[Scenario, dict[str, str]]] = [
     (transfer_goes_to_an_application, {}),
     (another_phone_takes_the_call_over, {}),
     (another_phone_picks_up, {}),
+    (who_is_left_is_told_of_the_new_one, {}),
     (both_are_sent_on, {}),
 ]
 TABLE = [(scenario, params, variant) for scenario, params in SCENARIOS for variant in ("spoken", "silent", "lost")]
