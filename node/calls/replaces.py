@@ -96,7 +96,8 @@ def _on_looked_up(
     if isinstance(record, StoreError):
         arrival.refuse(exchange, new, 503)
         return
-    named = [leg for leg in record.legs if leg.dialog and leg.dialog.local_tag == wanted.to_tag] if record else []
+    tags = (wanted.to_tag, wanted.from_tag)  # some name them the wrong way round
+    named = [leg for leg in record.legs if leg.dialog and leg.dialog.local_tag in tags] if record else []
     if record is None or not named:
         arrival.refuse(exchange, new, 481)
     elif record.state == "ended" or named[0].state == "ended":
