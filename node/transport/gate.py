@@ -98,7 +98,7 @@ class Gate:
         self.urgent = 0
         "Requests that went first under stress."
         self.put_off = 0
-        "Requests that did not, under stress: they wait, or were refused."
+        "Registrations that did not, under stress: they wait, or were refused."
         self.issued: Callable[[str, str], bool] = _never
         "Profile and nonce: is it a good one of ours?"
         self.behind: Callable[[], bool] = _not_behind
@@ -255,7 +255,7 @@ class Gate:
             return True
         if rank is Standing.SPENT:
             return False
-        self.put_off += 1
+        self.put_off += data.startswith(b"REGI")
         if self.age > STALE and not flow.reliable:
             self.counts.overload_stale += 1
         elif not self._backlog.put((data, flow), rank, now - self.stolen):

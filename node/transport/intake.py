@@ -105,14 +105,15 @@ class Intake:
             if was_stressed:
                 gate.age = datagrams.age()
                 began = self._look_at_the_clock()
-            left = datagrams.drain()
+            read = count = datagrams.drain()
             now = time.monotonic()
-            if left or gate.behind():
+            if count == BATCH or gate.behind():
                 gate.stress(now)
             until = now + READING
-            while left and now < until:
+            while count == BATCH and now < until:
                 gate.age = datagrams.age()
-                left = datagrams.drain()
+                count = datagrams.drain()
+                read += count
                 now = time.monotonic()
         finally:
             self.batch = False
@@ -121,8 +122,8 @@ class Intake:
             return
         urgent, put_off = gate.urgent - urgent, gate.put_off - put_off
         if put_off and was_stressed:
-            self._regulate(began, put_off, mixed=urgent > 0)
-        if left and urgent > BATCH // 2:
+            self._regulate(began, put_off, mixed=read > put_off)
+        if count == BATCH and urgent > BATCH // 2:
             # There is more of what is urgent than there was time for: nothing new is begun before that.
             gate.turn_away_overdue(now)
         else:
@@ -134,7 +135,10 @@ class Intake:
         return time.monotonic() - stolen
 
     def _regulate(self, began: float, refused: int, *, mixed: bool) -> None:
-        """Let the kernel keep what we could only refuse, if that takes too much of our time."""
+        """So many registrations were not served at once, and if not `mixed` nothing else was done meanwhile.
+
+        Let the kernel keep what we could only refuse, if that takes too much of our time.
+        """
         own = self._look_at_the_clock()
         self._sluice.note(refused, own - began, mixed=mixed)
         if self._sluice.adjust(own):

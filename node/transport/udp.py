@@ -54,8 +54,8 @@ class Datagrams:
         if self.profile in settings:
             mark(self.sock, settings[self.profile].sip_dscp)
 
-    def drain(self) -> bool:
-        """Read what is there, at most a batch. Is there perhaps more?"""
+    def drain(self) -> int:
+        """Read what is there, at most a batch. How many were read; with a full batch there is perhaps more."""
         recvfrom, arrived, profile, local, plain = (
             self.sock.recvfrom,
             self._arrived,
@@ -63,15 +63,15 @@ class Datagrams:
             self.local,
             self._plain,
         )
-        for _ in range(BATCH):
+        for count in range(BATCH):
             try:
                 data, remote = recvfrom(65535)
             except BlockingIOError:
-                return False
+                return count
             except OSError:
                 continue  # an ICMP error of an earlier datagram
             arrived(data, Flow(profile, "UDP", local, remote if plain else (remote[0], remote[1])))
-        return True
+        return BATCH
 
     def age(self) -> float:
         """Seconds that the next datagram has waited in the kernel's buffer; 0 if there is none."""
