@@ -124,6 +124,11 @@ class Verbs:
             "store_refused": writer.refused,
             "store_stale": writer.stale,
             "store_lost": writer.lost,
+            "store_late": writer.late,
+            "store_journaled": writer.journaled,
+            "store_replayed": writer.replayed,
+            "store_behind": self._writer.behind,
+            "store_hung": writer.hung,
             "store_open": writer.open,
             "store_last_commit_seconds": writer.last_commit_seconds,
         }

@@ -81,6 +81,11 @@ class Writer:
         return self._shared.stats
 
     @property
+    def behind(self) -> bool:
+        """Does the journal hold what the store has not got yet?"""
+        return self._shared.journal.pending
+
+    @property
     def heir(self) -> str:
         """The node whose crashed workers left the journal that is replayed here."""
         return self._shared.heir

@@ -49,8 +49,12 @@ class RedisStore:
 
     def open(self) -> None:
         self._abandoned = False
-        self._connection.open()
         self._opened = True
+        try:
+            self._connection.open()
+        except StoreError:
+            self._opened = False
+            raise
 
     def close(self) -> None:
         self._opened = False

@@ -271,7 +271,8 @@ def _keys() -> set[bytes]:
 # ---- a server that starts again ------------------------------------------------------------------------------------
 
 
-def test_what_a_server_lost_when_it_died_is_given_to_it_again(tmp_path: Path) -> None:
+@pytest.mark.parametrize("again", [False, True], ids=["same store", "store opened again"])
+def test_what_a_server_lost_when_it_died_is_given_to_it_again(tmp_path: Path, again: bool) -> None:
     """It keeps nothing on disk at all: the worst that can befall the last second."""
     careless = RedisServer(tmp_path / "redis", appendonly="no")
     careless.start()
@@ -283,6 +284,9 @@ def test_what_a_server_lost_when_it_died_is_given_to_it_again(tmp_path: Path) ->
             careless.kill()
             fails_soon(lambda: store.commit([Put(call("3"))]))
             careless.start()
+            if again:
+                store.close()
+                store.open()
             assert store.commit([Put(call("3"))]) == [STORED]
         with opened(factory) as store:
             assert {(c.uuid, c.version) for c in store.calls()} == {("call-1", 2), ("3", 1)}

@@ -1,0 +1,1 @@
+"""A running node whose store is taken away under load."""
