@@ -59,7 +59,7 @@ class Batch:
         self._session = session
         self._dialect = session.dialect
         self._rows = rows
-        self._noted: set[tuple[str, str | bytes]] = set()
+        self._noted: set[tuple[Value, ...]] = set()
         "Call-IDs, with their calls, that are known to be in their table: most writes of a call bring no new one."
 
     def forget(self) -> None:
@@ -157,7 +157,7 @@ class Batch:
 
     def _note_call_ids(self, writes: Sequence[Write]) -> None:
         new = {
-            (write.record.uuid, self._rows.call_id(call_id))
+            (*self._rows.key(write), self._rows.call_id(call_id))
             for write in writes
             if isinstance(write.record, CallRecord)
             for call_id in write.record.call_ids

@@ -167,6 +167,8 @@ MARIADB = MariadbDialect(
     registrations=BINDINGS,
     calls=CALLS,
     digests=True,
+    # Its driver reads a text to the first character 0.
+    takes_nul=False,
     lock_rows=" FOR UPDATE",
     optimistic=False,
 )

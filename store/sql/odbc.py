@@ -18,6 +18,7 @@ import threading
 from collections import OrderedDict
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
+from dataclasses import replace
 from typing import TypeVar
 from urllib.parse import quote
 
@@ -37,7 +38,9 @@ T = TypeVar("T")
 # It would hand out connections that are broken.
 pyodbc.pooling = False
 
-DIALECTS = {"PostgreSQL": POSTGRESQL, "MariaDB": MARIADB, "MySQL": MARIADB, "SQLite": SQLITE}
+# Its driver reads a text to the first character 0.
+SQLITE_FILE = replace(SQLITE, takes_nul=False)
+DIALECTS = {"PostgreSQL": POSTGRESQL, "MariaDB": MARIADB, "MySQL": MARIADB, "SQLite": SQLITE_FILE}
 "By the first word of what the server calls itself."
 DRIVERS = {Server.POSTGRESQL: "PostgreSQL", Server.MARIADB: "MariaDB"}
 
@@ -53,7 +56,7 @@ _connecting = threading.Lock()
 class OdbcSession:
     def __init__(self, target: Target, settings: OdbcSettings) -> None:
         self.place = target.place
-        self.dialect: Dialect = DIALECTS.get(target.server.value, SQLITE)
+        self.dialect: Dialect = DIALECTS.get(target.server.value, SQLITE_FILE)
         self._target = target
         self._settings = settings
         self._connection: pyodbc.Connection | None = None
@@ -70,6 +73,8 @@ class OdbcSession:
         with _connecting, self._errors():
             before = _sockets()
             self._connection = pyodbc.connect(_joined(words), autocommit=True, timeout=self._settings.connect)
+            # Values go in one piece: of longer text in several MariaDB's driver makes other characters.
+            self._connection.maxwrite = 1 << 30
             self._wire = _the_new_one(before)
         try:
             self._meet()

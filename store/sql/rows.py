@@ -20,6 +20,8 @@ from store.sql.statements import CALLS, Dialect, Row, Table, Value
 
 _OWNER = ("slot", "epoch", "version")
 
+Values = tuple[Value, ...]
+
 CALL_COLUMNS = "hostname, slot, epoch, version, record"
 
 
@@ -38,10 +40,10 @@ class Rows:
         columns = [column for column in dialect.registrations.columns if column not in ("binding", "record")]
         self._columns = columns
         self.registration_columns = ", ".join((*columns, "record"))
-        self._values: Callable[[Any], tuple[Any, ...]] = attrgetter(*columns)
-        self._natural: Callable[[Any], tuple[Any, ...]] = attrgetter("sip_user", "sip_host", "profile_name", "contact")
+        self._values: Callable[[Any], Values] = attrgetter(*columns)
+        self._natural: Callable[[Any], Values] = attrgetter("sip_user", "sip_host", "profile_name", "contact")
         rest = [field for field in msgspec.structs.fields(Registration) if field.name not in columns]
-        self._rest: Callable[[Any], tuple[Any, ...]] = attrgetter(*(field.name for field in rest))
+        self._rest: Callable[[Any], Values] = attrgetter(*(field.name for field in rest))
         self._make_rest = msgspec.defstruct(
             "Rest", [(field.name, field.type, field.default) for field in rest], omit_defaults=True
         )
@@ -54,26 +56,31 @@ class Rows:
     def key(self, write: Write) -> Row:
         record = write.record
         if isinstance(record, CallRecord):
-            return (record.uuid if self._takes_nul else _without_nul(record.uuid),)
-        return (digest(record.key),) if self._digests else self._natural(record)
+            return self._clean((record.uuid,))
+        return (digest(record.key),) if self._digests else self._clean(self._natural(record))
 
     def row(self, write: Write, key: Row) -> Row:
         record = write.record
         if isinstance(record, CallRecord):
-            values = _call_row(record, write.data)
-            return values if self._takes_nul else [_without_nul(value) for value in values]
+            return self._clean(_call_row(record, write.data))
         rest = msgspec.msgpack.encode(self._make_rest(*self._rest(record)))
         if write.data[:1] == ESCAPED:
             rest = ESCAPED + rest
         values = self._values(record)
-        if not self._takes_nul and "\0" in "".join([value for value in values if type(value) is str]):
-            # The column is for the operator; what it cannot hold, the blob does.
-            values, rest = tuple(_without_nul(value) for value in values), write.data
+        if (clean := self._clean(values)) is not values:
+            # A column is for the operator; what it cannot hold, the blob does.
+            values, rest = clean, write.data
         return (*key, *values, rest) if self._digests else (*values, rest)
 
     def call_id(self, call_id: str) -> str | bytes:
         """A Call-ID as its table has it."""
         return digest(storable(call_id)) if self._digests else storable(call_id)
+
+    def _clean(self, values: Values) -> Values:
+        """Without the character 0, where a text may not have it."""
+        if self._takes_nul or "\0" not in "".join([value for value in values if isinstance(value, str)]):
+            return values
+        return tuple(value.replace("\0", "\ufffd") if isinstance(value, str) else value for value in values)
 
     # ---- and back ----------------------------------------------------------------------------------------------------
 
@@ -89,10 +96,6 @@ class Rows:
         return msgspec.convert(values, Registration)
 
 
-def _without_nul(value: Value) -> Value:
-    return value.replace("\0", "\ufffd") if isinstance(value, str) else value
-
-
 _map = msgspec.msgpack.Decoder(dict[str, Any])
 
 
@@ -103,7 +106,7 @@ def call_of(row: Row) -> CallRecord:
     return call
 
 
-def _call_row(call: CallRecord, data: bytes) -> Row:
+def _call_row(call: CallRecord, data: bytes) -> Values:
     return (
         # What mod_sofia keeps here names the process that owns the leg; so does this.
         f"{call.node}/{call.slot}",

@@ -232,9 +232,10 @@ class SqlStore:
         if epoch < max(fences.get(slot, 0), fences.get(ANY_SLOT, 0)):
             raise Fenced(slot, epoch)
         self._lift_fences(fences, [name for name in (EPOCHS, *slots) if fences.get(name, 0) < epoch], epoch)
+        # No lock on the rows: nobody else is in a transaction that writes.
         rows = self.session.query(
             f"SELECT {CALL_COLUMNS}, uuid FROM recovery WHERE slot IN {places(len(slots))} AND epoch < ? "
-            f"AND state <> 'ended' LIMIT {limit:d}{self.session.dialect.lock_rows}",
+            f"AND state <> 'ended' LIMIT {limit:d}",
             (*slots, epoch),
         )
         # The blob stays as it is. One that cannot be read gets the epoch too: nobody can revive it, but whoever claims

@@ -14,6 +14,7 @@ import time
 from abc import ABC, abstractmethod
 from collections.abc import Iterator, Sequence
 from pathlib import Path
+from typing import Any
 
 from tests.support.node import STRETCH, free_port
 
@@ -69,7 +70,7 @@ class Database(ABC):
         while True:
             with (self.directory / "log").open("ab") as log:
                 self._process = subprocess.Popen(
-                    self.as_user(self.words()), stdin=subprocess.DEVNULL, stdout=log, stderr=log, cwd="/"
+                    self.words(), stdin=subprocess.DEVNULL, stdout=log, stderr=log, cwd="/", **self._owner
                 )
             while self._process.poll() is None:
                 if self.answers():
@@ -117,16 +118,21 @@ class Database(ABC):
 
     @property
     def leader(self) -> int:
-        """The server's first process; `runuser` may stand before it."""
+        """The server's first process."""
         assert self._process is not None, "started"
-        below = _children(self._process.pid)
-        return below[0] if os.geteuid() == 0 and below else self._process.pid
+        return self._process.pid
 
-    def as_user(self, words: Sequence[str]) -> list[str]:
-        return ["runuser", "-u", self.user, "--", *words] if os.geteuid() == 0 else list(words)
+    @property
+    def _owner(self) -> dict[str, Any]:
+        """Whom its processes belong to. Not by `runuser`, which stops for good when what it runs is stopped."""
+        return (
+            {"user": self.user, "group": pwd.getpwnam(self.user).pw_gid, "extra_groups": []}
+            if os.geteuid() == 0
+            else {}
+        )
 
     def run(self, words: Sequence[str]) -> str:
-        done = subprocess.run(self.as_user(words), capture_output=True, text=True, timeout=LIMIT, cwd="/", check=False)
+        done = subprocess.run(words, capture_output=True, text=True, timeout=LIMIT, cwd="/", check=False, **self._owner)
         assert done.returncode == 0, f"{' '.join(words)}: {done.stdout}{done.stderr}"
         return done.stdout
 

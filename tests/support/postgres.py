@@ -72,6 +72,16 @@ class Postgres(Database):
         finally:
             self.query(f"DROP DATABASE {name} WITH (FORCE)")
 
+    def add_user(self, name: str, password: str) -> None:
+        """One that has to show its password."""
+        words = password.replace("'", "''")
+        self.query(f"DROP ROLE IF EXISTS {name}; CREATE ROLE {name} LOGIN PASSWORD '{words}'")
+        hba = Path(self.data) / "pg_hba.conf"
+        rule = f"host all {name} all scram-sha-256\n"
+        if rule not in (lines := hba.read_text()):
+            hba.write_text(rule + lines)
+            self.query("SELECT pg_reload_conf()")
+
     @property
     def data(self) -> str:
         return str(self.directory / "data")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 import traceback
 from collections.abc import Callable
 from multiprocessing.synchronize import Barrier
@@ -43,6 +44,17 @@ def claim(number: int, start: Barrier, dsn: str, epoch: int) -> list[str]:
         while batch := store.claim(["internal#0"], node=f"node-{number}", slot="internal#0", epoch=epoch, limit=20):
             got += [call.uuid for call in batch]
     return got
+
+
+def claim_timed(number: int, start: Barrier, dsn: str, epoch: int) -> tuple[list[str], float]:
+    """As many at a time as the node takes; and how long it took."""
+    with opened(open_store(dsn)) as store:
+        start.wait()
+        began = time.monotonic()
+        got: list[str] = []
+        while batch := store.claim(["internal#0"], node=f"node-{number}", slot="internal#0", epoch=epoch):
+            got += [call.uuid for call in batch]
+        return got, time.monotonic() - began
 
 
 def lease(number: int, start: Barrier, dsn: str) -> int | None:

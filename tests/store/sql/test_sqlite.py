@@ -1,11 +1,10 @@
 from __future__ import annotations
 
-import multiprocessing
 import os
 import shutil
 import sqlite3
 import tempfile
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
@@ -23,28 +22,12 @@ from store.sql.sqlite import SqliteSession
 from store.sql.store import SqlStore
 from tests.store.samples import call, registration
 from tests.store.sql import processes
+from tests.store.sql.together import together
 
 
 @pytest.fixture
 def path(tmp_path: Path) -> Path:
     return tmp_path / "core.db"
-
-
-def together(count: int, work: Callable[..., Any], *arguments: Any) -> dict[int, Any]:
-    """Run `work` in so many processes that set off at the same moment; the result of each, by its number."""
-    context = multiprocessing.get_context("spawn")
-    start, results = context.Barrier(count), context.SimpleQueue()
-    workers = [
-        context.Process(target=processes.run, args=(work, number, results, start, *arguments))
-        for number in range(count)
-    ]
-    for worker in workers:
-        worker.start()
-    got = dict(results.get() for _ in workers)
-    for number, worker in enumerate(workers):
-        worker.join()
-        assert worker.exitcode == 0, got[number]
-    return got
 
 
 # ---- several processes ---------------------------------------------------------------------------------------------
