@@ -1,0 +1,91 @@
+"""Nodes whose store is a database server: what holds with a file holds there."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import signal
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import pytest
+
+from tests.support.conversation import phones, talking
+from tests.support.database import Database
+from tests.support.mariadb import mariadb
+from tests.support.node import Node, Pair, loopback_address, shared_settings, until
+from tests.support.postgres import postgres
+
+pytestmark = pytest.mark.real
+
+
+@contextmanager
+def pair_on(server: Database) -> Iterator[tuple[Pair, str]]:
+    """Two nodes that share one new database, and its name."""
+    with server.fresh() as database, Pair(core_db_dsn=server.dsn(database)) as pair:
+        yield pair, database
+
+
+async def kill_active(pair: Pair) -> float:
+    """Returns how long it took until the other one was active."""
+    heir = pair.standby
+    killed = pair.active.kill()
+    await asyncio.to_thread(heir.wait_role, "active")
+    return time.monotonic() - killed
+
+
+def test_a_call_outlives_its_worker_on_postgresql(tmp_path: Path) -> None:
+    server = postgres()
+    with server.fresh() as database:
+        settings = shared_settings(loopback_address(), tmp_path / "none") | {"core_db_dsn": server.dsn(database)}
+        node = Node("solo", tmp_path / "solo", settings, standalone=True)
+        node.start()
+        try:
+            node.wait_role("active")
+            asyncio.run(_lose_the_worker(node))
+            until(
+                lambda: server.query("select count(*) from recovery where state <> 'ended'", database) == "0",
+                10,
+                "the call's end",
+                node,
+            )
+            assert server.query("select count(*) from sip_registrations where sip_user = '1000'", database) == "1"
+        finally:
+            node.stop()
+
+
+async def _lose_the_worker(node: Node) -> None:
+    async with talking(node.sip) as call:
+        os.kill(node.worker_pid("internal#0"), signal.SIGKILL)
+        assert (await call.alice.register()).status == 200
+        assert (await call.out.reinvite()).status == 200
+        await call.end(call.out)
+
+
+@pytest.mark.parametrize("server", [postgres, mariadb])
+def test_a_call_outlives_its_node_on_a_database_that_both_share(server) -> None:  # type: ignore[no-untyped-def]
+    async def scenario(pair: Pair) -> None:
+        async with talking(pair.sip) as call:
+            seconds = await kill_active(pair)
+            print(f"failover on {server.__name__}: active after {seconds * 1000:.0f} ms")
+            assert (await call.out.reinvite()).status == 200
+            await call.end(call.incoming)
+
+    with pair_on(server()) as (pair, _database):
+        asyncio.run(scenario(pair))
+
+
+def test_who_registered_before_the_failover_is_reachable_after_it_on_postgresql() -> None:
+    async def scenario(pair: Pair) -> None:
+        async with phones(pair.sip) as (alice, bob):
+            await kill_active(pair)
+            out = await alice.call("1001")
+            await bob.answer_next()
+            async with asyncio.timeout(10):
+                await out.answered.wait()
+            assert (await out.hangup()).status == 200
+
+    with pair_on(postgres()) as (pair, _database):
+        asyncio.run(scenario(pair))
