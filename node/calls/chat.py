@@ -6,6 +6,7 @@ the first refusal does. Nothing of it is kept: a MESSAGE that meets a failover i
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from functools import partial
 from typing import TYPE_CHECKING
 
@@ -65,7 +66,7 @@ def _on_found(
 class Delivery:
     """A MESSAGE on its way to all contacts of a user."""
 
-    __slots__ = ("_exchange", "_left", "_request", "_status", "_transaction")
+    __slots__ = ("_accepts", "_exchange", "_left", "_request", "_status", "_transaction")
 
     def __init__(self, exchange: Exchange, request: Request, transaction: ServerTransaction, contacts: int) -> None:
         self._exchange = exchange
@@ -73,6 +74,8 @@ class Delivery:
         self._transaction = transaction
         self._left = contacts
         self._status = 0
+        self._accepts = ""
+        "What a phone takes that would not take this."
 
     def send(self, registration: Registration) -> None:
         """To one contact, by the flow it registered with or to where its URI says."""
@@ -111,6 +114,7 @@ class Delivery:
         status = response.status if response is not None else UNAVAILABLE
         if status < 300 or self._status in (0, UNAVAILABLE):
             self._status = status
+            self._accepts = (response.header("Accept") or "") if response is not None and status == 415 else ""
         if status < 300 or not self._left:
             self.conclude()
         else:
@@ -121,9 +125,16 @@ class Delivery:
         if not self._transaction.final:
             challenge = self._status in (401, 407)  # of the phone's own, which its author could not answer
             status = 403 if challenge else self._status or UNAVAILABLE
-            _answer(self._exchange, self._request, self._transaction, status)
+            more = [("Accept", self._accepts)] if self._accepts else []
+            _answer(self._exchange, self._request, self._transaction, status, more)
 
 
-def _answer(exchange: Exchange, request: Request, transaction: ServerTransaction, status: int) -> None:
-    headers = exchange.headers(transaction.flow.profile)
+def _answer(
+    exchange: Exchange,
+    request: Request,
+    transaction: ServerTransaction,
+    status: int,
+    more: Sequence[tuple[str, str]] = (),
+) -> None:
+    headers = [*exchange.headers(transaction.flow.profile), *more]
     exchange.endpoint.respond(transaction, compose.response(request, status, headers=headers))

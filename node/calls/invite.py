@@ -54,9 +54,14 @@ def read(request: Request) -> None:
     coded = (request.header("Content-Encoding") or "identity").strip().lower() != "identity"
     if not request.body or (not coded and request.content_type in (SDP, "multipart/mixed")):
         return
-    if not _OPTIONAL.search(request.header("Content-Disposition") or ""):
+    if not may_be_dropped(request):
         raise UnsupportedMedia(request.content_type or "a body without a type")
     request.body = b""
+
+
+def may_be_dropped(request: Request) -> bool:
+    """Whether its author can do without its body being understood (RFC 3261 20.11)."""
+    return _OPTIONAL.search(request.header("Content-Disposition") or "") is not None
 
 
 def sdp_of(message: Request | Response) -> str:

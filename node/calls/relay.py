@@ -10,9 +10,10 @@ import re
 from functools import partial
 from typing import TYPE_CHECKING
 
-from node.calls import announce, deflect, refer
+from node.calls import announce, deflect, invite, refer
 from node.calls.leg import Leg
 from node.calls.reply import answer
+from node.sip.errors import TooManyHops
 from node.sip.message import Request, Response
 
 if TYPE_CHECKING:
@@ -36,20 +37,33 @@ PASSED_ON = frozenset(
 )
 "Their header fields that go along."
 
+TOLD_BACK = ("Accept", "Accept-Encoding", "Recv-Info", "Allow-Events", "Unsupported", "Retry-After", "Warning")
+"Header fields of an answer that say why it was a refusal."
+_KEYS_PRESSED = ("application/dtmf-relay", "application/dtmf", "application/vnd.nortelnetworks.digits")
+UNDERSTOOD = {
+    "INFO": (*_KEYS_PRESSED, "application/media_control+xml", "message/update_display", "message/sipfrag"),
+    "MESSAGE": ("text/plain", "text/html", "message/cpim"),
+}
+"What may be said to a leg that nobody is behind."
+
 _DIGIT = re.compile(r"^\s*(?:Signal|d)\s*=\s*([0-9A-D*#!])\s*$", re.IGNORECASE | re.MULTILINE)
 _DURATION = re.compile(r"^\s*Duration\s*=\s*(\d{1,5})\s*$", re.IGNORECASE | re.MULTILINE)
 _KEYS = {"10": "*", "11": "#", "12": "A", "13": "B", "14": "C", "15": "D"}
 
 
 def pass_on(call: Call, leg: Leg, request: Request, transaction: ServerTransaction) -> None:
-    """To the partner, if there is one; else it is answered 200, as mod_sofia does."""
+    """To the partner, if there is one; else it is answered by us."""
+    hops = 70 if request.max_forwards is None else request.max_forwards
+    if hops == 0:
+        answer(call, leg, request, transaction, TooManyHops.status)
+        return
     if request.method == "INFO":
         call.tell("RECV_INFO", leg)
         if key := digit_of(request):
             announce.digit(call, leg, *key)
     partner = call.partner(leg)
     if partner is None or partner.dialog is None or not partner.confirmed or partner.flow is None:
-        answer(call, leg, request, transaction, 200)
+        _alone(call, leg, request, transaction)
         return
     extra = [(name, value) for name, value in request.items() if name.lower() in PASSED_ON or _is_foreign(name)]
     relayed = partner.dialog.request(
@@ -58,12 +72,27 @@ def pass_on(call: Call, leg: Leg, request: Request, transaction: ServerTransacti
         headers=[*call.exchange.headers(partner.profile), *_renumbered(leg, extra)],
         body=request.body,
         content_type=request.header("Content-Type") if request.body else None,
+        max_forwards=hops - 1,
     )
     if request.method == "REFER":
         # The subscription that it makes has its number there, and another one here.
         partner.variables[f"sip_refer_id_{relayed.cseq.number}"] = str(request.cseq.number)
         call.save()
     call.ask(partner, relayed, partial(_on_passed_on, call, leg, request, transaction))
+
+
+def _alone(call: Call, leg: Leg, request: Request, transaction: ServerTransaction) -> None:
+    """Nobody is behind the leg: 200, as mod_sofia does, but not for what says that it wants to be understood."""
+    if request.method == "INFO" and request.header("Info-Package") is not None:
+        answer(call, leg, request, transaction, 469, headers=(("Recv-Info", ""),))  # RFC 6086 4.2.2
+        return
+    understood = UNDERSTOOD.get(request.method, ())
+    kind = request.content_type
+    strange = understood and request.body and kind not in understood and not kind.startswith("freeswitch/")
+    if strange and not invite.may_be_dropped(request):
+        answer(call, leg, request, transaction, 415, headers=(("Accept", ", ".join(understood)),))
+        return
+    answer(call, leg, request, transaction, 200)
 
 
 def on_notify(call: Call, leg: Leg, request: Request, transaction: ServerTransaction) -> None:
@@ -146,6 +175,9 @@ def _on_passed_on(
         return
     # 481 of the other leg is said of its dialog, not of this one; its challenge nobody here can answer.
     said = {481: 500, 401: 403, 407: 403}.get(status, status)
-    answer(call, leg, request, transaction, 504 if response is None else said)
+    told = [
+        (name, value) for name in TOLD_BACK if response is not None and (value := response.header(name)) is not None
+    ]
+    answer(call, leg, request, transaction, 504 if response is None else said, headers=tuple(told))
     if status == 481 and request.method != "NOTIFY":
         call.lost(partner, "NORMAL_TEMPORARY_FAILURE")

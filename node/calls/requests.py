@@ -33,7 +33,7 @@ def on_request(call: Call, leg: Leg, request: Request, transaction: ServerTransa
         return
     if way.follow(leg, transaction.flow):
         call.save()
-    if request.body and request.method in ("INVITE", "UPDATE"):
+    if request.body and request.method in ("INVITE", "UPDATE", "PRACK"):
         try:
             invite.read(request)
         except SipError as error:

@@ -131,9 +131,9 @@ class Reception:
             self._invite(request, transaction, flow)
         elif method == "OPTIONS":
             self._options(request, transaction, flow, settings)
-        elif method == "MESSAGE" and settings.enable_chat:
+        elif method == "MESSAGE":
             self._message(request, transaction, flow)
-        elif method in ("SUBSCRIBE", "REFER", "NOTIFY", "MESSAGE"):
+        elif method in ("SUBSCRIBE", "REFER", "NOTIFY"):
             self._not_outside(request, transaction)
         else:
             self.refuse(request, transaction, 481, "Call Does Not Exist")
@@ -188,8 +188,6 @@ class Reception:
                 self.endpoint.respond(transaction, self._plain(request, transaction, 200))
             case "NOTIFY":
                 self.refuse(request, transaction, 481, "Call Does Not Exist")
-            case "MESSAGE":
-                self.refuse(request, transaction, 405)
             case _:
                 self.refuse(request, transaction, 403)
 

@@ -36,6 +36,8 @@ def serves(settings: ProfileSettings, method: str) -> bool:
         return not settings.disable_transfer
     if method == "PRACK":
         return settings.enable_100rel
+    if method == "MESSAGE":
+        return settings.enable_chat
     return method in METHODS
 
 
@@ -53,7 +55,9 @@ def understands(settings: ProfileSettings, tag: str) -> bool:
 
 
 def allow(settings: ProfileSettings) -> str:
-    return ", ".join(method for method in METHODS if serves(settings, method))
+    """What is told of it. A REGISTER that is not wanted is 403, as in mod_sofia."""
+    unwanted = {"REGISTER"} if settings.disable_register else set()
+    return ", ".join(method for method in METHODS if serves(settings, method) and method not in unwanted)
 
 
 def supported(settings: ProfileSettings) -> str:

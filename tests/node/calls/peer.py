@@ -108,6 +108,7 @@ class Peer:
         headers: list[tuple[str, str]] | None = None,
         body: str = "",
         kind: str = "",
+        hops: str = "70",
     ) -> Sip:
         """A request in the dialog that this 200 made."""
         if method != "ACK":
@@ -115,7 +116,7 @@ class Peer:
         number = ok.cseq if method == "ACK" else self.cseq
         fields = [
             ("Via", f"SIP/2.0/UDP {self.host}:{self.port};rport;branch=z9hG4bK{secrets.token_hex(8)}"),
-            ("Max-Forwards", "70"),
+            ("Max-Forwards", hops),
             ("From", ok.get("From")),
             ("To", ok.get("To")),
             ("Call-ID", ok.call_id),
