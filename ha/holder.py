@@ -88,7 +88,7 @@ class Holder:
     def _read(self, reply: Reply) -> None:
         self._asked = False
         if not reply.error:
-            self._standing.on_read(reply.lease, self._loop.now())
+            self._standing.on_read(reply.lease, reply.began, self._loop.now())
 
     def _acquired(self, reply: Reply) -> None:
         self.hurry()

@@ -3,6 +3,8 @@
 Theory. Who may be active is said by the lease in the store, which one node at a time can hold. Its holder stops acting
 `margin` before the end that it can prove (`safe`), so a node that hears nothing any more falls silent before another
 one can get the lease. A peer's death is no reason to act, only to look at the lease more often.
+A node that was merely slow finds its time over when it wakes: its workers have fallen silent. It does not let go at once,
+but asks the store whose the lease is; as long as nobody took it, it can be renewed, and nobody has acted meanwhile.
 Failsafe: where the store is silent but the peer answers, the holder asks the peer for a promise not to claim for a
 while; as long as promises come, it stays. A node that has given one (or that may have, in a former life) is `bound`.
 A node that is alone has nobody to fear: it acts without the lease when the store is silent, and claims when it is back.
@@ -58,6 +60,8 @@ class View(NamedTuple):
     order: Order
     safe: bool
     "The lease, or the peer's promise, still covers what this node does."
+    hopeful: bool
+    "Nothing covers it any more, but only for a moment: the store may say that the lease is still its own."
     bound: bool
     "This node owes it to somebody not to claim now."
     ready: bool
@@ -74,6 +78,7 @@ class Step(Enum):
     SERVE = "be active"
     STAY = "stay active"
     ASK = "stay active and ask the peer for a promise"
+    PAUSE = "do nothing, and ask the store whose the lease is"
     REQUEST = "ask the peer to hand over"
     DEMOTE = "let go"
     REST = "be standby"
@@ -92,8 +97,11 @@ def decide(view: View) -> Step:
 def _hold(view: View) -> Step:
     """Promoting or active: first every reason to let go, then how to stay."""
     match view:
-        case View(safe=False) | View(order=Order.DEMOTE) | View(holding=Holding.OTHERS):
+        case View(order=Order.DEMOTE) | View(holding=Holding.OTHERS):
             return Step.DEMOTE
+        case View(safe=False):
+            waits = view.hopeful and view.peer is not Peer.ACTIVE and view.order is not Order.HAND_OVER
+            return Step.PAUSE if waits and view.holding in (Holding.MINE, Holding.LATE) else Step.DEMOTE
         case View(peer=Peer.ALONE, holding=Holding.FREE):
             return Step.CLAIM
         case View(holding=Holding.FREE | Holding.UNKNOWN) if view.peer is not Peer.ALONE:

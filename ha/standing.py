@@ -17,6 +17,10 @@ BLIND = 2.0
 "Seconds for which a node that is alone waits for a store that does not answer."
 STALE = 3.0
 "Polls after which what the store said is no longer taken for true."
+ABSENT = 0.6
+"Lives of the lease between two looks at it after which it is watched anew: it may have been us who stood still."
+OVER = 8.0
+"Lives of the lease after which one that does not move is free, however seldom we look."
 
 
 class Standing:
@@ -33,11 +37,14 @@ class Standing:
         self.seen: Lease | None = None
         "The lease as the store showed it last."
         self.seen_at = -math.inf
+        self._looked_at = -math.inf
         self._settings, self._peer_settings = lease, peer
         self._alone = alone
         self._leased_until = -math.inf
         self._renewed_at = -math.inf
-        self._unchanged_since = now
+        self._changed_at = self._watched_since = now
+        self._doubtful_since: float | None = None
+        "Since when nothing covers us, as far as we have noticed."
         self._beat_at = -math.inf
         self._peer_acts = False
         self._peer_gone = False
@@ -75,11 +82,17 @@ class Standing:
         self.on_lost()
         self.seen_at = -math.inf
 
-    def on_read(self, lease: Lease | None, now: float) -> None:
-        """How the lease stands for anybody. One whose end moves is alive, whatever the store's clock says of it."""
+    def on_read(self, lease: Lease | None, began: float, now: float) -> None:
+        """How the lease stands for anybody. One whose end moves is alive, whatever the store's clock says of it.
+
+        Where we have not looked for a while (both hosts may have been starved, or the store), it is watched anew: its
+        holder, who wakes with us, gets the time to renew it.
+        """
         if lease is None or self.seen is None or _identity(lease) != _identity(self.seen):
-            self._unchanged_since = now
-        self.seen, self.seen_at = lease, now
+            self._changed_at = self._watched_since = now
+        elif began - self._looked_at > ABSENT * self._settings.ttl:
+            self._watched_since = now
+        self.seen, self.seen_at, self._looked_at = lease, now, began
 
     # ---- what the peer says ----------------------------------------------------------------------------------------
 
@@ -149,13 +162,24 @@ class Standing:
         alert = self.peer(now) is Peer.SILENT and self.role is Role.STANDBY
         return self._settings.poll_alert if alert else self._settings.poll
 
+    def _hopeful(self, now: float, *, safe: bool) -> bool:
+        """Is it so lately that nothing covers us that the store may still give us the lease back?"""
+        if safe or self.lease is None:
+            self._doubtful_since = None
+            return False
+        if self._doubtful_since is None:
+            self._doubtful_since = now
+        return now - self._doubtful_since < self._settings.ttl
+
     def view(self, now: float, *, ready: bool, done: bool) -> View:
+        safe = now < self.until
         return View(
             role=self.role,
             holding=self.holding(now),
             peer=self.peer(now),
             order=self.order,
-            safe=now < self.until,
+            safe=safe,
+            hopeful=self._hopeful(now, safe=safe),
             bound=now < self.bound_until,
             ready=ready,
             done=done,
@@ -168,7 +192,10 @@ class Standing:
             return True
         if lease.until > lease.now:
             return False
-        return self._alone or not self._peer_settings.configured or now - self._unchanged_since >= self._settings.ttl
+        if self._alone or not self._peer_settings.configured:
+            return True
+        ttl = self._settings.ttl
+        return now - self._watched_since >= ttl or now - self._changed_at >= OVER * ttl
 
 
 def _identity(lease: Lease) -> tuple[str, int, float]:

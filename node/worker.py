@@ -57,6 +57,8 @@ log = logging.getLogger(__name__)
 
 SECRET_AGAIN = 1.0
 "Seconds until the store is asked again for the secret of the nonces."
+SILENT = 2.0
+"Seconds that a worker whose time is over waits in silence for more of it: its supervisor may have been merely slow."
 LET_GO_WITHIN = 0.05
 "Seconds for the last writes when nobody waits for us any more; what takes longer goes to the journal."
 
@@ -195,6 +197,8 @@ class Worker:
         self._ear: Bus | None = None
         self._duty: Duty | None = None
         self._outside = Outside(loop, self._on_outside)
+        self._silent: asyncio.TimerHandle | None = None
+        "Ends the wait for a newer lease."
         self._closed = False
 
     def start(self) -> None:
@@ -213,6 +217,8 @@ class Worker:
         self._closed = True
         self._loop.remove_reader(self._link.fileno())
         self._tenure.close()
+        if self._silent is not None:
+            self._silent.cancel()
         self._outside.close()
         if self._duty is not None:
             self._duty.close()
@@ -300,8 +306,22 @@ class Worker:
                 self._duty.endpoint.until = until
             if epoch:
                 self._duty.set_epoch(epoch)
+        if self._silent is not None and (not until or until > time.monotonic()):
+            log.info("a newer lease was heard of: this worker goes on")
+            self._silent.cancel()
+            self._silent = None
+            if self._duty is not None:
+                self._duty.endpoint.resume()
 
     def _on_tenure_over(self) -> None:
+        """Nobody hears of us any more; the rest of what we are stays for a moment, for the lease may yet be renewed."""
+        if self._silent is None:
+            log.warning("no newer lease was heard of: this worker is silent until there is one")
+            if self._duty is not None:
+                self._duty.endpoint.pause()
+            self._silent = self._loop.call_later(SILENT, self._give_up)
+
+    def _give_up(self) -> None:
         log.error("no newer lease was heard of: this worker stops acting")
         self._let_go(LET_GO_WITHIN)
 

@@ -40,6 +40,7 @@ from node.transport.handoff import Arrived, Bus
 from node.transport.intake import Intake
 from node.transport.oversize import Oversize
 from node.transport.ownership import owner_of
+from node.transport.recess import Recess
 from node.transport.resolver import Resolver
 from node.transport.routes import Located, Routes
 from node.transport.streams import Streams
@@ -83,6 +84,7 @@ class Endpoint:
         self.sent = 0
         self.until = math.inf
         "Moment of the monotonic clock until which this worker may act; after it nothing is heard any more."
+        self.recess = Recess()
         self.suspects = Suspects()
         self.hold: Callable[[Message, Flow], bool] | None = None
         "While records are being claimed: keeps what may belong to them, and says so."
@@ -260,6 +262,18 @@ class Endpoint:
         """The addresses we send UDP from."""
         return {local for _profile, local in self._sending}
 
+    def pause(self) -> None:
+        """Our time to act is over: say nothing, and keep what comes, until `resume`."""
+        self.recess.on = True
+
+    def resume(self) -> None:
+        """There is more time: go on where we were."""
+        said, heard = self.recess.end()
+        for data, flow in said:
+            self._transmit(data, flow)
+        for data, flow in heard:
+            self.on_message(data, flow)
+
     def deafen(self) -> None:
         """Stop reading. What is being sent still goes out."""
         self.intake.deafen()
@@ -303,7 +317,9 @@ class Endpoint:
         """One datagram, or one message cut out of a stream."""
         now = time.monotonic()
         if now >= self.until:
-            return  # our time is over, and whoever stopped us for a while let us wake up only now
+            # Our time is over, and whoever stopped us for a while let us wake up only now; there may be more of it.
+            self.recess.hear(data, flow)
+            return
         self.received += 1
         watched = self.trace.profiles
         if watched and flow.profile in watched and len(data) > 4:
@@ -419,6 +435,9 @@ class Endpoint:
     # ---- sending ---------------------------------------------------------------------------------------------------
 
     def _transmit(self, data: bytes, flow: Flow) -> None:
+        if self.recess.on:
+            self.recess.say(data, flow)
+            return
         oversize = self.oversize
         if (len(data) > oversize.least or oversize.branches) and flow.transport == "UDP" and oversize.takes(data, flow):
             return

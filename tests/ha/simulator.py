@@ -241,9 +241,9 @@ class SimulatedNode:
         else:
             self.standing.on_renewed(answer[0], began, self.clock)
 
-    def _on_read(self, answer: object, _began: float) -> None:
+    def _on_read(self, answer: object, began: float) -> None:
         assert isinstance(answer, tuple)
-        self.standing.on_read(answer[0], self.clock)
+        self.standing.on_read(answer[0], began, self.clock)
 
     # ---- its peer --------------------------------------------------------------------------------------------------
 

@@ -14,7 +14,7 @@ from store.records import Lease
 from tests.ha.simulator import SimulatedNode, World
 
 BOTH = (False, True)
-VIEWS = [View(*values) for values in itertools.product(Role, Holding, Peer, Order, BOTH, BOTH, BOTH, BOTH)]
+VIEWS = [View(*values) for values in itertools.product(Role, Holding, Peer, Order, BOTH, BOTH, BOTH, BOTH, BOTH)]
 ACTING = (Role.PROMOTING, Role.ACTIVE)
 
 
@@ -23,14 +23,18 @@ def where(**wanted: object) -> list[View]:
 
 
 def test_every_view_has_a_step_and_a_sentence():
-    assert len(VIEWS) == 5120
+    assert len(VIEWS) == 10_240
     for view in VIEWS:
         step = decide(view)
         assert sentence(view, step).endswith(step.value)
 
 
-def test_an_active_that_nothing_covers_always_lets_go():
-    assert {decide(view) for view in where(role=ACTING, safe=(False,))} == {Step.DEMOTE}
+def test_an_active_that_nothing_covers_lets_go_or_waits_in_silence_for_the_stores_word():
+    assert {decide(view) for view in where(role=ACTING, safe=(False,), hopeful=(False,))} == {Step.DEMOTE}
+    for view in where(role=ACTING, safe=(False,), hopeful=(True,)):
+        mine = view.holding in (Holding.MINE, Holding.LATE)
+        waits = mine and view.peer is not Peer.ACTIVE and view.order in (Order.NONE, Order.PROMOTE)
+        assert decide(view) is (Step.PAUSE if waits else Step.DEMOTE), sentence(view, decide(view))
 
 
 def test_an_active_whose_lease_another_has_always_lets_go():
@@ -77,6 +81,7 @@ def test_a_holder_that_cannot_renew_asks_the_peer_and_stays():
     assert decide(active) is Step.ASK
     assert decide(active._replace(peer=Peer.SILENT)) is Step.STAY
     assert decide(active._replace(peer=Peer.SILENT, safe=False)) is Step.DEMOTE
+    assert decide(active._replace(peer=Peer.SILENT, safe=False, hopeful=True)) is Step.PAUSE
 
 
 def test_a_node_told_to_be_passive_stays_so():
@@ -90,7 +95,17 @@ def test_letting_go_is_always_finished_before_anything_else():
 
 
 def view_of(**changes: object) -> View:
-    view = View(Role.STANDBY, Holding.FREE, Peer.STANDBY, Order.NONE, safe=True, bound=False, ready=True, done=False)
+    view = View(
+        Role.STANDBY,
+        Holding.FREE,
+        Peer.STANDBY,
+        Order.NONE,
+        safe=True,
+        hopeful=False,
+        bound=False,
+        ready=True,
+        done=False,
+    )
     return view._replace(**changes)  # type: ignore[arg-type]
 
 
@@ -222,17 +237,82 @@ def test_a_newborn_waits_for_what_its_former_life_may_have_promised():
     assert not standing.view(100.71, ready=True, done=False).bound
 
 
+def still(standing: Standing, first: float, last: float, *, over: bool, step: float = 0.06) -> None:
+    """Look at alpha's lease, which does not move, again and again."""
+    now = first
+    while now < last + 0.001:
+        standing.on_read(Lease(holder="alpha", epoch=1, until=5000.7, now=6000.0 if over else 5000.1), now - 0.001, now)
+        now += step
+
+
 def test_a_lease_that_the_stores_clock_calls_over_must_also_have_been_still_for_its_whole_life():
     standing = Standing("beta", LEASE, PEER, alone=False, now=0.0)
-    standing.on_read(lease(left=0.7), 10.0)
-    standing.on_read(Lease(holder="alpha", epoch=1, until=5000.7, now=6000.0), 10.1)
-    assert standing.holding(10.1) is Holding.OTHERS
-    standing.on_read(Lease(holder="alpha", epoch=1, until=5000.7, now=6000.7), 10.75)
-    assert standing.holding(10.75) is Holding.FREE
+    still(standing, 10.0, 10.06, over=False)
+    still(standing, 10.1, 10.6, over=True)
+    assert standing.holding(10.61) is Holding.OTHERS
+    still(standing, 10.66, 10.72, over=True)
+    assert standing.holding(10.73) is Holding.FREE
+
+
+def test_who_has_slept_too_watches_the_lease_anew_before_taking_it():
+    """Both hosts starved: the holder wakes at the same moment, and renews."""
+    standing = Standing("beta", LEASE, PEER, alone=False, now=0.0)
+    still(standing, 10.0, 10.3, over=False)
+    still(standing, 12.5, 13.1, over=True)
+    assert standing.holding(13.11) is Holding.OTHERS
+    still(standing, 13.16, 13.3, over=True)
+    assert standing.holding(13.31) is Holding.FREE
+
+
+def test_who_hardly_ever_wakes_takes_what_has_long_been_over_all_the_same():
+    standing = Standing("beta", LEASE, PEER, alone=False, now=0.0)
+    still(standing, 10.0, 15.0, over=True, step=0.5)
+    assert standing.holding(15.01) is Holding.OTHERS
+    still(standing, 15.7, 15.7, over=True)
+    assert standing.holding(15.71) is Holding.FREE
 
 
 def test_what_the_store_said_long_ago_is_unknown():
     standing = Standing("beta", LEASE, PEER, alone=False, now=0.0)
-    standing.on_read(None, 10.0)
+    standing.on_read(None, 10.0, 10.0)
     assert standing.holding(10.1) is Holding.FREE
     assert standing.holding(10.5) is Holding.UNKNOWN
+
+
+def test_whose_time_is_over_may_hope_for_one_life_of_the_lease():
+    standing = Standing("alpha", LEASE, PEER, alone=False, now=0.0)
+    standing.on_acquired(lease(), began=10.0, now=10.0)
+    standing.role = Role.ACTIVE
+    seen = [standing.view(now, ready=True, done=True) for now in (10.4, 11.4, 12.0, 12.2)]
+    assert [(view.safe, view.hopeful) for view in seen] == [(True, False), (False, True), (False, True), (False, False)]
+    standing.on_renewed(lease(now=5002.2), began=12.2, now=12.21)
+    assert standing.view(12.22, ready=True, done=True).safe
+
+
+@pytest.mark.parametrize("seed", range(8))
+def test_hosts_that_are_starved_alike_do_not_exchange_their_roles(seed: int):
+    world = World(seed)
+    world.hiccups = 0.0
+    world.run(3.0)
+    first = next(node for node in world.nodes if node.acting)
+    chance = random.Random(seed)
+    for seconds in (0.6, 1.0, 2.0, 3.0):
+        for node in world.nodes:
+            node.host_frozen_until = world.now + seconds + chance.uniform(0.0, 0.03)
+        world.run(seconds + 1.5)
+        assert world.active == first.name
+    assert world.acted == [first.name]
+
+
+@pytest.mark.parametrize("seed", range(8))
+def test_a_supervisor_that_was_merely_slow_keeps_its_role_and_its_workers(seed: int):
+    """It stands still for longer than it may act, but not for as long as its lease lasts."""
+    world = World(seed)
+    world.hiccups = 0.0
+    world.run(3.0)
+    first = next(node for node in world.nodes if node.acting)
+    for _ in range(10):
+        first.supervisor_frozen_until = world.now + random.Random(seed).uniform(0.3, 0.48)
+        world.run(1.2)
+        assert first.standing.role is Role.ACTIVE
+        assert world.active == first.name

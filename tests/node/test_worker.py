@@ -15,6 +15,7 @@ import pytest
 from ha.process import Process, call, fork
 from node.config import Identity
 from node.link import Beat, Beaten, Fenced, Lease, Ready, Revived
+from node.worker import SILENT
 from store.backends import open_store
 from store.interface import Put, opened
 from store.records import CallRecord, DialogRecord, LegRecord
@@ -105,12 +106,28 @@ def test_a_demoted_worker_answers_nothing_any_more(node: Rig) -> None:
     assert phone.silent()
 
 
-def test_a_worker_that_hears_no_newer_lease_lets_go_by_itself(node: Rig) -> None:
+def test_a_worker_that_hears_no_newer_lease_falls_silent_and_then_lets_go_by_itself(node: Rig) -> None:
     worker = node.serve()
     worker.link.send(Lease(time.monotonic() + 0.3))
     began = time.monotonic()
+    phone = node.phone()
+    assert phone.silent(0.4)
+    phone.send(phone.request("OPTIONS"))
+    assert phone.silent(1.0)
     worker.wait_end()
-    assert 0.2 < time.monotonic() - began < 2.0
+    assert time.monotonic() - began > 0.3 + SILENT
+
+
+def test_a_worker_whose_lease_is_renewed_late_answers_what_came_meanwhile(node: Rig) -> None:
+    worker = node.serve()
+    worker.link.send(Lease(time.monotonic() + 0.2))
+    phone = node.phone()
+    assert phone.silent(0.3)
+    phone.send(phone.request("OPTIONS"))
+    assert phone.silent(0.3)
+    worker.link.send(Lease(time.monotonic() + 60))
+    assert phone.receive().status == 200
+    assert phone.ask(phone.request("OPTIONS")).status == 200
 
 
 def test_each_newer_lease_prolongs_the_time(node: Rig) -> None:
