@@ -197,7 +197,17 @@ def test_what_is_not_served_outside_of_dialogs_is_refused_for_what_it_is(
 @pytest.mark.peers
 def test_sipp_transfers_fifty_calls_blindly(node: Node) -> None:
     """Each of its callers has its callee, sipp too, sent to a third one, and goes."""
-    server, port, calls = node.sip, 16300, 50
+    sipp_transfers(node, "uac_refers", 16300)
+
+
+@pytest.mark.peers
+def test_sipp_brings_fifty_pairs_of_partners_together(node: Node) -> None:
+    """Each of its callers has two calls and joins their partners by REFER with Replaces."""
+    sipp_transfers(node, "uac_transfers", 18900)
+
+
+def sipp_transfers(node: Node, scenario: str, port: int, calls: int = 50) -> None:
+    server = node.sip
 
     async def register() -> None:
         for number, where in (("1011", port), ("1012", port + 200)):
@@ -207,10 +217,9 @@ def test_sipp_transfers_fifty_calls_blindly(node: Node) -> None:
     asyncio.run(register())
     rows = user_rows([f"10{number:02d}" for number in range(10)], PASSWORD, DOMAIN, "1011")
     callee = Sipp("uas_is_hung_up", server=server, calls=calls, port=port, media_port=port + 50)
-    third = Sipp("uas_hangs_up", server=server, calls=calls, port=port + 200, media_port=port + 250, pause=0.3)
-    caller = Sipp(
-        "uac_refers", server=server, calls=calls, port=port + 100, media_port=port + 150, rate=20, pause=0.2, rows=rows
-    )
+    third = Sipp("uas_hangs_up", server=server, calls=calls, port=port + 200, media_port=port + 250, pause=2)
+    own = {"port": port + 100, "media_port": port + 150, "rate": 20, "pause": 0.2, "rows": rows, "one_by_one": True}
+    caller = Sipp(scenario, server=server, calls=calls, **own)  # type: ignore[arg-type]
     try:
         assert caller.wait(60 * STRETCH) == 0, caller.errors()
         assert third.wait(30 * STRETCH) == 0, third.errors()
@@ -218,4 +227,5 @@ def test_sipp_transfers_fifty_calls_blindly(node: Node) -> None:
     finally:
         for one in (caller, third, callee):
             one.stop()
+    node.api("sofia profile internal flush_inbound_reg")
     until(lambda: node.api("show channels count") == "\n0 total.\n", 10, "all channels to be gone", node)

@@ -31,8 +31,9 @@ class Sipp:
         timeout: int = 90,
         trace: bool = True,
         at_once: int = 0,
+        one_by_one: bool = False,
     ) -> None:
-        """`at_once`: calls under way at most; 0: as many as there are."""
+        """`at_once`: calls under way at most; 0: as many as there are. `one_by_one`: as it takes what arrives."""
         self._temporary = tempfile.TemporaryDirectory(prefix="sipp-")
         self.directory = Path(self._temporary.name)
         words = [*prefix, "sipp", f"{server[0]}:{server[1]}", "-sf", str(SCENARIOS / f"{scenario}.xml"), "-nostdin"]
@@ -63,6 +64,10 @@ class Sipp:
         words += ["-trace_err", "-error_file", str(self.directory / "errors"), "-recv_timeout", "60000"]
         # One socket for a whole crowd: with its 64 KiB it would lose the answers that a crowd of phones takes.
         words += ["-buff_size", str(4 << 20), "-default_behaviors", "all,-bye"]
+        # In a Replaces within a URI an @ would have to be escaped.
+        words += ["-cid_str", "%u-%p-sipp"]
+        # Of two messages that it has read at once, it takes the second one before it has answered the first.
+        words += ["-max_recv_loops", "1"] if one_by_one else []
         words += ["-trace_msg", "-message_file", str(self.directory / "messages")] if trace else []
         if rows is not None:
             users = self.directory / "users.csv"
