@@ -161,7 +161,7 @@ class Call:
                 leg.state = "ended"
                 self.exchange.depart(leg)
                 self.exchange.media.close(leg.uuid)
-        self._finish_if_over()
+        self.finish()
 
     def later(self, delay: float, action: Callable[..., None], *args: Any) -> Alarm:
         """Do this in a while."""
@@ -333,7 +333,7 @@ class Call:
             self.dialing.abandon(cause)
         for leg in list(self.legs):
             self.release(leg, cause)
-        self._finish_if_over()
+        self.finish()
 
     def conclude(self, cause: str) -> None:
         """The dialplan has nothing more to do: the end, or, if it was a transfer's, back to who asked for that."""
@@ -342,104 +342,11 @@ class Call:
 
     def release(self, leg: Leg, cause: str) -> None:
         """End one leg by what its state asks for: BYE, CANCEL, or a final response."""
-        if not leg.live:
-            return
-        leg.cause = leg.cause or cause
-        if leg.confirmed and not leg.unheard:
-            if self._unacknowledged(leg):
-                self.save()
-                return  # RFC 3261 15: no BYE before the ACK, or before we stop waiting for it
-            self._send_bye(leg, cause)
-        elif leg.direction == "inbound":
-            self._refuse(leg, cause)
-        elif leg.transaction is not None:
-            self._send_cancel(leg, cause)
-            return  # it is over when its final response is there
-        self.over(leg, cause)
-
-    def _unacknowledged(self, leg: Leg) -> bool:
-        return leg.served and leg.transaction.final and leg.repeat is not None
-
-    def _send_bye(self, leg: Leg, cause: str) -> None:
-        if leg.dialog is None or leg.flow is None:
-            return
-        headers = [*self.exchange.headers(leg.profile), *leg.reason(cause), *leg.extra_headers("sip_bye_h_")]
-        leg.variables.setdefault("sip_hangup_disposition", "send_bye")
-        if leg.awaits_ack:
-            self.acknowledge(leg)
-        self.farewells.append(leg)
-        self.ask(leg, leg.dialog.request("BYE", headers=headers), self._on_farewell)
-
-    def _on_farewell(self, leg: Leg, status: int, _response: Response | None) -> None:
-        """Whatever it answers to our BYE, or if nothing at all: its dialog is over."""
-        if status >= 200 and leg in self.farewells:
-            self.farewells.remove(leg)
-            self._finish_if_over()
-
-    def _send_cancel(self, leg: Leg, cause: str) -> None:
-        if leg.pending is not None:
-            if leg.pending.cancelled:
-                return
-            leg.pending.cancelled = True
-        self._silence(leg)
-        leg.variables.setdefault("sip_hangup_disposition", "send_cancel")
-        self.exchange.endpoint.cancel(leg.transaction, [*leg.reason(cause), *leg.extra_headers("sip_bye_h_")])
-        self.save()
-
-    def _silence(self, leg: Leg) -> None:
-        """Its media port serves others from now on: should it answer after all, it is hung up on."""
-        self.exchange.media.close(leg.uuid)
-        if leg.media is not None:
-            leg.media.port = 0
-
-    def _refuse(self, leg: Leg, cause: str) -> None:
-        if leg.transaction is None or leg.transaction.final or leg.dialog is None:
-            return
-        status, phrase = leg.refusal(cause)
-        headers = [*self.exchange.headers(leg.profile), *leg.reason(cause), *leg.extra_headers("sip_rh_")]
-        if contacts := leg.variables.get("sip_redirect_contacts"):
-            headers += [("Contact", contact) for contact in contacts.split(",")]
-        leg.variables.setdefault("sip_hangup_disposition", "send_refuse")
-        response = compose.response(
-            leg.transaction.request, status, phrase or None, to_tag=leg.dialog.local_tag, headers=headers
-        )
-        self.exchange.endpoint.respond(leg.transaction, response)
+        leaving.release(self, leg, cause)
 
     def over(self, leg: Leg, cause: str) -> None:
         """A leg is gone, whoever ended it: give back what it held, say so."""
-        if not leg.live:
-            return
-        was_answered = leg.confirmed
-        leg.cause = cause
-        leg.state = "ended"
-        leg.hung_up = self.exchange.wall()
-        leg.variables["hangup_cause"] = cause
-        for alarm in (leg.repeat, leg.refresh):
-            if alarm is not None:
-                alarm.cancel()
-        leg.repeat = leg.refresh = None
-        if self.waiting is not None and leg is self.legs[0]:
-            self.waiting.abandon()
-        self.exchange.media.close(leg.uuid)
-        self.exchange.depart(leg)
-        if not was_answered:
-            way = "in" if leg.direction == "inbound" else "out"
-            self.exchange.count(leg.profile, f"failed_calls_{way}")
-        self.tell("CHANNEL_HANGUP", leg)
-        if leg in self.bridged:
-            self.unbridge()
-        if self.referred is not None:
-            self.referred.forget(leg)
-        self.tell("CHANNEL_HANGUP_COMPLETE", leg)
-        self.tell("CHANNEL_DESTROY", leg)
-        leaving.refuse_ended(self, leg)
-        self.settle(leg)
-        if leg.asked is not None:
-            leg.asked.forget()
-            leg.asked = None
-        if not was_answered and leg is not self.legs[0]:
-            self.legs.remove(leg)  # nothing of it can be asked for again: the record needs it no more
-        self.save()
+        leaving.over(self, leg, cause)
 
     def unbridge(self) -> None:
         """The two legs are no longer one."""
@@ -452,7 +359,8 @@ class Call:
             if leg.live:
                 self.exchange.media.part(leg.uuid)
 
-    def _finish_if_over(self) -> None:
+    def finish(self) -> None:
+        """End the call if all its legs are over."""
         if self.state == "ended" or self.farewells or any(leg.live for leg in self.legs):
             return
         self.state = "ended"
@@ -467,10 +375,6 @@ class Call:
         self.steps = []
         self.progress = {}
         self.save()
-
-    def finish(self) -> None:
-        """End the call if all its legs are over."""
-        self._finish_if_over()
 
     # ---- what peers do ---------------------------------------------------------------------------------------------
 

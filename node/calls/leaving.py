@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+from functools import partial
 from typing import TYPE_CHECKING
 
 from node.calls import causes, passing
 from node.calls.leg import Leg
 from node.sip import compose
-from node.sip.message import Request
+from node.sip.message import Request, Response
 
 if TYPE_CHECKING:
     from node.calls.call import Call
@@ -113,3 +114,118 @@ def on_ended_elsewhere(call: Call, leg: Leg) -> None:
         return
     call.over(leg, "NORMAL_CLEARING")
     call.end("NORMAL_CLEARING")
+
+
+# ---- sent away -----------------------------------------------------------------------------------------------------------
+
+
+def release(call: Call, leg: Leg, cause: str) -> None:
+    """End one leg by what its state asks for: BYE, CANCEL, or a final response."""
+    if not leg.live:
+        return
+    leg.cause = leg.cause or cause
+    if leg.confirmed and not leg.unheard:
+        if _unacknowledged(leg):
+            call.save()
+            return  # RFC 3261 15: no BYE before the ACK, or before we stop waiting for it
+        _send_bye(call, leg, cause)
+    elif leg.direction == "inbound":
+        _refuse(call, leg, cause)
+    elif leg.transaction is not None:
+        _send_cancel(call, leg, cause)
+        return  # it is over when its final response is there
+    over(call, leg, cause)
+
+
+def _unacknowledged(leg: Leg) -> bool:
+    return leg.served and leg.transaction.final and leg.repeat is not None
+
+
+def _send_bye(call: Call, leg: Leg, cause: str) -> None:
+    if leg.dialog is None or leg.flow is None:
+        return
+    headers = [*call.exchange.headers(leg.profile), *leg.reason(cause), *leg.extra_headers("sip_bye_h_")]
+    leg.variables.setdefault("sip_hangup_disposition", "send_bye")
+    if leg.awaits_ack:
+        call.acknowledge(leg)
+    call.farewells.append(leg)
+    call.ask(leg, leg.dialog.request("BYE", headers=headers), partial(_on_farewell, call))
+
+
+def _on_farewell(call: Call, leg: Leg, status: int, _response: Response | None) -> None:
+    """Whatever it answers to our BYE, or if nothing at all: its dialog is over."""
+    if status >= 200 and leg in call.farewells:
+        call.farewells.remove(leg)
+        call.finish()
+
+
+def _send_cancel(call: Call, leg: Leg, cause: str) -> None:
+    if leg.pending is not None:
+        if leg.pending.cancelled:
+            return
+        leg.pending.cancelled = True
+    _silence(call, leg)
+    leg.variables.setdefault("sip_hangup_disposition", "send_cancel")
+    call.exchange.endpoint.cancel(leg.transaction, [*leg.reason(cause), *leg.extra_headers("sip_bye_h_")])
+    call.save()
+
+
+def _silence(call: Call, leg: Leg) -> None:
+    """Its media port serves others from now on: should it answer after all, it is hung up on."""
+    call.exchange.media.close(leg.uuid)
+    if leg.media is not None:
+        leg.media.port = 0
+
+
+def _refuse(call: Call, leg: Leg, cause: str) -> None:
+    if leg.transaction is None or leg.transaction.final or leg.dialog is None:
+        return
+    status, phrase = leg.refusal(cause)
+    headers = [*call.exchange.headers(leg.profile), *leg.reason(cause), *leg.extra_headers("sip_rh_")]
+    if contacts := leg.variables.get("sip_redirect_contacts"):
+        headers += [("Contact", contact) for contact in contacts.split(",")]
+    leg.variables.setdefault("sip_hangup_disposition", "send_refuse")
+    response = compose.response(
+        leg.transaction.request, status, phrase or None, to_tag=leg.dialog.local_tag, headers=headers
+    )
+    call.exchange.endpoint.respond(leg.transaction, response)
+
+
+# ---- gone ----------------------------------------------------------------------------------------------------------------
+
+
+def over(call: Call, leg: Leg, cause: str) -> None:
+    """A leg is gone, whoever ended it: give back what it held, say so."""
+    if not leg.live:
+        return
+    was_answered = leg.confirmed
+    leg.cause = cause
+    leg.state = "ended"
+    leg.hung_up = call.exchange.wall()
+    leg.variables["hangup_cause"] = cause
+    for alarm in (leg.repeat, leg.refresh):
+        if alarm is not None:
+            alarm.cancel()
+    leg.repeat = leg.refresh = None
+    if call.waiting is not None and leg is call.legs[0]:
+        call.waiting.abandon()
+    call.exchange.media.close(leg.uuid)
+    call.exchange.depart(leg)
+    if not was_answered:
+        way = "in" if leg.direction == "inbound" else "out"
+        call.exchange.count(leg.profile, f"failed_calls_{way}")
+    call.tell("CHANNEL_HANGUP", leg)
+    if leg in call.bridged:
+        call.unbridge()
+    if call.referred is not None:
+        call.referred.forget(leg)
+    call.tell("CHANNEL_HANGUP_COMPLETE", leg)
+    call.tell("CHANNEL_DESTROY", leg)
+    refuse_ended(call, leg)
+    call.settle(leg)
+    if leg.asked is not None:
+        leg.asked.forget()
+        leg.asked = None
+    if not was_answered and leg is not call.legs[0]:
+        call.legs.remove(leg)  # nothing of it can be asked for again: the record needs it no more
+    call.save()
