@@ -14,16 +14,17 @@ from typing import TYPE_CHECKING
 from node.calls import (
     anchor,
     causes,
-    challenged,
     dial_string,
     expansion,
     flows,
     invite,
+    late,
     loops,
     outbound,
     outcome,
     passing,
     prack,
+    retry,
     timer,
 )
 from node.calls.destination import Destination, resolve
@@ -33,8 +34,7 @@ from node.calls.targets import Targets
 from node.media.errors import MediaError
 from node.sip.errors import SipError
 from node.sip.flow import Flow
-from node.sip.keyring import Headers
-from node.sip.message import Request, Response, parse
+from node.sip.message import Request, Response
 from store.records import Registration
 
 if TYPE_CHECKING:
@@ -42,8 +42,6 @@ if TYPE_CHECKING:
     from node.transport.endpoint import Alarm
 
 log = logging.getLogger(__name__)
-
-MAXIMUM_REDIRECTS = 5
 
 Done = Callable[[Leg | None, str, Response | None, int], None]
 "The leg that answered and its 2xx; or None with the cause, and the SIP status behind it."
@@ -236,9 +234,10 @@ class Dialing:
             attempt.alarm = call.later(float(limit), self._leg_timed_out, attempt, "NO_ANSWER")
         if limit := variables.get("leg_progress_timeout") or variables.get("progress_timeout") or "":
             attempt.progress_alarm = call.later(float(limit), self._leg_timed_out, attempt, "PROGRESS_TIMEOUT")
-        self._locate(attempt)
+        self.locate(attempt)
 
-    def _locate(self, attempt: Attempt) -> None:
+    def locate(self, attempt: Attempt) -> None:
+        """Find where the leg's INVITE goes, and send it there."""
         call, destination = self.call, attempt.destination
         assert destination is not None
         registration = call.registrations.get(destination.contact)
@@ -249,32 +248,32 @@ class Dialing:
         call.exchange.endpoint.locate(destination.hop, destination.profile, found)
 
     def _on_located(self, attempt: Attempt, flows: list[Flow] | SipError) -> None:
-        if not self._active(attempt):
+        if not self.active(attempt):
             return
         targets = attempt.targets
         targets.add(() if isinstance(flows, SipError) else flows)
         if not targets.flows:
             status = flows.status if isinstance(flows, SipError) else 503
-            self._give_up(attempt, causes.from_status(status), status)
+            self.give_up(attempt, causes.from_status(status), status)
             return
         leg = attempt.leg
         leg.flow = targets.flows.pop(0)
         assert leg.media is not None
         if leg.media.port:
-            self._send(attempt)
+            self.send(attempt)
         else:
             anchor.open_port(self.call, leg, partial(self._on_port, attempt))
 
     def _on_port(self, attempt: Attempt, error: MediaError | None) -> None:
-        if not self._active(attempt):
+        if not self.active(attempt):
             return
         if error is not None:
             log.warning("call %s: no media port: %s", self.call.uuid, error)
-            self._give_up(attempt, "NORMAL_TEMPORARY_FAILURE", 0)
+            self.give_up(attempt, "NORMAL_TEMPORARY_FAILURE", 0)
             return
-        self._send(attempt)
+        self.send(attempt)
 
-    def _send(self, attempt: Attempt, *, credentials: tuple[tuple[str, str], ...] = ()) -> None:
+    def send(self, attempt: Attempt, *, credentials: tuple[tuple[str, str], ...] = ()) -> None:
         """Send the leg's INVITE, the first time or again with another CSeq."""
         call, leg, destination = self.call, attempt.leg, attempt.destination
         assert destination is not None
@@ -282,7 +281,7 @@ class Dialing:
             sdp = outbound.offer(call.exchange, leg, self.caller)
         except SipError as error:
             log.info("call %s: no offer for %s: %s", call.uuid, leg.name, error)
-            self._give_up(attempt, "INCOMPATIBLE_DESTINATION", 488)
+            self.give_up(attempt, "INCOMPATIBLE_DESTINATION", 488)
             return
         leg.credentials = credentials
         request = outbound.write(call, leg, destination, sdp)
@@ -290,9 +289,9 @@ class Dialing:
 
     def _dispatch(self, attempt: Attempt, request: Request) -> None:
         """The INVITE leaves once its record is stored: whatever rings is known to a successor."""
-        if self._active(attempt):
+        if self.active(attempt):
             self.call.send(attempt.leg, request, self.on_response)
-            attempt.targets.watch(partial(self._try_next, attempt))
+            attempt.targets.watch(partial(retry.try_next, self, attempt))
 
     # ---- what comes back -------------------------------------------------------------------------------------------
 
@@ -309,24 +308,25 @@ class Dialing:
         elif status < 300:
             assert response is not None
             self._on_answer(attempt, response)
-        elif (status < 400 and response is not None and self._redirect(attempt, response)) or (
-            status in (401, 407) and response is not None and self._authorize(attempt, response)
+        elif (status < 400 and response is not None and retry.redirect(self, attempt, response)) or (
+            status in (401, 407) and response is not None and retry.authorize(self, attempt, response)
         ):
             return
         elif status == 422 and response is not None and timer.enlarge(leg, response):
-            self._send(attempt, credentials=leg.credentials)
-        elif (response is None or status == flows.FLOW_FAILED) and self._other_flow(attempt):
+            self.send(attempt, credentials=leg.credentials)
+        elif (response is None or status == flows.FLOW_FAILED) and retry.other_flow(self, attempt):
             return
         elif attempt.targets.worth(response):
-            self._try_next(attempt, status, response)
+            retry.try_next(self, attempt, status, response)
         else:
-            self._refused(attempt, status, response)
+            self.refused(attempt, status, response)
 
-    def _refused(self, attempt: Attempt, status: int, response: Response | None) -> None:
+    def refused(self, attempt: Attempt, status: int, response: Response | None) -> None:
+        """A final response that nothing can be done about."""
         if response is not None:
             passing.from_response(response, attempt.leg, self.caller)
         cause = response is not None and causes.from_reason(response.headers("Reason"))
-        self._give_up(attempt, cause or causes.from_status(status), status)
+        self.give_up(attempt, cause or causes.from_status(status), status)
 
     def _on_provisional(self, attempt: Attempt, status: int, response: Response) -> None:
         leg, caller, call = attempt.leg, self.caller, self.call
@@ -366,7 +366,8 @@ class Dialing:
             if any(one.leg is not leg and one.leg.state == "early" for one in self.attempts):
                 return
             if not caller.confirmed and caller.media.remote_sdp:
-                answer = caller.media.local_sdp if caller.media.codec else anchor.answer_to(caller, sdp)
+                # What it was told once stays (RFC 3261 13.2.1), though the one whose it was may have failed since.
+                answer = caller.media.local_sdp if late.told(caller) else anchor.answer_to(caller, sdp)
                 call.early(caller, answer)
             elif not caller.confirmed and caller.reliable is not None and leg.media is not None and leg.media.codec:
                 # Nothing was offered: what the callee offered and we agreed to is our offer, its answer comes in a PRACK.
@@ -387,86 +388,11 @@ class Dialing:
             self.call.release(other.leg, "LOSE_RACE")
         self._finish(leg, "SUCCESS", response)
 
-    def _redirect(self, attempt: Attempt, response: Response) -> bool:
-        """Follow a 3xx to its best contact (RFC 3261 8.1.3.4)."""
-        leg = attempt.leg
-        contacts = sorted(response.contacts, key=lambda contact: -contact.q)
-        if attempt.redirects >= MAXIMUM_REDIRECTS or not contacts or leg.is_true("outbound_redirect_fatal"):
-            self._give_up(attempt, "REQUESTED_CHAN_UNAVAIL", response.status)
-            return True
-        if attempt.destination is None:
-            return False
-        attempt.redirects += 1
-        uri = contacts[0].uri
-        for one in (leg, self.caller):
-            if one is not None:
-                one.variables["sip_redirected_to"] = f"<{uri}>"
-                one.variables["sip_redirect_contact_user_0"] = uri.user
-                one.variables["sip_redirect_contact_host_0"] = uri.host
-        attempt.destination = attempt.destination.elsewhere(uri)
-        attempt.targets.restart()
-        self._locate(attempt)
-        return True
-
-    def _other_flow(self, attempt: Attempt) -> bool:
-        """A phone with several flows (RFC 5626): by another one, if there is one left."""
-        found = flows.other(self.call, attempt.leg, attempt.destination)
-        if found is None:
-            return False
-        attempt.destination = found
-        attempt.targets.restart()
-        self._locate(attempt)
-        return True
-
-    def _authorize(self, attempt: Attempt, response: Response) -> bool:
-        """Answer a challenge, if the leg has credentials that are meant for who asks."""
-        leg = attempt.leg
-        if leg.pending is None:
-            return False
-        request = parse(leg.pending.request)
-        assert isinstance(request, Request)
-        challenged.answer(
-            self.call, leg, request, response, partial(self._on_credentials, attempt, response), attempt.answers
-        )
-        return True
-
-    def _on_credentials(self, attempt: Attempt, response: Response, credentials: Headers | None) -> None:
-        if not self._active(attempt):
-            return
-        if credentials is None:
-            self._give_up(attempt, causes.from_status(response.status), response.status)
-            return
-        attempt.answers += 1
-        self._send(attempt, credentials=tuple(credentials))
-
-    def _try_next(self, attempt: Attempt, status: int = 0, response: Response | None = None) -> None:
-        """The next target. With a status it replaces an INVITE that failed, without one an INVITE nobody answers."""
-        targets, destination = attempt.targets, attempt.destination
-        if not self._active(attempt):
-            return
-        if not targets.known and destination is not None:
-            found = partial(self.call.post, self._on_located_again, attempt, status, response)
-            self.call.exchange.endpoint.locate(destination.hop, destination.profile, found)
-        elif targets.flows:
-            targets.advance()
-            attempt.answers = 0
-            self._send(attempt)
-        elif status:
-            self._refused(attempt, status, response)
-
-    def _on_located_again(
-        self, attempt: Attempt, status: int, response: Response | None, flows: list[Flow] | SipError
-    ) -> None:
-        """A predecessor chose the target; here are the others there may be."""
-        attempt.targets.add(() if isinstance(flows, SipError) else flows, attempt.leg.flow)
-        if status or attempt.leg.pending is None or not attempt.leg.pending.response:
-            self._try_next(attempt, status, response)
-
     # ---- time is up ------------------------------------------------------------------------------------------------
 
     def _leg_timed_out(self, attempt: Attempt, cause: str) -> None:
-        if self._active(attempt):
-            self._give_up(attempt, cause, 0)
+        if self.active(attempt):
+            self.give_up(attempt, cause, 0)
 
     def _group_timed_out(self, part: Part) -> None:
         part.alarm = None
@@ -475,11 +401,11 @@ class Dialing:
         if not truth(part.variables.get("originate_continue_on_timeout", "")):
             part.groups = part.groups[: part.tried]
         for attempt in [one for one in self.attempts if one.part is part]:
-            self._give_up(attempt, "NO_ANSWER", 0)
+            self.give_up(attempt, "NO_ANSWER", 0)
 
     # ---- who is left -----------------------------------------------------------------------------------------------
 
-    def _give_up(self, attempt: Attempt, cause: str, status: int) -> None:
+    def give_up(self, attempt: Attempt, cause: str, status: int) -> None:
         """This leg will not answer any more."""
         call, leg = self.call, attempt.leg
         self._close(attempt)
@@ -503,7 +429,8 @@ class Dialing:
         attempt.alarm = attempt.progress_alarm = None
         attempt.targets.heard()
 
-    def _active(self, attempt: Attempt) -> bool:
+    def active(self, attempt: Attempt) -> bool:
+        """Is this leg still being called?"""
         return not self.over and attempt in self.attempts and attempt.leg.live
 
     def _failed(self, part: Part, cause: str, status: int) -> None:
@@ -540,7 +467,7 @@ class Dialing:
             found = resolve(self.call.exchange, variables.get("sip_dialed", ""), dict(variables))
             attempt.destination = found if isinstance(found, Destination) else None
             if attempt.leg.pending is not None and not attempt.leg.pending.response:
-                attempt.targets.watch(partial(self._try_next, attempt))
+                attempt.targets.watch(partial(retry.try_next, self, attempt))
         self.attempts = attempts
 
     def again(self, leg: Leg) -> None:

@@ -7,7 +7,7 @@ import asyncio
 import pytest
 
 from tests.node.calls.peer import OFFER, Peer, said
-from tests.node.calls.rig import Cast, Rig, until
+from tests.node.calls.rig import Cast, Rig, extension, until
 from tests.node.calls.scene import Scene, play
 from tests.node.calls.test_reliable import KNOWS, RELIABLE, rack, reliable
 from tests.support.sipmessage import Sip
@@ -148,3 +148,31 @@ def test_a_successor_makes_the_offer() -> None:
 
     scene: Scene = run
     play(scene)
+
+
+def test_what_one_said_who_failed_since_is_not_said_otherwise_for_the_next_one() -> None:
+    """Two groups of a dial string, one after the other, each with early media of its own."""
+
+    async def scene(rig: Rig, cast: Cast) -> None:
+        alice, bob, carol = [await Peer.open(rig.stage.internal) for _ in range(3)]
+        rig.stage.register("1001", bob.contact)
+        rig.stage.register("1002", carol.contact)
+        alice.invite("7000", "1000", sdp=OFFER)
+        invite = await bob.expect("INVITE")
+        bob.answer(invite, 183, sdp=ULAW)
+        first = await alice.expect(183)
+        bob.answer(invite, 486)
+        other = await carol.expect("INVITE")
+        carol.answer(other, 183, sdp=ALAW)
+        assert (await alice.expect(183)).body == first.body
+        carol.answer(other, 200, sdp=ALAW)
+        ok = await alice.expect(200)
+        assert ok.body == first.body
+        alice.ack(ok)
+        offer = await alice.expect("INVITE")
+        assert codecs(offer.body) == ["8"]
+        alice.answer(offer, 200, sdp=ALAW.replace("40200", "40000"))
+        await alice.expect("ACK")
+        await ended(alice, ok, bob, carol)
+
+    play(scene, extension("7000", ("bridge", "user/1001@pbx.test|user/1002@pbx.test")))
