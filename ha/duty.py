@@ -63,6 +63,8 @@ class Post:
     "The same by the monotonic clock."
     address: tuple[str, int] = ("", 0)
     "Where its udp socket is bound."
+    listener: SocketName | None = None
+    "Its first listening socket, if it has one."
 
     @property
     def settled(self) -> bool:
@@ -171,6 +173,7 @@ class Duty:
         post.state, post.error = "RUNNING", ""
         post.since, post.up_at = time.time(), self._loop.now()
         post.address = next(((k.name.host, k.name.port) for k in self._sockets.to_send_on(post.settings.name)), ("", 0))
+        post.listener = self._sockets.listener(post.settings.name)
         self._share(post)
         self.on_running(post)
         self.fill()

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from ha.duty import Duty, Post
 from ha.fleet import Fleet
 from ha.loop import Loop
-from ha.probe import Probe
+from ha.probe import Probe, Prober, StreamProbe
 from ha.settings import ChildSettings
 from ha.watchdog import ProfileWatch
 
@@ -21,7 +21,7 @@ TICK = 0.1
 @dataclass(slots=True, eq=False)
 class Watched:
     watch: ProfileWatch
-    probe: Probe
+    probe: Prober
     post: Post
     next_probe: float = 0.0
 
@@ -62,9 +62,16 @@ class Guard:
             if watched is not None:
                 watched.probe.close()
             watch = ProfileWatch(post.settings.watchdog_event_timeout / 1000)
-            probe = Probe(self._loop, post.address, lambda: self._answered(watch))
-            watched = self._watched[name] = Watched(watch, probe, post)
+            watched = self._watched[name] = Watched(watch, self._prober(post, watch), post)
         return watched
+
+    def _prober(self, post: Post, watch: ProfileWatch) -> Prober:
+        """By UDP, which passes by all its workers; without UDP by its first listening socket."""
+        listener = post.listener
+        if post.address[1] or listener is None:
+            return Probe(self._loop, post.address, lambda: self._answered(watch))
+        where = (listener.host, listener.port)
+        return StreamProbe(self._loop, listener.kind, where, lambda: self._answered(watch))
 
     def _answered(self, watch: ProfileWatch) -> None:
         watch.answered_at = self._loop.now()
@@ -85,8 +92,8 @@ class Guard:
                     del self._watched[name]
                 continue
             self._set_limits(watched.post, watched.post.settings.watchdog_step_timeout / 1000)
-            if not watched.watch.event_timeout or not watched.post.address[1]:
-                continue  # without a udp socket (`tls-only`) there is nothing to send a probe to
+            if not watched.watch.event_timeout or not (watched.post.address[1] or watched.post.listener):
+                continue  # without a socket there is nothing to send a probe to
             if watched.watch.fails(now):
                 self._remedy(name, watched, now)
             elif now >= watched.next_probe:

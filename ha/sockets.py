@@ -61,6 +61,10 @@ class KeptSockets:
     def to_send_on(self, profile: str) -> list[KeptSocket]:
         return [kept for kept in self._kept.get(profile, []) if kept.name.kind == "udp"][:1]
 
+    def listener(self, profile: str) -> SocketName | None:
+        """The first listening socket of a profile."""
+        return next((kept.name for kept in self._kept.get(profile, []) if kept.name.kind != "udp"), None)
+
     def park(self, profile: str) -> None:
         """A profile is stopped, the node goes on: other workers still send on its udp sockets, but nothing comes in.
 

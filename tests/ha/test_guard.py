@@ -33,5 +33,5 @@ def test_a_profile_that_answers_no_probe_gets_other_workers():
     assert guarded(("127.0.0.1", 9), 10.0)
 
 
-def test_a_profile_without_a_udp_socket_is_not_taken_for_dead():
+def test_a_profile_without_any_socket_is_not_taken_for_dead():
     assert not guarded(("", 0), 1.0)
