@@ -2,6 +2,8 @@
 
 Encoded as msgpack maps (names, not positions), so that a reader accepts what one version before or after it wrote:
 a field it does not know is passed over, a field that is missing takes its default.
+
+No record can be part of a cycle, so none is looked at by the collector (`gc=False`): a worker has them by ten thousands.
 """
 
 from __future__ import annotations
@@ -15,7 +17,7 @@ CallState = Literal["routing", "ringing", "answered", "ended"]
 LegState = Literal["trying", "ringing", "early", "answered", "ended"]
 
 
-class Record(msgspec.Struct, kw_only=True, omit_defaults=True):
+class Record(msgspec.Struct, kw_only=True, omit_defaults=True, gc=False):
     """What every record carries: who wrote it last, under which epoch, and how often it has been written."""
 
     node: str = ""
@@ -28,7 +30,7 @@ class Record(msgspec.Struct, kw_only=True, omit_defaults=True):
     "Grows by one with every write; the store ignores an older version of the same record."
 
 
-class FlowRecord(msgspec.Struct, kw_only=True, omit_defaults=True, frozen=True):
+class FlowRecord(msgspec.Struct, kw_only=True, omit_defaults=True, frozen=True, gc=False):
     """The way a message came or goes: `node.sip.flow.Flow` at rest."""
 
     profile: str
@@ -91,7 +93,7 @@ class Registration(Record, kw_only=True, omit_defaults=True):
         return f"{self.profile_name}|{self.sip_user}@{self.sip_host}|{self.contact}"
 
 
-class DialogRecord(msgspec.Struct, kw_only=True, omit_defaults=True):
+class DialogRecord(msgspec.Struct, kw_only=True, omit_defaults=True, gc=False):
     """One side of a SIP dialog (RFC 3261 12): enough to send and to judge the next request in it."""
 
     call_id: str
@@ -113,7 +115,7 @@ class DialogRecord(msgspec.Struct, kw_only=True, omit_defaults=True):
     secure: bool = False
 
 
-class PendingInvite(msgspec.Struct, kw_only=True, omit_defaults=True):
+class PendingInvite(msgspec.Struct, kw_only=True, omit_defaults=True, gc=False):
     """An INVITE transaction that is not over: not answered finally, or answered and not yet acknowledged."""
 
     role: Literal["server", "client"]
@@ -126,7 +128,7 @@ class PendingInvite(msgspec.Struct, kw_only=True, omit_defaults=True):
     cancelled: bool = False
 
 
-class ReliableRecord(msgspec.Struct, kw_only=True, omit_defaults=True):
+class ReliableRecord(msgspec.Struct, kw_only=True, omit_defaults=True, gc=False):
     """What an INVITE that came in is told reliably before its answer (RFC 3262 3)."""
 
     required: bool = False
@@ -147,7 +149,7 @@ class ReliableRecord(msgspec.Struct, kw_only=True, omit_defaults=True):
     "Status and session description of those that follow when the one before is acknowledged."
 
 
-class EarlyRecord(msgspec.Struct, kw_only=True, omit_defaults=True):
+class EarlyRecord(msgspec.Struct, kw_only=True, omit_defaults=True, gc=False):
     """An early dialog of an INVITE of ours, made by a reliable provisional response; a forking proxy makes several."""
 
     dialog: DialogRecord
@@ -160,7 +162,7 @@ class EarlyRecord(msgspec.Struct, kw_only=True, omit_defaults=True):
     "Our PRACK as sent, with its Via, while it has no answer: a successor repeats it."
 
 
-class MediaRecord(msgspec.Struct, kw_only=True, omit_defaults=True):
+class MediaRecord(msgspec.Struct, kw_only=True, omit_defaults=True, gc=False):
     """One leg's side of the media: our address and ports, the peer's, and both SDPs as they stand."""
 
     address: str = ""
@@ -190,7 +192,7 @@ class MediaRecord(msgspec.Struct, kw_only=True, omit_defaults=True):
     "SSRC of what we ourselves send to this leg (playback, echo excepted)."
 
 
-class ReferralRecord(msgspec.Struct, kw_only=True, omit_defaults=True):
+class ReferralRecord(msgspec.Struct, kw_only=True, omit_defaults=True, gc=False):
     """A REFER of this leg's peer (RFC 3515): what it asked for, how far that has come, and what the peer was told of it."""
 
     cseq: int
@@ -215,7 +217,7 @@ class ReferralRecord(msgspec.Struct, kw_only=True, omit_defaults=True):
     "UUID of the leg that is transferred."
 
 
-class LegRecord(msgspec.Struct, kw_only=True, omit_defaults=True):
+class LegRecord(msgspec.Struct, kw_only=True, omit_defaults=True, gc=False):
     """One side of a call."""
 
     uuid: str
@@ -279,7 +281,7 @@ class LegRecord(msgspec.Struct, kw_only=True, omit_defaults=True):
     "With `auth-all-packets`: who its INVITE proved to be, as `user@domain`. Its other requests must prove the same."
 
 
-class Step(msgspec.Struct, frozen=True, array_like=True):
+class Step(msgspec.Struct, frozen=True, array_like=True, gc=False):
     """One dialplan action still to be run, or running: application and its data, unexpanded."""
 
     application: str
@@ -315,7 +317,7 @@ class CallRecord(Record, kw_only=True, omit_defaults=True):
         return [leg.dialog.call_id for leg in self.legs if leg.dialog is not None]
 
 
-class Lease(msgspec.Struct, frozen=True, kw_only=True):
+class Lease(msgspec.Struct, frozen=True, kw_only=True, gc=False):
     """Who may be active, and until when by the store's clock (seconds since 1970)."""
 
     holder: str

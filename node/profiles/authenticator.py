@@ -49,7 +49,7 @@ class UriMismatch(SipError):
     reason = "Digest URI Mismatch"
 
 
-class Passed(msgspec.Struct, frozen=True):
+class Passed(msgspec.Struct, frozen=True, gc=False):
     """The credentials are right."""
 
     user: User

@@ -10,7 +10,7 @@ import msgspec
 from node.directory import User
 
 
-class Admission(msgspec.Struct, frozen=True, kw_only=True):
+class Admission(msgspec.Struct, frozen=True, kw_only=True, gc=False):
     """What the screen found out about a request that may go on."""
 
     user: User | None = None
@@ -35,7 +35,7 @@ class Admission(msgspec.Struct, frozen=True, kw_only=True):
     variables: Mapping[str, str] = MappingProxyType({})
 
 
-class Refusal(msgspec.Struct, frozen=True, kw_only=True):
+class Refusal(msgspec.Struct, frozen=True, kw_only=True, gc=False):
     """How to refuse a request that may not go on."""
 
     status: int

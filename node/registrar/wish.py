@@ -37,7 +37,7 @@ class IntervalTooBrief(SipError):
         return [("Min-Expires", str(self.least))]
 
 
-class Wanted(msgspec.Struct, frozen=True):
+class Wanted(msgspec.Struct, frozen=True, gc=False):
     """One Contact of the request."""
 
     contact: NameAddr
@@ -51,7 +51,7 @@ class Wanted(msgspec.Struct, frozen=True):
     "Of a flow (RFC 5626); 0: it is none."
 
 
-class Wish(msgspec.Struct, frozen=True):
+class Wish(msgspec.Struct, frozen=True, gc=False):
     """The whole request."""
 
     user: str

@@ -85,7 +85,7 @@ def challenge(
     return f'Digest realm={quote(realm)}, nonce="{nonce}",{middle} algorithm={algorithm}, qop="{qop}"{end}'
 
 
-class Credentials(msgspec.Struct, frozen=True):
+class Credentials(msgspec.Struct, frozen=True, gc=False):
     """The value of Authorization or Proxy-Authorization."""
 
     username: str

@@ -21,7 +21,7 @@ _QVALUE = re.compile(r"0(?:\.[0-9]{0,9})?|1(?:\.0{0,9})?")
 _LINE_ENDS = re.compile(r"[\r\n]+[ \t]*")
 
 
-class NameAddr(msgspec.Struct, frozen=True):
+class NameAddr(msgspec.Struct, frozen=True, gc=False):
     """`"Alice" <sip:alice@example.org>;tag=1` (RFC 3261 20.10)."""
 
     uri: Uri
@@ -100,7 +100,7 @@ _remembered_address = lru_cache(maxsize=8192)(_parse_address)
 "The same phone is in From, To and Contact of whatever it sends; only tags change."
 
 
-class Via(msgspec.Struct, frozen=True):
+class Via(msgspec.Struct, frozen=True, gc=False):
     """RFC 3261 20.42. `host` of an IPv6 reference keeps its brackets."""
 
     transport: str
@@ -163,7 +163,7 @@ class Via(msgspec.Struct, frozen=True):
         return self.host if self.port is None else f"{self.host}:{self.port}"
 
 
-class CSeq(msgspec.Struct, frozen=True):
+class CSeq(msgspec.Struct, frozen=True, gc=False):
     """RFC 3261 20.16."""
 
     number: int

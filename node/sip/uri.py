@@ -24,7 +24,7 @@ _ESCAPED_UNRESERVED = re.compile(r"%(3[0-9]|4[1-9A-Fa-f]|5[0-9Aa]|6[1-9A-Fa-f]|7
 "Letters, digits and marks, which mean the same escaped or not (RFC 3261 19.1.4)."
 
 
-class Uri(msgspec.Struct, frozen=True):
+class Uri(msgspec.Struct, frozen=True, gc=False):
     """A URI in its parts, escapes kept. `host` of an IPv6 reference keeps its brackets; of tel or urn, `user` holds the rest."""
 
     scheme: str
