@@ -1,4 +1,4 @@
-# setup | demo | run | check | test | bench | fuzz : see README.md
+# setup | demo | run | check | test | outages | bench | fuzz : see README.md
 SHELL := /bin/bash
 PYTHON ?= $(shell for p in /usr/bin/python3.11 /usr/bin/python3 python3; do $$p -c 'import sys, venv, ensurepip; sys.exit(sys.version_info < (3, 11))' 2>/dev/null && { echo $$p; break; }; done)
 VENV := .venv
@@ -7,7 +7,7 @@ STAMP := $(VENV)/.ready
 TEST_STAMP := $(VENV)/.ready-test
 BENCH_STAMP := $(VENV)/.ready-bench
 
-.PHONY: setup demo run check test bench fuzz clean
+.PHONY: setup demo run check test outages bench fuzz clean
 
 setup: $(STAMP)
 
@@ -45,6 +45,11 @@ test: $(TEST_STAMP)
 	@bash tests/support/install.sh
 	@$(MAKE) --no-print-directory check
 	$(PY) -m pytest $(ARGS)
+
+# Each store taken away for a minute in every way, under load.
+outages: $(TEST_STAMP)
+	@bash tests/support/install.sh
+	SOFIA_OUTAGE_SECONDS=60 SOFIA_OUTAGE_REGISTERS=200 SOFIA_OUTAGE_CALLS=20 $(PY) -m pytest tests/outages -s $(ARGS)
 
 bench: $(BENCH_STAMP)
 	@bash tests/support/install.sh

@@ -184,12 +184,11 @@ def _judge(
     }
     assert all(leg.state == "answered" for call in calls for leg in call.legs)
     assert {call.uuid for call in calls} <= {channel["uuid"] for channel in ask(node, "channels")}
+    assert not {user: phone.refused for user, phone in phones.all.items() if phone.refused}
     # Every phone's last REGISTER is the one on record: what came during the outage, in its order.
-    stored = {record.sip_user: record.cseq for record in registrations}
-    assert {user: stored.get(user) for user in phones.all} == {
-        user: phone.confirmed for user, phone in phones.all.items()
-    }
-    assert not [phone.refused for phone in phones.all.values() if phone.refused]
+    stored = {record.call_id: record.cseq for record in registrations}
+    phones_say = {phone.call_id: phone.confirmed for phone in phones.all.values()}
+    assert {call_id: stored.get(call_id) for call_id in phones_say} == phones_say
     counts = {name: value - before[name] for name, value in ask(node, "stats").items() if name.startswith("store_")}
     assert counts["store_lost"] == counts["store_refused"] == 0, counts
     # Each write at risk was either journaled or committed late: nothing else becomes of them.

@@ -128,7 +128,7 @@ def sqlite_victim(directory: Path) -> Iterator[Victim]:
 
     @contextmanager
     def locked() -> Iterator[None]:
-        holder = sqlite3.connect(path, isolation_level=None)
+        holder = sqlite3.connect(path, isolation_level=None, check_same_thread=False)
         holder.execute("PRAGMA busy_timeout = 20000")
         holder.execute("BEGIN IMMEDIATE")
         try:
