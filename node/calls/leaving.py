@@ -5,8 +5,9 @@ from __future__ import annotations
 from functools import partial
 from typing import TYPE_CHECKING
 
-from node.calls import causes, passing
+from node.calls import causes, invite, passing
 from node.calls.leg import Leg
+from node.media import objection
 from node.sip import compose
 from node.sip.message import Request, Response
 
@@ -184,6 +185,8 @@ def _refuse(call: Call, leg: Leg, cause: str) -> None:
     headers = [*call.exchange.headers(leg.profile), *leg.reason(cause), *leg.extra_headers("sip_rh_")]
     if contacts := leg.variables.get("sip_redirect_contacts"):
         headers += [("Contact", contact) for contact in contacts.split(",")]
+    if status == 488:
+        headers += objection.warnings(invite.sdp_of(leg.transaction.request))
     leg.variables.setdefault("sip_hangup_disposition", "send_refuse")
     response = compose.response(
         leg.transaction.request, status, phrase or None, to_tag=leg.dialog.local_tag, headers=headers

@@ -16,6 +16,7 @@ from node.calls import anchor, bridge, display, hold, invite, refresh, retarget,
 from node.calls.bridge import OfferStep, OfferView
 from node.calls.leg import Leg
 from node.calls.reply import answer, contact_user, own_user
+from node.media import objection
 from node.sip import compose
 from node.sip.errors import SipError, UnsupportedMedia
 from node.sip.message import Request, Response
@@ -204,7 +205,7 @@ class Modification:
         try:
             offer = anchor.offer_to(call.exchange, target, sdp) if sdp else ""
         except SipError as error:
-            self._refuse(error.status)
+            self._refuse(error.status, tuple(objection.warnings(sdp)))
             return
         self._ask(offer)
 

@@ -288,18 +288,19 @@ def _audio_index(description: Description) -> int:
     audio = [at for at, media in enumerate(description.media) if media.kind == "audio"]
     if not audio:
         raise NotAcceptable("no audio in the session description")
-    usable = [at for at in audio if description.media[at].port and _is_relayable(description.media[at])]
+    usable = [at for at in audio if description.media[at].port and is_relayable(description.media[at])]
     return usable[0] if usable else next((at for at in audio if description.media[at].port), audio[0])
 
 
-def _is_relayable(media: Media) -> bool:
+def is_relayable(media: Media) -> bool:
+    """Plain RTP, or SRTP whose keys stand in the description (RFC 4568)."""
     return media.protocol.upper() in RELAYED and not (
         media.protocol.upper().startswith("RTP/SAVP") and media.attribute("crypto") is None
     )
 
 
 def _demand_relayable(media: Media) -> None:
-    if media.port and not _is_relayable(media):
+    if media.port and not is_relayable(media):
         raise NotAcceptable(f"audio over {media.protocol} without SDES keys cannot be relayed")
 
 

@@ -14,7 +14,7 @@ HERE = Path(__file__).parent / "jssip"
 
 
 class Browser:
-    """One phone that registers by itself, connects again by itself, and refuses calls. Use as a context manager."""
+    """One phone that registers by itself, connects again by itself, and calls as it is told. Use as a context manager."""
 
     def __init__(self, user: str, password: str, domain: str, url: str, trust: Path) -> None:
         self._words = ["node", str(HERE / "phone.js"), url, user, domain, password]
@@ -32,9 +32,10 @@ class Browser:
         self._process.wait()
         self._output.close()
 
-    def options(self, uri: str) -> None:
+    def does(self, words: str) -> None:
+        """One of the commands of `jssip/phone.js`."""
         assert self._process.stdin is not None
-        self._process.stdin.write(f"{uri}\n".encode())
+        self._process.stdin.write(f"{words}\n".encode())
         self._process.stdin.flush()
 
     def says(self, line: str, times: int = 1, within: float = 15.0) -> None:
