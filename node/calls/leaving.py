@@ -18,6 +18,10 @@ if TYPE_CHECKING:
 
 def on_bye(call: Call, leg: Leg, request: Request, transaction: ServerTransaction) -> None:
     """BYE: the other side first, then the record, then the 200."""
+    if leg.direction == "outbound" and not leg.confirmed:
+        # RFC 3261 15: a callee that has not answered may refuse, and nothing else.
+        call.exchange.endpoint.respond(transaction, compose.response(request, 481))
+        return
     cause = causes.from_reason(request.headers("Reason")) or "NORMAL_CLEARING"
     leg.variables["sip_hangup_disposition"] = "recv_bye"
     passing.leave(request, leg, call.partner(leg))

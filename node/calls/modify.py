@@ -12,7 +12,7 @@ from collections.abc import Callable
 from functools import partial
 from typing import TYPE_CHECKING
 
-from node.calls import anchor, bridge, display, hold, invite, refresh, retarget, serving, timer
+from node.calls import alignment, anchor, bridge, display, hold, invite, refresh, retarget, serving, timer
 from node.calls.bridge import OfferStep, OfferView
 from node.calls.leg import Leg
 from node.calls.reply import answer, contact_user, own_user
@@ -178,7 +178,7 @@ def _offer_stored(
 class Modification:
     """An offer of one leg on its way to the other one, and the answer back."""
 
-    __slots__ = ("_ack_pending", "_before", "call", "over", "request", "source", "target", "transaction")
+    __slots__ = ("_ack_pending", "_before", "_offered", "call", "over", "request", "source", "target", "transaction")
 
     def __init__(self, call: Call, source: Leg, target: Leg, request: Request, transaction: ServerTransaction) -> None:
         self.call = call
@@ -188,6 +188,7 @@ class Modification:
         self.transaction = transaction
         self.over = False
         self._ack_pending = False
+        self._offered = ""
         self._before = target.media.local_sdp if target.media is not None else ""
 
     def begin(self) -> None:
@@ -216,6 +217,7 @@ class Modification:
         if self.request.method == "INVITE" or not self._allows_update():
             refresh.write_invite(call, target, offer, headers, self._on_response)
             return
+        self._offered = offer
         body = offer.encode("utf-8", "surrogateescape")
         contact = call.exchange.contact(target, own_user(target))
         request = target.dialog.request("UPDATE", contact=contact, headers=headers, body=body, content_type=invite.SDP)
@@ -268,6 +270,8 @@ class Modification:
         again = leg.invite_cseq == response.cseq.number and not leg.awaits_ack
         if response.cseq.method == "INVITE" and again and leg.live and leg.media is not None:
             self.call.acknowledge(leg, leg.media.local_sdp if leg.delayed else "")
+        elif response.cseq.method == "UPDATE" and leg.live:
+            _count(self.call, leg, self._offered, response)  # who had asked for it has gone meanwhile
 
     def _on_answer(self, leg: Leg, response: Response) -> None:
         call, source = self.call, self.source
@@ -334,13 +338,7 @@ class Modification:
         if self.over or leg is not self.source:
             return
         self.over = True
-        if self.target.transaction is None:
-            self.target.pending = None  # it is being written down, and will not leave
-        elif self.target.pending is not None:
-            self.target.pending.cancelled = True
-            self.call.exchange.endpoint.cancel(self.target.transaction)
-            self.target.transaction.owner.then = partial(_on_cancelled, self.call)
-        self._revert()
+        self._withdraw()
         self._close()
 
     def interrupted(self, leg: Leg) -> None:
@@ -353,7 +351,21 @@ class Modification:
         elif leg is self.source and not self.transaction.final:
             answer(self.call, leg, self.request, self.transaction, 487)
             self.call.settle(leg)
+        self._withdraw()
         self._close()
+
+    def _withdraw(self) -> None:
+        """Our offer to the other leg is of no use any more: a re-INVITE is taken back."""
+        call, target = self.call, self.target
+        if target.pending is not None and target.pending.role == "client":
+            if target.transaction is None:
+                target.pending = None  # it is being written down, and will not leave
+            elif target.live:
+                target.pending.cancelled = True
+                call.exchange.endpoint.cancel(target.transaction)
+                offered = target.media.local_sdp if target.media is not None else ""
+                target.transaction.owner.then = partial(_on_cancelled, call, offered)
+        self._revert()
 
     def _refuse(self, status: int, headers: tuple[tuple[str, str], ...] = ()) -> None:
         self.over = True
@@ -373,11 +385,33 @@ class Modification:
             self.call.modification = None
 
 
-def _on_cancelled(call: Call, leg: Leg, status: int, response: Response | None) -> None:
-    """The end of a re-INVITE we took back: a 487, or a 200 that was faster."""
-    if status < 200:
+def _on_cancelled(call: Call, offered: str, leg: Leg, status: int, response: Response | None) -> None:
+    """The end of a re-INVITE we took back: a 487, or a 200 that was faster, and makes what was offered count."""
+    if status < 200 or not leg.live:
         return
-    if leg.live and 200 <= status < 300:
-        call.acknowledge(leg)
     call.settle(leg)
+    if response is not None and status < 300:
+        _accepted(call, leg, offered, response)
     call.save()
+
+
+def _accepted(call: Call, leg: Leg, offered: str, response: Response) -> None:
+    if leg.delayed:
+        # It was asked for an offer: what was agreed on before is our answer to it.
+        call.acknowledge(leg, leg.media.local_sdp if leg.media is not None else "")
+        return
+    call.acknowledge(leg)
+    _count(call, leg, offered, response)
+
+
+def _count(call: Call, leg: Leg, offered: str, response: Response) -> None:
+    """An offer that was to be taken back has its answer: both count, and what does not fit any more is mended."""
+    if leg.media is None or not offered:
+        return
+    leg.media.local_sdp = offered
+    try:
+        hold.take(call, leg, invite.sdp_of(response))
+    except SipError as error:
+        log.info("call %s: answer of %s not understood: %s", call.uuid, leg.name, error)
+    if len(call.bridged) == 2:
+        alignment.align(call)

@@ -136,6 +136,10 @@ def fragment(status: int, phrase: str = "") -> bytes:
     return f"SIP/2.0 {status} {phrase or compose.reason_of(status)}\r\n".encode()
 
 
+UNSUBSCRIBED = "terminated;reason=timeout"
+"The Subscription-State of the last NOTIFY to who ends its subscription (RFC 6665 4.2.1.4)."
+
+
 def state(*, final: bool) -> str:
     """The Subscription-State of a NOTIFY."""
     return "terminated;reason=noresource" if final else f"active;expires={EXPIRES}"

@@ -20,8 +20,11 @@ FAREWELL = 2.0
 "Seconds after which a referrer is hung up that does not answer our NOTIFY."
 
 
-def notify(call: Call, leg: Leg) -> None:
-    """Tell the referrer how far it has come; when it is over, hang up on it if it has to go."""
+def notify(call: Call, leg: Leg, *, unsubscribed: bool = False) -> None:
+    """Tell the referrer how far it has come; when it is over, hang up on it if it has to go.
+
+    `unsubscribed`: it does not want to hear more.
+    """
     record = leg.referral
     if record is None or not leg.confirmed or leg.dialog is None or leg.flow is None:
         return
@@ -36,7 +39,7 @@ def notify(call: Call, leg: Leg) -> None:
         headers=[
             *call.exchange.headers(leg.profile),
             ("Event", refer.event(record.cseq)),
-            ("Subscription-State", refer.state(final=final)),
+            ("Subscription-State", refer.UNSUBSCRIBED if unsubscribed and not final else refer.state(final=final)),
         ],
         body=refer.fragment(record.status),
         content_type=refer.SIPFRAG,

@@ -103,7 +103,7 @@ def on_subscribe(call: Call, leg: Leg, request: Request, transaction: ServerTran
         return
     expires = refer.EXPIRES if request.expires is None else min(request.expires, refer.EXPIRES)
     answer(call, leg, request, transaction, 200, headers=(("Expires", str(expires)),), contact=True)
-    referral.notify(call, leg)
+    referral.notify(call, leg, unsubscribed=expires == 0)
     record.silent = expires == 0
     call.save()
 

@@ -199,6 +199,27 @@ def test_a_confirmed_transfer_tells_of_ringing_and_of_the_answer() -> None:
     play(scene, **{"confirm-blind-transfer": "true"})
 
 
+def test_who_ends_its_subscription_hears_that_and_no_more() -> None:
+    """RFC 6665 4.2.1.4; the transfer goes on without it."""
+
+    async def scene(rig: Rig, cast: Cast) -> None:
+        carol = await cast.phone("1002")
+        ours, theirs = await connected(cast, "1000", "1001")
+        assert (await ours.refer(f"<sip:1002@{DOMAIN}>")).status == 202
+        third = await carol.next_line(WITHIN)
+        await ours.heard_of(180)
+        request = ours._request("SUBSCRIBE", [("Event", "refer"), ("Expires", "0")])
+        assert (await ours.phone.request(request)).status == 200
+        await until(lambda: ours.notices[-1].get("Subscription-State") == "terminated;reason=timeout", WITHIN)
+        told = list(ours.reported)
+        third.answer()
+        await happens(ours.ended)
+        assert ours.reported == told
+        await hung_up(third, theirs)
+
+    play(scene, **{"confirm-blind-transfer": "true"})
+
+
 @pytest.mark.parametrize(("number", "status"), [("1002", 486), ("7404", 404), ("9999", 404)])
 def test_a_confirmed_transfer_that_fails_gives_the_call_back(number: str, status: int) -> None:
     async def scene(rig: Rig, cast: Cast) -> None:
