@@ -6,6 +6,7 @@ whose call does not return is killed and forked again: nothing in a driver can h
 
 from __future__ import annotations
 
+import contextlib
 import logging
 import select
 import time
@@ -23,6 +24,9 @@ from store.interface import Store
 from store.records import Lease
 
 log = logging.getLogger(__name__)
+
+LOADING = 15.0
+"Seconds that a keeper may take from its fork until it listens: on a starved machine another one would not be faster."
 
 
 class Acquire(msgspec.Struct, tag=True):
@@ -67,6 +71,7 @@ class Reply(msgspec.Struct, kw_only=True, omit_defaults=True):
     """What the store said; exactly one of its answers is set, by the kind of the question."""
 
     number: int = 0
+    "0: no answer, it only says that it listens from now on."
     began: float = 0.0
     "CLOCK_MONOTONIC just before the store was called."
     error: str = ""
@@ -96,6 +101,9 @@ class LeaseKeeper:
         self._waiting: dict[int, tuple[float, Callable[[Reply], object]]] = {}
         self._numbers = count(1)
         self._backoff = Backoff()
+        self._listens = False
+        "The present one has said so."
+        self._looked_at = loop.now()
         self._closed = False
 
     def start(self) -> None:
@@ -128,7 +136,7 @@ class LeaseKeeper:
     def _start(self) -> None:
         if self._closed:
             return
-        self.process = self._fork()
+        self.process, self._listens = self._fork(), False
         self._loop.watch(self.process.link, self._on_readable)
 
     def _on_readable(self) -> None:
@@ -136,7 +144,11 @@ class LeaseKeeper:
         try:
             while received := self.process.link.receive_bytes():
                 reply = _reply.decode(received[0])
-                self._settle(reply.number, reply)
+                if reply.number:
+                    self._settle(reply.number, reply)
+                else:
+                    self._listens = True
+                    self._forgive()
         except LinkClosed:
             self._end("it has ended")
 
@@ -145,8 +157,20 @@ class LeaseKeeper:
         if waiting is not None:
             waiting[1](reply)
 
+    def _forgive(self) -> None:
+        """Count anew from now: it was not the store that took so long."""
+        now = self._loop.now()
+        self._waiting = {number: (now, then) for number, (_at, then) in self._waiting.items()}
+
     def _look(self) -> None:
         now = self._loop.now()
+        if now - self._looked_at > self._stuck / 2:
+            self._forgive()  # it was this process that stood still, and perhaps the whole machine
+        self._looked_at = now
+        if self.process is not None and not self._listens:
+            if now - self.process.born > LOADING:
+                self._end(f"it does not listen {LOADING:.0f} s after its start")
+            return
         oldest = min((at for at, _then in self._waiting.values()), default=now)
         if self.process is not None and now - oldest > self._stuck:
             self._end(f"the store has not answered for {now - oldest:.1f} s")
@@ -176,6 +200,8 @@ def keep(link: Link, dsn: str, db_dir: Path, last: Callable[[], None]) -> None:
     calls = StoreCalls(dsn, db_dir)
     readable = select.poll()
     readable.register(link, select.POLLIN)
+    with contextlib.suppress(LinkClosed):
+        link.send_bytes(_encode(Reply()))
     while True:
         readable.poll()
         try:

@@ -80,8 +80,6 @@ class Process:
 def fork(kind: str, main: Callable[[Link], None], now: float, *, guard: bool = True) -> Process:
     """Fork a child that runs `main` with its end of a new link. `guard`: it is killed when its parent dies."""
     ours, theirs = Link.pair()
-    sys.stdout.flush()
-    sys.stderr.flush()
     parent = os.getpid()
     pid = os.fork()
     if pid:
@@ -114,6 +112,7 @@ def call(entry: str, *arguments: Any) -> Callable[[Link], None]:
 
 def _be_child(kind: str, keep: int, parent: int) -> None:
     """Drop everything that was the parent's: signals, priority, sockets (a kept link would hide the parent's end)."""
+    _own_streams()
     signal.set_wakeup_fd(-1)
     signal.signal(signal.SIGCHLD, signal.SIG_DFL)
     for number in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP):
@@ -128,6 +127,17 @@ def _be_child(kind: str, keep: int, parent: int) -> None:
     close_inherited(keep)
     with contextlib.suppress(OSError):
         os.setpriority(os.PRIO_PROCESS, 0, 0)
+
+
+def _own_streams() -> None:
+    """Streams of its own on the same descriptors.
+
+    What waits in the parent's is the parent's to write. It is not flushed before the fork: a thread may be writing the log
+    there, to somebody who does not read, and the supervisor waits for nobody.
+    """
+    with contextlib.suppress(OSError):  # a daemon may have neither
+        sys.stdout = open(1, "w", closefd=False, errors="backslashreplace")  # noqa: SIM115
+        sys.stderr = open(2, "w", buffering=1, closefd=False, errors="backslashreplace")  # noqa: SIM115
 
 
 def close_inherited(keep: int) -> None:

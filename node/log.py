@@ -224,6 +224,8 @@ def setup(run_dir: Path, level: int | str, process_name: str) -> None:
     handler = _installed()
     assert handler is not None, "multiprocessing-logging wraps the handler of the root logger"
     handler.queue._wlock = PipeLock(path.with_name(".lock"))
+    # At once, not when a child comes to its own `setup`: the queue's locks may have been held by a thread when it was forked.
+    os.register_at_fork(after_in_child=_on_fork)
 
 
 def rename(process_name: str) -> None:
@@ -247,6 +249,12 @@ def _installed() -> MultiProcessingHandler | None:
 
 def _shipper() -> Shipper | None:
     return next((each for each in logging.getLogger().handlers if isinstance(each, Shipper)), None)
+
+
+def _on_fork() -> None:
+    handler = _installed()
+    if handler is not None:
+        _take_over(handler)
 
 
 def _take_over(handler: MultiProcessingHandler) -> None:

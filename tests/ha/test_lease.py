@@ -13,14 +13,16 @@ import pytest
 from ha.lease import Acquire, CallSlots, LeaseKeeper, Question, RaiseFence, Read, Release, Renew, Reply, Secret, keep
 from ha.loop import Loop
 from ha.process import Process, fork
+from node.link import Link
 from tests.support.node import STRETCH
 
 
 class Desk:
     """A loop, a keeper, and what it answered."""
 
-    def __init__(self, directory: Path, stuck: float = 30.0) -> None:
+    def __init__(self, directory: Path, stuck: float = 30.0, loading: float = 0.0) -> None:
         self.loop = Loop()
+        self.loading = loading
         self.dsn = f"sqlite://{directory / 'store.db'}"
         self.marker = directory / "last"
         self.forks = 0
@@ -29,8 +31,13 @@ class Desk:
 
     def _fork(self) -> Process:
         self.forks += 1
-        dsn, marker = self.dsn, self.marker
-        return fork("lease", lambda link: keep(link, dsn, marker.parent, marker.touch), self.loop.now(), guard=False)
+        dsn, marker, loading = self.dsn, self.marker, self.loading
+
+        def main(link: Link) -> None:
+            time.sleep(loading)
+            keep(link, dsn, marker.parent, marker.touch)
+
+        return fork("lease", main, self.loop.now(), guard=False)
 
     def ask(self, question: Question, within: float = 10.0) -> Reply:
         replies: list[Reply] = []
@@ -142,6 +149,35 @@ def test_a_keeper_that_is_stuck_is_killed_and_another_one_answers(tmp_path: Path
         assert not desk.ask(Read()).error
         assert desk.forks == 2
         desk.until(process.reap)
+    finally:
+        desk.close()
+
+
+def test_a_keeper_that_loads_slowly_is_waited_for(tmp_path: Path):
+    """A starved machine: a store's driver may take seconds to import, and another keeper's would take as long."""
+    desk = Desk(tmp_path, stuck=0.3, loading=1.0)
+    try:
+        assert desk.ask(Read()).error == ""
+        assert desk.forks == 1
+    finally:
+        desk.close()
+
+
+def test_a_keeper_is_not_blamed_for_what_stood_still_with_it(tmp_path: Path):
+    desk = Desk(tmp_path, stuck=0.5)
+    try:
+        desk.ask(Read())
+        process = desk.keeper.process
+        assert process is not None
+        os.kill(process.pid, signal.SIGSTOP)
+        replies: list[Reply] = []
+        desk.keeper.ask(Read(), replies.append)
+        time.sleep(1.2)
+        desk.loop.turn(0.0)
+        os.kill(process.pid, signal.SIGCONT)
+        desk.until(lambda: bool(replies))
+        assert replies[0].error == ""
+        assert desk.forks == 1
     finally:
         desk.close()
 

@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 import os
+import re
 import signal
 import socket
+import subprocess
+import sys
 import time
 from collections.abc import Callable
 
@@ -12,6 +15,7 @@ import pytest
 
 from ha.process import Backoff, Process, fork
 from node.link import Beaten, Link, LinkClosed
+from tests.support.node import ROOT
 
 
 def wait(process: Process, within: float = 10.0) -> None:
@@ -38,6 +42,38 @@ def test_a_child_has_its_link_and_none_of_its_parents_sockets():
     process = run(main)
     assert process.link.receive() == (Beaten(0), [])
     parents.close()
+
+
+CLOGGED = """
+import os, sys, threading, time
+from ha.process import fork
+thread = threading.Thread(target=lambda: (sys.stderr.write("x" * 300_000 + chr(10)), sys.stderr.flush()), daemon=True)
+thread.start()
+while thread.is_alive() and not os.path.exists(sys.argv[1]):
+    time.sleep(0.1)
+    began = time.monotonic()
+    process = fork("worker", lambda link: print("the child speaks", flush=True), began, guard=False)
+    took = time.monotonic() - began
+    while not process.reap():
+        time.sleep(0.01)
+    print(f"forked in {took:.3f} s, {process.fate}", flush=True)
+    os._exit(0)
+"""
+
+
+def test_a_log_that_nobody_reads_does_not_hold_up_a_fork(tmp_path):
+    """A thread of the supervisor writes to a clogged stderr; children come and go all the same."""
+    buffered = {name: value for name, value in os.environ.items() if name != "PYTHONUNBUFFERED"}
+    words, pipe = [sys.executable, "-c", CLOGGED, str(tmp_path / "x")], subprocess.PIPE
+    clogged = subprocess.Popen(words, cwd=ROOT, env=buffered, stdout=pipe, stderr=pipe, text=True)
+    try:
+        assert clogged.stdout is not None
+        said = [clogged.stdout.readline() for _ in range(2)]
+        assert said[0] == "the child speaks\n"
+        assert re.fullmatch(r"forked in \d\.\d+ s, exited with status 0\n", said[1])
+    finally:
+        clogged.kill()
+        clogged.communicate()
 
 
 def open_(descriptor: int) -> bool:

@@ -44,6 +44,33 @@ def test_children_log_through_their_parent_and_a_killed_one_stops_nobody(tmp_pat
     assert "the last word" in done.stderr
 
 
+HURRIED = """
+import logging, os, sys
+from pathlib import Path
+from node import log
+log.setup(Path(sys.argv[1]), "INFO", "supervisor")
+handler = log._installed()
+for number in range(50):
+    # As if a thread were just putting a line into the queue: nobody in the child will ever give this lock back.
+    handler.queue._notempty.acquire()
+    child = os.fork()
+    if not child:
+        logging.getLogger("node.test").error("child %d breaks before it has set anything up", number)
+        log.close()
+        os._exit(0)
+    handler.queue._notempty.release()
+    os.waitpid(child, 0)
+logging.shutdown()
+"""
+
+
+def test_a_child_that_was_forked_while_a_line_was_being_queued_can_log(tmp_path: Path) -> None:
+    done = subprocess.run([sys.executable, "-c", HURRIED, str(tmp_path)], capture_output=True, text=True, timeout=60)
+    assert done.returncode == 0, done.stderr
+    text = (tmp_path / "log" / "sofia-node.log").read_text()
+    assert text.count("breaks before it has set anything up") == 50
+
+
 def test_the_levels_of_freeswitch_are_understood() -> None:
     assert [level_of(name) for name in ("debug", "info", "notice", "warning", "err", "crit")] == [
         "DEBUG",
