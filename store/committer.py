@@ -128,9 +128,13 @@ class Committer:
     def busy(self) -> bool:
         return self._busy_since is not None or bool(self._in_hand)
 
-    def hangs(self, now: float) -> bool:
+    def busy_for(self, now: float) -> float:
+        """Seconds since the call to the store began that is under way; 0 if none is."""
         since = self._busy_since
-        return since is not None and now - since > self._patience
+        return 0.0 if since is None else now - since
+
+    def hangs(self, now: float) -> bool:
+        return self.busy_for(now) > self._patience
 
     def abandon(self, *, forced: bool = False) -> Left | None:
         """Give the thread up, if it hangs indeed; returns what it had in hand, whose outcome nobody knows."""

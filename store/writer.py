@@ -168,7 +168,8 @@ class Writer:
 
     def _enter(self, write: Write, then: Then | None) -> None:
         shared = self._shared
-        entry = Entry(write, then, time.monotonic() + self.settings.deadline)
+        now, deadline = time.monotonic(), self.settings.deadline
+        entry = Entry(write, then, now + deadline)
         carrier = None if self._closed else shared.queue.add(entry)
         if carrier is None:
             shared.stats.lost += 1
@@ -176,7 +177,11 @@ class Writer:
             self._call_soon(partial(self._settle, entry, Outcome.AT_RISK))
             return
         if then is not None:
-            self._waiters.append(carrier)
+            if self._committer.busy_for(now) > deadline:
+                # What is before it has missed its deadline already: this one would wait for nothing.
+                self._call_soon(partial(self._settle, carrier, Outcome.AT_RISK))
+            else:
+                self._waiters.append(carrier)
         if self._alarm is None:
             self._set_alarm()
 

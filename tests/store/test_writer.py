@@ -238,6 +238,23 @@ def test_who_waits_is_told_at_the_deadline_and_never_again(stage: Stage) -> None
     assert stage.writer.stats.at_risk == 1
 
 
+def test_once_a_deadline_was_missed_nobody_waits_for_the_same_call_any_more(stage: Stage) -> None:
+    stage.restart(hang=LIMIT, deadline=1.0)
+    stage.frozen()
+    stage.put(call("first"))
+    assert stage.settle() == [AT_RISK]
+    started = time.monotonic()
+    for n in range(20):
+        stage.put(call(str(n)))
+    assert stage.settle(21) == [AT_RISK] * 21
+    assert time.monotonic() - started < 1.0
+    stage.faults.thaw()
+    stage.until_stored("first", "ice", *map(str, range(20)))
+    stage.loop.run(lambda: stage.writer.stats.late == 21)
+    stage.put(call("after"))
+    assert stage.settle(22)[-1] is STORED
+
+
 def test_what_a_cut_off_store_does_not_take_is_replayed_in_order(stage: Stage) -> None:
     stage.put(call("before"))
     stage.settle()
