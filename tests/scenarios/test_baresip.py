@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.support.baresip import Baresip
+from tests.support.baresip import Baresip, all_gone, connect, hang_up, registered
 from tests.support.certificates import Authority
 from tests.support.node import DOMAIN, PASSWORD, Node, loopback_address, shared_settings, until
 
@@ -29,6 +29,25 @@ def test_two_baresips_register_call_and_hear_each_others_tone(solo: Node) -> Non
         caller.command("hangup")
         callee.says("session closed")
         until(lambda: "\n0 total" in solo.api("show channels count"), 5, "the call to be gone", solo)
+
+
+def test_a_baresip_has_its_partner_sent_to_a_third(solo: Node) -> None:
+    """REFER from who called and from who was called; the third hears the transferred one."""
+    with (
+        Baresip("1000", PASSWORD, DOMAIN, solo.sip, port=15600, tone=440) as one,
+        Baresip("1001", PASSWORD, DOMAIN, solo.sip, port=15900, tone=700) as other,
+        Baresip("1002", PASSWORD, DOMAIN, solo.sip, port=16200, tone=900) as third,
+    ):
+        registered(solo, one, other, third)
+        for referrer, partner, tone in ((one, other, 700), (other, one, 440)):
+            connect(one, other)
+            called = third.more("Call established")
+            referrer.command("transfer", f"sip:1002@{DOMAIN}")
+            called()
+            until(lambda: "\n2 total" in solo.api("show channels count"), 10, "the referrer to be gone", solo)
+            until(lambda it=tone: abs(third.heard() - it) < 10, 15, "the third one to hear the partner", solo)  # type: ignore[misc]
+            hang_up(third, partner)
+            all_gone(solo)
 
 
 def talk(caller: Baresip, callee: Baresip, node: Node) -> None:
