@@ -125,7 +125,11 @@ class Via(msgspec.Struct, frozen=True, gc=False):
         params: list[tuple[str, str | None]] = []
         noted = False
         for item in self.params:
-            name = item[0].lower()
+            name = item[0]
+            if name == "branch":
+                params.append(item)
+                continue
+            name = name.lower()
             if name == "rport":
                 noted = True
                 params.append((item[0], str(port)))
@@ -172,7 +176,7 @@ class CSeq(msgspec.Struct, frozen=True, gc=False):
     @classmethod
     def parse(cls, text: str) -> CSeq:
         """Raises Malformed."""
-        return _parse_cseq(text)
+        return parse_cseq(text)
 
     def __str__(self) -> str:
         return f"{self.number} {self.method}"
@@ -195,8 +199,8 @@ _remembered_sent = lru_cache(maxsize=4096)(_parse_sent)
 
 
 @lru_cache(maxsize=4096)
-def _parse_cseq(text: str) -> CSeq:
-    """From memory: most are `1 INVITE` and the like."""
+def parse_cseq(text: str) -> CSeq:
+    """From memory: most are `1 INVITE` and the like. Raises Malformed."""
     match = CSEQ.fullmatch(text.strip())
     if match is None or int(match["number"]) > MAXIMUM_CSEQ:
         raise Malformed("CSeq", text)
@@ -258,15 +262,11 @@ def parse_params(text: str | None) -> Params:
 
 
 def _parse_plain(text: str) -> Params:
-    found: list[tuple[str, str | None]] = []
-    for part in text.split(";"):
-        name, equals, value = part.partition("=")
-        name = name.strip()
-        if equals:
-            found.append((name, value.strip()))
-        elif name:
-            found.append((name, None))
-    return tuple(found)
+    """Without quotes. White space around names and values is rare, and looked for once."""
+    pairs = [part.partition("=") for part in text.split(";")]
+    if " " in text or not text.isprintable():
+        pairs = [(name.strip(), equals, value.strip()) for name, equals, value in pairs]
+    return tuple([(name, value if equals else None) for name, equals, value in pairs if name or equals])
 
 
 def format_params(params: Params) -> str:

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from functools import lru_cache
 from typing import TYPE_CHECKING, Any, Generic, TypeVar
 
 from node.sip.errors import (
@@ -21,7 +22,7 @@ from node.sip.errors import (
     UnsupportedVersion,
     UriTooLong,
 )
-from node.sip.fields import CSeq, NameAddr, Via, split_list
+from node.sip.fields import CSeq, NameAddr, Via, parse_cseq, split_list
 from node.sip.grammar import BLANK_LINE, FOLD, LINE_END, METHOD, NO_BODY, REQUEST_LINE, STATUS_LINE, TAG
 from node.sip.names import KEYS, LISTS, SINGLE
 from node.sip.uri import Uri
@@ -155,7 +156,7 @@ class Message:
 
     @once
     def cseq(self) -> CSeq:
-        return CSeq.parse(self._required("cseq"))
+        return parse_cseq(self._required("cseq"))
 
     @once
     def contacts(self) -> list[NameAddr]:
@@ -174,7 +175,7 @@ class Message:
     @property
     def expires(self) -> int | None:
         """The Expires field. Beyond 32 bits it means the maximum (RFC 3261 20.19)."""
-        return self._number("expires", None)
+        return self._number("expires", 10**12)
 
     @property
     def content_type(self) -> str:
@@ -195,16 +196,13 @@ class Message:
             raise Malformed(SINGLE.get(key, "Via"), "missing")
         return value
 
-    def _number(self, key: str, maximum: int | None) -> int | None:
+    def _number(self, key: str, maximum: int) -> int | None:
         text = self.fields.get(key)
         if text is None:
             return None
-        text = text.strip()
-        if not (text.isascii() and text.isdigit()):
-            raise Malformed(key.title(), text)
-        number = int(text.lstrip("0")[:12] or "0")
-        if maximum is not None and number > maximum:
-            raise Malformed(key.title(), text)
+        number = _decimal(text)
+        if number is None or number > maximum:
+            raise Malformed(key.title(), text.strip())
         return min(number, 2**32 - 1)
 
 
@@ -450,14 +448,25 @@ _ANSWERABLE = frozenset({"via", "from", "to", "call-id", "cseq"})
 def _tag(text: str) -> str:
     """The tag of a From or To, without parsing the whole."""
     after = text.rfind(">") + 1
-    if text.startswith(";tag=", after) and text.find(";", after + 5) < 0 and '"' not in text[after:]:
+    if after == len(text) > 0:
+        return ""
+    if text.startswith(";tag=", after) and text.find(";", after + 5) < 0 and text.find('"', after) < 0:
         tag = text[after + 5 :].strip()  # as nearly everybody writes it
         if tag:
             return tag
     if text.find('"', after) >= 0:
         return NameAddr.parse(text).tag
-    match = TAG.search(text, after) if text.find(";", after) >= 0 else None
+    match = TAG.search(text, after)
     return match[1].rstrip() if match else ""
+
+
+@lru_cache(maxsize=1024)
+def _decimal(text: str) -> int | None:
+    """A number of any length, beyond twelve digits something as large; None for anything else. `70` and `3600` are usual."""
+    text = text.strip()
+    if not (text.isascii() and text.isdigit()):
+        return None
+    return int(text.lstrip("0")[:12] or "0")
 
 
 # ---- judging -------------------------------------------------------------------------------------------------------

@@ -31,9 +31,7 @@ loadmodule "sanity.so"
 loadmodule "usrloc.so"
 loadmodule "registrar.so"
 loadmodule "auth.so"
-loadmodule "db_sqlite.so"
-modparam("usrloc", "db_mode", 1)
-modparam("usrloc", "db_url", "sqlite://{database}")
+{storage}
 modparam("registrar", "max_expires", 3600)
 request_route {{
     if (!mf_process_maxfwd_header("10")) {{ sl_send_reply("483", "Too Many Hops"); exit; }}
@@ -48,15 +46,27 @@ request_route {{
 """
 
 
+WRITTEN_THROUGH = """
+loadmodule "db_sqlite.so"
+modparam("usrloc", "db_mode", 1)
+modparam("usrloc", "db_url", "sqlite://{database}")
+"""
+IN_MEMORY = """
+modparam("usrloc", "db_mode", 0)
+"""
+
+
 @contextlib.contextmanager
-def kamailio(directory: Path, host: str, port: int) -> Iterator[int]:
-    """A digest registrar that writes each binding through to SQLite; yields its process id."""
+def kamailio(directory: Path, host: str, port: int, *, stored: bool = True) -> Iterator[int]:
+    """A digest registrar that writes each binding through to SQLite, or keeps them in memory; yields its process id."""
     database = directory / "kamailio.db"
-    for name in ("standard-create.sql", "usrloc-create.sql"):
-        script = (Path("/usr/share/kamailio/db_sqlite") / name).read_text()
-        subprocess.run([sys.executable, "-c", _RUN_SQL, str(database)], input=script, text=True, check=True)
+    if stored:
+        for name in ("standard-create.sql", "usrloc-create.sql"):
+            script = (Path("/usr/share/kamailio/db_sqlite") / name).read_text()
+            subprocess.run([sys.executable, "-c", _RUN_SQL, str(database)], input=script, text=True, check=True)
+    storage = (WRITTEN_THROUGH if stored else IN_MEMORY).format(database=database)
     config = directory / "kamailio.cfg"
-    config.write_text(KAMAILIO.format(host=host, port=port, database=database, domain=DOMAIN, password=PASSWORD))
+    config.write_text(KAMAILIO.format(host=host, port=port, storage=storage, domain=DOMAIN, password=PASSWORD))
     program = shutil.which("kamailio", path="/usr/sbin:/usr/bin:/usr/local/sbin") or "kamailio"
     words = [program, "-DD", "-E", "-f", str(config), "-m", "64", "-M", "8", "-P", str(directory / "kamailio.pid")]
     with running(words, directory / "kamailio.log") as pid:

@@ -28,21 +28,36 @@ def measure(directory: Path) -> list[Figure]:
     return [Figure("register", unit, ours, "kamailio", theirs, note)]
 
 
-def per_registration(pid: int, server: tuple[str, int], port: int, *, count: int = COUNT, rate: int = RATE) -> float:
+def per_registration(
+    pid: int, server: tuple[str, int], port: int, *, count: int = COUNT, rate: int = RATE, at_once: int = 0
+) -> float:
     """Microseconds of CPU of the process and its children for each of `count` registrations."""
-    load(server, port, WARM_UP, rate)
+    load(server, port, WARM_UP, rate, at_once)
     before = cpu.spent(pid)
-    load(server, port + 2, count, rate)
+    load(server, port + 2, count, rate, at_once)
     return (cpu.spent(pid) - before) / count * 1e6
 
 
-def load(server: tuple[str, int], port: int, count: int, rate: int) -> None:
-    rows = user_rows(USERS, PASSWORD, DOMAIN)
-    sipp = Sipp(
-        "register", server=server, calls=count, port=port, media_port=port + 1000, rate=rate, rows=rows, trace=False
-    )
+def load(server: tuple[str, int], port: int, count: int, rate: int, at_once: int = 0) -> None:
+    """Register so often; `at_once`: so many are under way, and each that ends is followed by another."""
+    sipp = started(server, port, count, rate, at_once)
     try:
         status = sipp.wait(120)
         assert status == 0, f"sipp ended with {status}: {sipp.errors()}"
     finally:
         sipp.stop()
+
+
+def started(server: tuple[str, int], port: int, count: int, rate: int, at_once: int) -> Sipp:
+    rows = user_rows(USERS, PASSWORD, DOMAIN)
+    return Sipp(
+        "register",
+        server=server,
+        calls=count,
+        port=port,
+        media_port=port + 1000,
+        rate=rate,
+        rows=rows,
+        trace=False,
+        at_once=at_once,
+    )

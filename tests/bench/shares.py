@@ -1,7 +1,7 @@
 """Where the CPU time of a worker goes: to which part of the code.
 
-py-spy looks from outside, many times a second, which Python functions each running thread of the process is in. Unlike a
-tracing profiler it slows nothing down, and what is called often does not look dearer than it is. A look counts for the
+py-spy looks from outside, a hundred times a second, which Python functions each running thread of the process is in. Unlike
+a tracing profiler it slows little down, and what is called often does not look dearer than it is. A look counts for the
 innermost function of our own: a call into C, a system call, or the standard library is charged to who called it; what has
 no function of ours above the worker's main is the loop. A part's share is its looks of all.
 """
@@ -16,7 +16,7 @@ from pathlib import Path
 
 from tests.bench.figures import Figure
 
-RATE = 500
+RATE = 100
 "Looks a second."
 PARTS = {
     "node/sip/message.py": "parser",
@@ -67,7 +67,7 @@ def watch(pid: int, seconds: int, output: Path) -> subprocess.Popen[bytes]:
     """Begin to look; ended when the process returned is."""
     program = str(Path(sys.executable).with_name("py-spy"))
     words = [program, "record", "--pid", str(pid), "--duration", str(seconds), "--rate", str(RATE)]
-    words += ["--format", "raw", "--full-filenames", "--threads", "--nonblocking", "--output", str(output)]
+    words += ["--format", "raw", "--full-filenames", "--threads", "--output", str(output)]
     return subprocess.Popen(words, stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
 
 
