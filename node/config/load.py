@@ -11,6 +11,7 @@ from types import MappingProxyType
 from node.config import host, secrets
 from node.config.complaints import Complaint, Complaints, ConfigurationError, Place
 from node.config.crosscheck import check_certificates, check_together
+from node.config.database import one_database
 from node.config.dialplan_reader import DialplanReader
 from node.config.directory import DirectorySection
 from node.config.directory_reader import DirectoryReader
@@ -149,6 +150,8 @@ def _configuration(
         profiles.read(sofia)
         if not profiles.profiles and not complaints.fatal:
             complaints.error(sofia.place, "sofia.conf has no profile: nothing to serve")
+    dsns = {name: values.place("odbc-dsn", profiles.places[name]) for name, values in profiles.values.items()}
+    switch = one_database(switch, profiles.profiles, dsns, complaints)
     users = DirectoryReader(complaints, profiles)
     directory = users.read(sections.directory)
     acl = read_acl(part("acl.conf"), directory, host.own_networks(), complaints)

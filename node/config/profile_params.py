@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from dataclasses import fields
 
+from node.config.database import profile_dsn
 from node.config.dscp import dscp
 from node.config.profile import Binding, InboundAcl
 from node.config.streams import StreamLimits
@@ -207,7 +208,7 @@ def _plain(number: Reader, first_only: Reader) -> dict[Reader, str]:
             sip-options-respond-503-on-busy sip-trace sip-capture""",
         string: """contact-user username outbound-proxy context dialplan tls-cert-dir tls-passphrase tls-ciphers
             force-register-domain force-register-db-domain force-subscription-domain challenge-realm hold-music
-            rtp-timer-name record-path record-template presence-hosts presence-hold-state odbc-dsn dbname
+            rtp-timer-name record-path record-template presence-hosts presence-hold-state dbname
             shutdown-on-fail apply-inbound-acl-x-token apply-proxy-acl-x-token""",
         number: """ext-sip-port bind-attempt-interval tls-verify-depth tls-timeout tcp-keepalive tcp-pingpong
             tcp-ping2pong max-registrations-per-extension registration-thread-frequency sip-force-expires
@@ -217,6 +218,7 @@ def _plain(number: Reader, first_only: Reader) -> dict[Reader, str]:
             max-recv-requests-per-second max-source-requests-per-second max-source-auth-failures
             max-profile-sessions force-subscription-expires force-publish-expires
             sip-subscription-max-deviation watchdog-step-timeout watchdog-event-timeout debug""",
+        profile_dsn: "odbc-dsn",
         whole(1): "bind-attempts auth-failure-penalty",
         whole(1000): "max-transactions",
         whole(1400, 65535): "max-message-size",

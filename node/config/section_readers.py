@@ -8,6 +8,7 @@ from types import MappingProxyType
 
 from node.config.acl import AccessList, AccessNode, built_in, cidr_list, parse_address
 from node.config.complaints import Complaints, Place
+from node.config.database import core_dsn
 from node.config.directory import DirectorySection
 from node.config.document import Element
 from node.config.sections import EventSocketSettings, HaSection, SwitchSettings
@@ -24,40 +25,18 @@ from node.config.values import (
     string,
     whole,
 )
-from store.errors import UnknownStore
-from store.redis import dsn as redis_dsn
 
 WELL_KNOWN_PASSWORDS = frozenset(("ClueCon", "1234", ""))
-SCHEMES = ("pgsql", "postgresql", "postgres", "mariadb", "maria", "mysql", "odbc", "sqlite", "memory")
-SCHEMES_OF_OURS = redis_dsn.SCHEMES
-
 SHORTEST_MARGIN = 50
 "Milliseconds that letting go of the sockets takes."
 
 rtp_port = whole(1024, 65535)
 
 
-def dsn(text: str) -> str:
-    """A database: `scheme://...` or `dsn:user:pass`. Its text may hold a password and is not repeated."""
-    if not text:
-        return ""
-    scheme, parted, _rest = text.partition("://")
-    if parted and scheme not in (*SCHEMES, *SCHEMES_OF_OURS):
-        raise ValueError(f"has an unknown scheme {scheme!r}: there are {', '.join((*SCHEMES, *SCHEMES_OF_OURS))}")
-    if not parted and ":" not in text[2:]:
-        raise ValueError("must be scheme://... or dsn:user:pass")
-    if redis_dsn.is_redis(text):
-        try:
-            redis_dsn.parse(text)
-        except UnknownStore as error:
-            raise ValueError(f"is wrong: {error}") from None
-    return text
-
-
 SWITCH_PARAMETERS = {
     "switchname": Parameter("switchname", string),
     "core-db-name": Parameter("core_db_name", string),
-    "core-db-dsn": Parameter("core_db_dsn", dsn),
+    "core-db-dsn": Parameter("core_db_dsn", core_dsn),
     "max-sessions": Parameter("max_sessions", whole(1)),
     "sessions-per-second": Parameter("sessions_per_second", whole(1)),
     "rtp-start-port": Parameter("rtp_start_port", rtp_port),
