@@ -16,6 +16,7 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any, TextIO
 
+from ha import store_verbs
 from ha.process import EntryPoints
 from ha.settings import HaSettings, Unsafe
 from ha.supervisor import Supervisor
@@ -250,7 +251,7 @@ def _ask(options: argparse.Namespace, request: dict[str, Any], within: float) ->
 
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(prog="sofia-node", description=__doc__)
-    verbs = parser.add_subparsers(required=True, metavar="run | check | status | promote | demote | switchover")
+    verbs = parser.add_subparsers(required=True, metavar="run | check | status | promote | demote | switchover | store")
     configured = argparse.ArgumentParser(add_help=False)
     configured.add_argument("--conf", type=Path, required=True, help="directory of freeswitch.xml")
     configured.add_argument("--set", action="append", default=[], metavar="NAME=VALUE", help="a preprocessor variable")
@@ -275,6 +276,7 @@ def _parser() -> argparse.ArgumentParser:
         verb = verbs.add_parser(name, parents=[running], help=text)
         verb.add_argument("--within", type=float, default=10.0, metavar="SECONDS")
         verb.set_defaults(run=run_order, verb=name)
+    store_verbs.add_to(verbs)
     return parser
 
 

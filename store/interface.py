@@ -14,6 +14,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from copy import copy
+from dataclasses import dataclass, field
 from enum import Enum
 from typing import Protocol, Self
 
@@ -78,6 +79,45 @@ class Remove(Write):
     """Delete the record with this natural key, by the rules of `Put`. What is not there counts as stored."""
 
     __slots__ = ()
+
+
+@dataclass(frozen=True, slots=True)
+class Description:
+    """What an operator wants to know of a store."""
+
+    server: str
+    "What it calls itself, with its version."
+    version: int
+    "Of the tables, or what stands for them; 0: nothing is there yet."
+    wanted: int
+    "The version that this release works with."
+    steps: tuple[str, ...] = ()
+    "What `open` would do to get there, statement by statement."
+    remarks: tuple[str, ...] = ()
+    "What had better be mended."
+
+
+@dataclass(frozen=True, slots=True)
+class Heritage:
+    """What one store must have from another whose records it is given: epochs go on, and nonces stay good."""
+
+    epoch: int
+    secrets: dict[str, bytes] = field(repr=False)
+
+
+@dataclass(frozen=True, slots=True)
+class Changes:
+    """What has become of registrations since a watermark."""
+
+    watermark: str
+    "What to ask with the next time."
+    registrations: Sequence[Registration] = ()
+    gone: Sequence[str] = ()
+    "Keys of those that are no more."
+    lag: float = 0.0
+    "Seconds between the last change that is in here and the last there is."
+    more: bool = False
+    "There is more: ask again at once."
 
 
 class Store(Protocol):
@@ -148,6 +188,22 @@ class Store(Protocol):
 
     def secret(self, name: str) -> bytes:
         """32 random bytes, made when first asked for, the same for all who share the store."""
+
+    def changes(self, since: str) -> Changes | None:
+        """What other writers changed since a watermark; `` (nothing) gives the watermark of now.
+
+        None: this store keeps no account of changes, or not so far back: read all of it again.
+        """
+
+    # ---- for operators -----------------------------------------------------------------------------------------------
+
+    def describe(self) -> Description:
+        """Connects where it is not open yet, and changes nothing."""
+
+    def heritage(self) -> Heritage: ...
+
+    def inherit(self, heritage: Heritage) -> None:
+        """Give out greater epochs than that from now on, and take the secrets in place of one's own."""
 
 
 Factory = Callable[[], Store]

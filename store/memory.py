@@ -13,7 +13,18 @@ from dataclasses import dataclass, field
 from typing import NamedTuple
 
 from store.errors import Fenced, LeaseLost, Unavailable
-from store.interface import ANY_SLOT, RULER, Factory, Outcome, Put, Write, judge
+from store.interface import (
+    ANY_SLOT,
+    RULER,
+    Changes,
+    Description,
+    Factory,
+    Heritage,
+    Outcome,
+    Put,
+    Write,
+    judge,
+)
 from store.records import CallRecord, Lease, Registration, decode_call, decode_registration, encode, storable
 
 
@@ -167,6 +178,24 @@ class MemoryStore:
     def secret(self, name: str) -> bytes:
         with self.book.lock:
             return self.book.secrets.setdefault(name, os.urandom(32))
+
+    def changes(self, since: str) -> Changes | None:
+        # Whoever shares it is in this process, and hears of changes otherwise.
+        return None
+
+    # ---- for operators -----------------------------------------------------------------------------------------------
+
+    def describe(self) -> Description:
+        return Description("the memory of this process", 1, 1, remarks=("it ends with this process",))
+
+    def heritage(self) -> Heritage:
+        with self.book.lock:
+            return Heritage(self.book.epoch, dict(self.book.secrets))
+
+    def inherit(self, heritage: Heritage) -> None:
+        with self.book.lock:
+            self.book.epoch = max(self.book.epoch, heritage.epoch)
+            self.book.secrets.update(heritage.secrets)
 
     # ---- below -------------------------------------------------------------------------------------------------------
 

@@ -455,6 +455,27 @@ return ARGV[3]
 )
 "Prefix, name, the secret if there is none yet."
 
+HERITAGE = (
+    _PREFIX
+    + """
+local found = {redis.call('HGET', P .. 'fences', '#') or '0'}
+for n = 2, #ARGV do found[n] = redis.call('GET', P .. 'secret:' .. ARGV[n]) or '' end
+return found
+"""
+)
+"Prefix, names of secrets. Returns the last epoch, then the secrets, empty where there is none."
+
+INHERIT = (
+    _PREFIX
+    + _FENCES
+    + """
+lift('#', tonumber(ARGV[2]))
+for n = 3, #ARGV, 2 do redis.call('SET', P .. 'secret:' .. ARGV[n], ARGV[n + 1]) end
+return 1
+"""
+)
+"Prefix, epoch, then names and secrets."
+
 CHANGES = (
     _PREFIX
     + """

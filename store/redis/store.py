@@ -9,8 +9,8 @@ from collections.abc import Iterator, Sequence
 from typing import Any
 
 from store.errors import Fenced, LeaseLost, SchemaTooNew, StoreError, Unavailable
-from store.interface import Outcome, Write
-from store.records import CallRecord, Lease, Registration, storable
+from store.interface import Changes, Description, Heritage, Outcome, Write
+from store.records import CallRecord, Lease, Registration, original, storable
 from store.redis import rows, scripts
 from store.redis.connection import RedisConnection, Script
 from store.redis.dsn import RedisSettings
@@ -27,9 +27,13 @@ SLOTS, CLAIM, RAISE_FENCE = Script(scripts.SLOTS), Script(scripts.CLAIM), Script
 ACQUIRE, RENEW = Script(scripts.ACQUIRE), Script(scripts.RENEW)
 RELEASE, READ_LEASE, SECRET = Script(scripts.RELEASE), Script(scripts.READ_LEASE), Script(scripts.SECRET)
 
+HERITAGE, INHERIT, CHANGES = Script(scripts.HERITAGE), Script(scripts.INHERIT), Script(scripts.CHANGES)
+
 LOT = 500
 "Records read or dropped in one go: Redis does nothing else meanwhile."
 OFFER = 256
+ENTRIES = 50
+"Commits that one look at the change feed reads at most."
 IMPATIENT = 0.005
 "Seconds to wait for the replicas when they were not in time last time."
 
@@ -186,6 +190,59 @@ class RedisStore:
             raise Unavailable(f"{self.place}: the secret {name} is damaged")
         return answer
 
+    def changes(self, since: str) -> Changes | None:
+        answer = self._run(CHANGES, since, ENTRIES)
+        if answer is None:
+            return None
+        answer = self._list(answer)
+        here, newest = answer[0].decode(), answer[1].decode()
+        registrations, gone = [], []
+        for key, value in zip(answer[2::2], answer[3::2], strict=True):
+            record = rows.registration(value, self.place) if value else None
+            if record is not None:
+                registrations.append(record)
+            else:
+                gone.append(original(key.decode()))
+        return Changes(here, registrations, gone, lag=_seconds(newest) - _seconds(here), more=here != newest)
+
+    # ---- for operators -----------------------------------------------------------------------------------------------
+
+    def describe(self) -> Description:
+        connection = RedisConnection(self.settings)
+        try:
+            connection.open()
+            identity = connection.identity()
+            version = connection.call("GET", self._key("schema"))
+        finally:
+            connection.close()
+        version = int(version) if version is not None else 0
+        details = identity.details
+        server = f"{'Valkey' if 'valkey_version' in details else 'Redis'} {identity.version}"
+        replicas = details.get("connected_slaves", "0")
+        return Description(
+            server=f"{server}, {replicas} replica{'' if replicas == '1' else 's'}",
+            version=version,
+            wanted=scripts.SCHEMA,
+            steps=() if version else (f"SET {self._key('schema')} {scripts.SCHEMA}",),
+            remarks=tuple(_remarks(details, self.settings)),
+        )
+
+    def heritage(self) -> Heritage:
+        start = self._key("secret:").encode()
+        names: list[bytes] = []
+        cursor = b"0"
+        while True:
+            cursor, found = self._list(self._call("SCAN", cursor, "MATCH", start + b"*", "COUNT", 1000), 2)
+            names += (name[len(start) :] for name in found)
+            if cursor == b"0":
+                break
+        names = sorted(set(names))
+        epoch, *secrets = self._list(self._run(HERITAGE, *names))
+        return Heritage(int(epoch), {name.decode(): secret for name, secret in zip(names, secrets, strict=True)})
+
+    def inherit(self, heritage: Heritage) -> None:
+        self._safely(INHERIT, heritage.epoch, *(part for pair in heritage.secrets.items() for part in pair))
+
     # ---- writing -----------------------------------------------------------------------------------------------------
 
     def _commit(self, writes: Sequence[Write]) -> list[Outcome]:
@@ -307,6 +364,26 @@ class RedisStore:
         if not isinstance(answer, list) or (length is not None and len(answer) != length):
             raise Unavailable(f"{self.place}: it answers something else than was asked for")
         return answer
+
+
+def _seconds(entry: str) -> float:
+    """When an entry of the feed was made, by the server's clock."""
+    return int(entry.partition("-")[0]) / 1000
+
+
+def _remarks(details: dict[str, str], settings: RedisSettings) -> Iterator[str]:
+    if details.get("aof_enabled") == "0":
+        yield "appendonly is off: what it acknowledged is lost when it dies; set appendonly yes, appendfsync always"
+    if details.get("maxmemory", "0") != "0" and details.get("maxmemory_policy", "noeviction") != "noeviction":
+        yield f"maxmemory-policy is {details['maxmemory_policy']}: it may drop records; set noeviction"
+    if settings.wait > _whole(details.get("connected_slaves", "")):
+        yield f"wait={settings.wait}, and there are fewer replicas: every call is at risk, and nobody can take the lease"
+    if details.get("cluster_enabled") == "1":
+        yield "it is part of a cluster, where scripts cannot reach all of our keys: use a single server or Sentinel"
+
+
+def _whole(text: str) -> int:
+    return int(text) if text.isdigit() else 0
 
 
 def _unless_replicated(write: Write, outcome: Outcome) -> Outcome:

@@ -23,6 +23,7 @@ SQLITE = Dialect(
         "clustered": " WITHOUT ROWID",
     },
     steps=FILE_STEPS,
+    asks_version="SELECT sqlite_version()",
     has_table="SELECT count(*) FROM sqlite_master WHERE type = 'table' AND name = ?",
     registrations=REGISTRATIONS,
     calls=CALLS,

@@ -44,6 +44,7 @@ class Dialect:
     "Counts the tables of a name."
     registrations: Table
     calls: Table
+    asks_version: str = "SELECT version()"
     foreign: str = ""
     "Counts tables of our names that another program has made, where making ours would not show it."
     digests: bool = False

@@ -11,7 +11,7 @@ from typing import Any, TypeVar
 import msgspec
 
 from store.errors import Fenced, LeaseLost, SchemaTooNew, StoreError, Unavailable
-from store.interface import ANY_SLOT, RULER, Outcome, Write
+from store.interface import ANY_SLOT, RULER, Changes, Description, Heritage, Outcome, Write
 from store.records import CallRecord, Lease, Registration, storable
 from store.sql import schema
 from store.sql.batch import Batch, Session, Uneven
@@ -203,6 +203,42 @@ class SqlStore:
             return fresh
 
         return self._transact(make, alone=True)
+
+    def changes(self, since: str) -> Changes | None:
+        # An account of changes would cost every write another row; who follows reads all of it from time to time.
+        return None
+
+    # ---- for operators -----------------------------------------------------------------------------------------------
+
+    def describe(self) -> Description:
+        self.session.connect()
+        dialect = self.session.dialect
+        version = self._version()
+        created = () if version else (schema.CREATE_VERSION,)
+        missing = (*created, *(statement for step in dialect.steps[version:] for statement in step))
+        return Description(
+            server=f"{dialect.name} {self.session.query(dialect.asks_version)[0][0]}",
+            version=version,
+            wanted=len(dialect.steps),
+            steps=tuple(" ".join(statement.format_map(dialect.types).split()) for statement in missing)
+            if version < len(dialect.steps)
+            else (),
+        )
+
+    def heritage(self) -> Heritage:
+        rows = self.session.query("SELECT name, secret FROM sofia_secrets")
+        epoch = self.session.query("SELECT epoch FROM sofia_fences WHERE slot = ?", (EPOCHS,))[0][0]
+        return Heritage(int(epoch), {name: bytes(secret) for name, secret in rows})
+
+    def inherit(self, heritage: Heritage) -> None:
+        def take(fences: dict[str, int]) -> None:
+            if fences[EPOCHS] < heritage.epoch:
+                self._lift_fences(fences, [EPOCHS], heritage.epoch)
+            for name, secret in heritage.secrets.items():
+                if not self.session.change("UPDATE sofia_secrets SET secret = ? WHERE name = ?", (secret, name)):
+                    self.session.change("INSERT INTO sofia_secrets (name, secret) VALUES (?, ?)", (name, secret))
+
+        self._transact(take, alone=True)
 
     # ---- inside a transaction ----------------------------------------------------------------------------------------
 
