@@ -163,6 +163,8 @@ class Supervisor:
         self.loop.close()
         log.info("the node has stopped")
         signal.set_wakeup_fd(-1)
+        for end in self._wakeup:
+            end.close()
         for number in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP):
             # The interpreter's own end would make them deadly again.
             signal.signal(number, signal.SIG_IGN)

@@ -7,7 +7,16 @@ from pathlib import Path
 
 import pytest
 
+from tests.support import node as node_module
 from tests.support.node import Node, loopback_address, shared_settings
+
+
+@pytest.fixture(autouse=True)
+def nodes_do_not_break() -> Iterator[None]:
+    """A node that prints a traceback, or a warning about itself, fails the test, however well its calls went."""
+    node_module.broken.clear()
+    yield
+    assert node_module.broken == [], "a node broke:\n" + "\n".join(node_module.broken)
 
 
 @pytest.fixture

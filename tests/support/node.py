@@ -6,6 +6,7 @@ import contextlib
 import itertools
 import json
 import os
+import re
 import signal
 import socket
 import subprocess
@@ -24,6 +25,14 @@ DOMAIN = "sofia.test"
 STRETCH = float(os.environ.get("SOFIA_TEST_STRETCH", "1"))
 "Multiplies every waiting limit: slow machines set it."
 
+BROKEN = re.compile(
+    r"Traceback \(most recent call last\)|Exception ignored in|\b(?:Resource|Runtime)Warning: |never (?:awaited|retrieved)"
+)
+"What no node may print, whatever befalls it."
+WARNINGS = "default::ResourceWarning,default::RuntimeWarning"
+
+broken: list[str] = []
+"What nodes have printed that they should not have, in the present test."
 _addresses = itertools.count(1)
 
 
@@ -55,6 +64,8 @@ class Node:
     ) -> None:
         self.name, self.run_dir, self.settings, self.conf = name, run_dir, dict(settings), conf
         self.standalone, self.host = standalone, host
+        self.may_break = False
+        "The test breaks its code: it may print tracebacks."
         self.console_port = int(self.settings.setdefault("event_socket_port", str(free_port())))
         self.process: subprocess.Popen[bytes] | None = None
 
@@ -71,7 +82,13 @@ class Node:
         words += ["--standalone"] if self.standalone else []
         with (self.run_dir / "output").open("ab") as output:
             self.process = subprocess.Popen(
-                words, cwd=ROOT, stdout=output, stderr=output, stdin=subprocess.DEVNULL, start_new_session=True
+                words,
+                cwd=ROOT,
+                env={**os.environ, "PYTHONWARNINGS": WARNINGS},
+                stdout=output,
+                stderr=output,
+                stdin=subprocess.DEVNULL,
+                start_new_session=True,
             )
 
     # ---- what it says of itself -------------------------------------------------------------------------------------
@@ -155,14 +172,27 @@ class Node:
 
     def stop(self, within: float = 15.0) -> int:
         """SIGTERM, as an operator would; SIGKILL if that does not end it."""
-        if self.process is None or self.process.poll() is not None:
-            return self.process.returncode if self.process else 0
-        self.process.terminate()
+        if self.process is None:
+            return 0
         try:
+            if self.process.poll() is None:
+                self.process.terminate()
             return self.process.wait(within * STRETCH)
         except subprocess.TimeoutExpired:
             self.kill()
             return -signal.SIGKILL
+        finally:
+            self.judge()
+
+    def judge(self) -> None:
+        """Note what it should not have printed; the fixture `nodes_do_not_break` lets the test fail for it."""
+        if self.may_break:
+            return
+        for path in (self.run_dir / "output", self.run_dir / "log" / "sofia-node.log"):
+            text = path.read_text(errors="replace") if path.exists() else ""
+            if found := BROKEN.search(text):
+                broken.append(f"{self.name}, {path}: ...{text[max(0, found.start() - 500) : found.start() + 3000]}")
+                return
 
 
 class Pair:
@@ -198,8 +228,7 @@ class Pair:
 
     def __exit__(self, *_exception: object) -> None:
         for node in self.nodes:
-            if node.process is not None and node.process.poll() is None:
-                node.stop()
+            node.stop()
         if self._temporary is not None:
             self._temporary.cleanup()
 
