@@ -63,6 +63,14 @@ class Process:
                 self.status = os.waitstatus_to_exitcode(status)
         return self.status is not None
 
+    def waited(self) -> float:
+        """Seconds that its loop has been ready to run and was not let, since its birth; 0 where the kernel does not say."""
+        try:
+            with open(f"/proc/{self.pid}/schedstat") as file:
+                return int(file.read().split()[1]) / 1e9
+        except (OSError, IndexError, ValueError):
+            return 0.0
+
     def kill(self) -> None:
         if not self.reap():
             with contextlib.suppress(ProcessLookupError):

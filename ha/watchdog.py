@@ -1,12 +1,22 @@
 """Who has stood still: children by their beats, profiles by a probe through their real socket.
 
 Pure but for the loop that calls it. A beat is answered by the loop that does the work; one that is not answered in
-time means that this loop stands. A probe is an OPTIONS to the profile's own socket, so an idle profile has events too.
+time means that this loop stands, unless it was only waiting for a processor: another one would wait as long. A probe is an OPTIONS to the profile's own socket, so an idle profile has events too.
 """
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass, field
+
+EXCUSES = 5
+"So many times on end a child that is starved is not taken for frozen."
+STARVED = 0.5
+"The share of its silence that it must have waited for a processor."
+
+
+def _never() -> float:
+    return 0.0
 
 
 @dataclass(slots=True)
@@ -19,6 +29,12 @@ class Pulse:
     "The oldest moment for which there is no answer yet."
     sent: int = 0
     answered: int = 0
+    waited: Callable[[], float] = _never
+    "Seconds that its loop has waited for a processor so far. Asked only when it is silent."
+    excuses: int = 0
+    "How many times on end it was excused."
+    _silent: tuple[float, float] | None = None
+    "When its silence was noticed, and how long it had waited by then."
 
     def beat(self, now: float) -> int:
         """The number of the next beat."""
@@ -29,11 +45,12 @@ class Pulse:
 
     def beaten(self, number: int) -> None:
         # One answer will do: the loop that gave it has run.
-        self.answered = self.sent if number > self.answered else self.answered
+        if number > self.answered:
+            self.answered, self.excuses, self._silent = self.sent, 0, None
 
     def forgive(self, now: float) -> None:
         """Start counting anew: it was the judge who stood still."""
-        self.answered = self.sent
+        self.answered, self._silent = self.sent, None
         self.since = now
 
     def judge(self, now: float) -> str:
@@ -42,10 +59,22 @@ class Pulse:
             return ""
         silent = now - self.since
         if silent <= self.limit:
+            if silent > self.limit / 4 and self._silent is None and self.sent:
+                self._silent = now, self.waited()
             return ""
         if not self.sent:
             return f"not ready {silent:.1f} s after its start"
+        if self._starved(now):
+            self.excuses += 1
+            self.forgive(now)
+            return ""
         return f"no answer to a beat for {silent * 1000:.0f} ms"
+
+    def _starved(self, now: float) -> bool:
+        if self._silent is None or self.excuses >= EXCUSES:
+            return False
+        noticed, waited = self._silent
+        return self.waited() - waited > STARVED * (now - noticed)
 
 
 @dataclass(slots=True)

@@ -44,6 +44,30 @@ def test_a_child_has_its_link_and_none_of_its_parents_sockets():
     parents.close()
 
 
+def test_how_long_a_child_waited_for_a_processor_is_known():
+    """Two that compute on one processor: each waits about half of the time; one that sleeps, not at all."""
+    (first, *_) = os.sched_getaffinity(0)
+
+    def compute(link: Link) -> None:
+        os.sched_setaffinity(0, {first})
+        while True:
+            pass
+
+    both = [fork("worker", compute, time.monotonic()) for _ in range(2)]
+    idle = fork("worker", lambda link: time.sleep(60), time.monotonic())
+    try:
+        ends = time.monotonic() + 20
+        while min(each.waited() for each in both) < 0.1 and time.monotonic() < ends:
+            time.sleep(0.02)
+        assert min(each.waited() for each in both) >= 0.1
+        assert idle.waited() < 1.0
+    finally:
+        for each in (*both, idle):
+            each.kill()
+            wait(each)
+    assert both[0].waited() == 0.0
+
+
 CLOGGED = """
 import os, sys, threading, time
 from ha.process import fork

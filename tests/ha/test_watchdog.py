@@ -7,7 +7,7 @@ import time
 
 from ha.loop import Loop
 from ha.probe import Probe, options
-from ha.watchdog import ProfileWatch, Pulse
+from ha.watchdog import EXCUSES, ProfileWatch, Pulse
 from tests.support.node import STRETCH
 
 
@@ -74,6 +74,45 @@ def test_new_workers_are_the_first_remedy_and_the_role_the_second():
     assert watch.remedied(10.0)
     assert not watch.remedied(12.0)
     assert watch.remedied(200.0), "what was long ago is forgiven"
+
+
+def silenced(waited: float) -> Pulse:
+    """A child that has not answered for a second, of which it waited so long for a processor."""
+    clock = [0.0]
+    pulse = Pulse(1.0, 0.0, waited=lambda: clock[0])
+    pulse.beaten(pulse.beat(0.0))
+    pulse.beat(0.1)
+    for step in range(2, 11):
+        clock[0] = waited * step / 10
+        assert pulse.judge(step / 10) == ""
+    return pulse
+
+
+def test_who_only_waits_for_a_processor_is_not_frozen():
+    assert silenced(0.9).judge(1.15) == ""
+    assert silenced(0.0).judge(1.15) == "no answer to a beat for 1050 ms"
+    assert silenced(0.3).judge(1.15) == "no answer to a beat for 1050 ms"
+
+
+def test_not_even_the_starved_are_excused_for_ever():
+    now, pulse = 0.0, Pulse(1.0, 0.0)
+    pulse.waited = lambda: now
+    pulse.beat(now)
+    while not (why := pulse.judge(now)) and now < 60:
+        now += 0.05
+        if pulse.answered == pulse.sent:
+            pulse.beat(now)
+    assert why.startswith("no answer to a beat for")
+    assert EXCUSES < now < EXCUSES + 2
+
+
+def test_an_answer_begins_it_all_anew():
+    pulse = silenced(0.9)
+    pulse.judge(1.15)
+    assert pulse.excuses == 1
+    pulse.beaten(pulse.beat(1.2))
+    assert pulse.excuses == 0
+    assert pulse.judge(5.0) == ""
 
 
 def test_probes_are_several_within_the_limit():
