@@ -217,8 +217,16 @@ def run_status(options: argparse.Namespace) -> int:
     for name, profile in answer["profiles"].items():
         print(f"  profile {name}: {profile['state']} {' '.join(profile['workers'])}{profile['error']}")
     for child in answer["children"]:
-        print(f"  {child['kind']} pid {child['pid']} {child['slot']}{'' if child['ready'] else ' (loading)'}")
+        print(
+            f"  {child['kind']} pid {child['pid']} {child['slot']}{'' if child['ready'] else ' (loading)'}{_lag(child)}"
+        )
     return 0
+
+
+def _lag(child: dict[str, Any]) -> str:
+    if "lag" not in child:
+        return ""
+    return f" follows {child['registrations']} registrations, {child['lag']:.1f} s behind the store at most"
 
 
 def run_order(options: argparse.Namespace) -> int:

@@ -11,7 +11,7 @@ from ha.loop import Loop
 from ha.process import Backoff, Process
 from ha.settings import ChildSettings
 from ha.watchdog import Pulse
-from node.link import Beat, Beaten, Demote, Failed, LinkClosed, Message, Ready
+from node.link import Beat, Beaten, Demote, Failed, Follows, LinkClosed, Message, Ready
 
 log = logging.getLogger(__name__)
 
@@ -33,6 +33,9 @@ class Member:
     "It was told to go; its end is no crash."
     reason: str = ""
     "What it said it cannot go on for."
+    follows: Follows | None = None
+    told_at: float = 0.0
+    "How far a standby worker was behind the store, and when it said so."
 
     @property
     def kind(self) -> str:
@@ -162,12 +165,14 @@ class Fleet:
                 member.pulse.beaten(number)
             case Ready():
                 member.ready = True
-                member.pulse = Pulse(self._settings.heartbeat_timeout, self._loop.now())
+                member.pulse = Pulse(self._settings.heartbeat_timeout, self._loop.now(), waited=member.process.waited)
                 log.info("%s (pid %d) is ready", member.kind, member.process.pid)
                 self._owner.on_ready(member)
             case Failed(reason):
                 member.reason = reason
                 log.error("%s (pid %d) cannot go on: %s", member.name, member.process.pid, reason)
+            case Follows():
+                member.follows, member.told_at = message, self._loop.now()
             case _:
                 self._owner.on_message(member, message)
 

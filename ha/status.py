@@ -131,7 +131,16 @@ def _child(node: Told, member: Member, now: float) -> dict[str, Any]:
         "served": slot.served if slot is not None else False,
         "leaving": member.leaving,
         "up": round(now - member.process.born, 3),
+        **_follows(member, now),
     }
+
+
+def _follows(member: Member, now: float) -> dict[str, Any]:
+    """How far a standby worker is behind the store, as long as it says so: one of an active node hears its neighbours."""
+    if member.slot or member.follows is None:
+        return {}
+    lag = member.follows.lag + now - member.told_at
+    return {"lag": round(lag, 3), "registrations": member.follows.registrations}
 
 
 def _keeper(node: Told, now: float) -> list[dict[str, Any]]:

@@ -174,7 +174,6 @@ class Duty:
             self._claim(promote.claims, promote.epoch, self._counted, self._on_revived, self._on_settled)
         else:
             self._on_revived()
-        self._own.location.load()
         if promote.slot.endswith("#0"):
             self._sweep()
 

@@ -117,6 +117,14 @@ class Promoted(msgspec.Struct, tag=True, kw_only=True):
     epoch: int
 
 
+class Follows(msgspec.Struct, tag=True, kw_only=True):
+    """A standby worker keeps up with the registrations that the other node writes."""
+
+    lag: float
+    "Seconds by which it may be behind the store."
+    registrations: int
+
+
 class Revived(msgspec.Struct, tag=True, kw_only=True):
     """All records of the claim are revived or given up."""
 
@@ -167,6 +175,7 @@ Message = (
     | Ready
     | Beaten
     | Promoted
+    | Follows
     | Revived
     | Fenced
     | Done

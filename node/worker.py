@@ -30,6 +30,7 @@ from node.link import (
     Demote,
     Done,
     Failed,
+    Follows,
     Instruct,
     Lease,
     Link,
@@ -40,6 +41,7 @@ from node.link import (
 )
 from node.link import Message as Said
 from node.profiles.screen import Screen
+from node.registrar.following import Following
 from node.registrar.location import Location
 from node.sip.flow import Flow
 from node.sip.token import token as token_of
@@ -147,8 +149,9 @@ class LateJournal:
 class Ear:
     """The place on the bus of a worker without a slot: it only learns what the others tell."""
 
-    def __init__(self, location: Location) -> None:
+    def __init__(self, location: Location, heard: Callable[[], None]) -> None:
         self._location = location
+        self._heard = heard
 
     def on_arrived(self, data: bytes, flow: Flow) -> None:
         """Nobody sends it messages."""
@@ -157,6 +160,7 @@ class Ear:
         """It has no connections."""
 
     def on_bus_notice(self, topic: str, body: bytes, sender: str) -> None:
+        self._heard()
         self._location.on_notice(topic, body)
 
     def on_bus_drained(self) -> None:
@@ -197,6 +201,13 @@ class Worker:
             loop, identity, configuration, run_dir, directory, events, writer, location, screen, self._say
         )
         self._tenure = Tenure(now=time.monotonic, call_later=loop.call_later, ended=self._on_tenure_over)
+        self._following = Following(
+            location,
+            writer,
+            call_later=loop.call_later,
+            now=loop.time,
+            told=lambda lag, count: self._say(Follows(lag=lag, registrations=count)),
+        )
         self._ear: Bus | None = None
         self._duty: Duty | None = None
         self._outside = Outside(loop, self._on_outside)
@@ -207,10 +218,15 @@ class Worker:
     def start(self) -> None:
         """Be a standby: know the secret and the registrations, hear what the other workers tell."""
         self._own.writer.start()
-        self._ear = Bus(self._run_dir / "bus", f"{UNPLACED}{os.getpid()}", self._loop, Ear(self._own.location))
+        self._ear = Bus(
+            self._run_dir / "bus",
+            f"{UNPLACED}{os.getpid()}",
+            self._loop,
+            Ear(self._own.location, self._following.heard),
+        )
         self._ask_secret()
         self._outside.configure(self._own.configuration.profiles, self._own.configuration.sofia.dns_servers)
-        self._own.location.load()
+        self._following.start()
         self._loop.add_reader(self._link.fileno(), self._on_readable)
 
     def close(self, within: float = LET_GO_WITHIN) -> None:
@@ -220,6 +236,7 @@ class Worker:
         self._closed = True
         self._loop.remove_reader(self._link.fileno())
         self._tenure.close()
+        self._following.stop()
         if self._silent is not None:
             self._silent.cancel()
         self._outside.close()
@@ -275,6 +292,7 @@ class Worker:
                 self._duty.verbs.respond(verb, words, lambda _ok, _value: None)
             self._hear_lease(promote.lease_until, promote.epoch)
             self._duty.begin(promote, descriptors)
+            self._following.settle()
         except Exception as error:
             log.exception("cannot serve %s", promote.slot)
             self._say(Failed(f"cannot serve {promote.slot}: {error}"))

@@ -78,7 +78,7 @@ class Location:
         """Whom to ask from now on."""
         self._asker = asker
 
-    def load(self, then: Callable[[], None] | None = None) -> None:
+    def load(self, then: Callable[[], None] | None = None, failed: Callable[[], None] | None = None) -> None:
         """Read all registrations in the background."""
         self.complete = False
         if self._asker is None:
@@ -89,6 +89,8 @@ class Location:
         def read(answer: list[Registration] | StoreError) -> None:
             if isinstance(answer, StoreError):
                 log.warning("the registrations could not be read: %s", answer)
+                if failed is not None:
+                    failed()
                 return
             self._replace(list(self._bindings), answer, began)
             self.complete = True
