@@ -11,6 +11,7 @@ import fcntl
 import logging
 import logging.handlers
 import multiprocessing
+import multiprocessing.queues
 import os
 import sys
 import threading
@@ -111,6 +112,26 @@ class PipeLock:
 
     def release(self) -> None:
         fcntl.flock(self._fd, fcntl.LOCK_UN)
+
+
+class Remainder:
+    """How many lots are still to come, as the receiver asks before it ends.
+
+    The queue counts places taken. A child that is killed between taking a place and sending has taken it for ever, and the
+    receiver would wait in vain; so what is not in the pipe when it has been asked for some time is not counted.
+    """
+
+    PATIENCE = 3
+    "Questions, each 0.2 s after the one before."
+
+    def __init__(self, queue: multiprocessing.queues.Queue[Lot]) -> None:
+        self._queue, self._counted, self._in_vain = queue, queue.qsize, 0
+
+    def __call__(self) -> int:
+        taken = self._counted()
+        gone = taken and not self._queue._reader.poll() and not self._queue._buffer  # type: ignore[attr-defined]
+        self._in_vain = self._in_vain + 1 if gone else 0
+        return 0 if self._in_vain >= self.PATIENCE else taken
 
 
 class Shipper(logging.Handler):
@@ -224,6 +245,7 @@ def setup(run_dir: Path, level: int | str, process_name: str) -> None:
     handler = _installed()
     assert handler is not None, "multiprocessing-logging wraps the handler of the root logger"
     handler.queue._wlock = PipeLock(path.with_name(".lock"))
+    handler.queue.qsize = Remainder(handler.queue)
     # At once, not when a child comes to its own `setup`: the queue's locks may have been held by a thread when it was forked.
     os.register_at_fork(after_in_child=_on_fork)
 

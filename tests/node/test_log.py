@@ -71,6 +71,28 @@ def test_a_child_that_was_forked_while_a_line_was_being_queued_can_log(tmp_path:
     assert text.count("breaks before it has set anything up") == 50
 
 
+CUT_SHORT = """
+import logging, os, sys
+from pathlib import Path
+from node import log
+log.setup(Path(sys.argv[1]), "INFO", "supervisor")
+handler = log._installed()
+if not os.fork():
+    handler.queue._sem.acquire()  # a place in the queue, and then it is killed before it has sent
+    os.kill(os.getpid(), 9)
+os.wait()
+logging.getLogger("node.test").info("the last word")
+logging.shutdown()
+assert not handler._receive_thread.is_alive()
+"""
+
+
+def test_a_child_killed_while_it_was_handing_over_does_not_hold_up_the_end(tmp_path: Path) -> None:
+    done = subprocess.run([sys.executable, "-c", CUT_SHORT, str(tmp_path)], capture_output=True, text=True, timeout=60)
+    assert done.returncode == 0, done.stderr
+    assert "the last word" in (tmp_path / "log" / "sofia-node.log").read_text()
+
+
 def test_the_levels_of_freeswitch_are_understood() -> None:
     assert [level_of(name) for name in ("debug", "info", "notice", "warning", "err", "crit")] == [
         "DEBUG",
