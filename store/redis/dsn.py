@@ -5,9 +5,9 @@
     redis+sentinel://[[user]:password@]host[:26379],host,.../primary[/database][?...]
     rediss+sentinel://...                                     TLS to the sentinels too
 
-Special characters in user and password are written as in any URL (`%40` for `@`). Options, times in milliseconds:
-`timeout`, `connect-timeout`, `wait`, `wait-timeout`, `feed`, `prefix`, `ca`, `certificate`, `key`, `verify`,
-`sentinel-user`, `sentinel-password`.
+Options may be parted by `;` too, for `&` has to be written `&amp;` in a configuration. Special characters in user and
+password are written as in any URL (`%40` for `@`). The options, times in milliseconds: `timeout`, `connect-timeout`,
+`wait`, `wait-timeout`, `feed`, `prefix`, `ca`, `certificate`, `key`, `verify`, `sentinel-user`, `sentinel-password`.
 """
 
 from __future__ import annotations
@@ -164,7 +164,7 @@ OPTIONS: dict[str, tuple[str, Callable[[str, str], Any]]] = {
 
 def _options(query: str) -> dict[str, Any]:
     settings = {}
-    for name, value in parse_qsl(query, keep_blank_values=True):
+    for name, value in parse_qsl(query.replace(";", "&"), keep_blank_values=True):
         if name not in OPTIONS:
             raise UnknownStore(f"a Redis has the options {', '.join(OPTIONS)}, and no other")
         field_name, read = OPTIONS[name]

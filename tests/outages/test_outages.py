@@ -25,7 +25,7 @@ from tests.support.swarm import Swarm, SwarmCall
 
 pytestmark = pytest.mark.real
 
-SECONDS = float(os.environ.get("SOFIA_OUTAGE_SECONDS", "2.5"))
+SECONDS = float(os.environ.get("SOFIA_OUTAGE_SECONDS", "1.5"))
 REGISTERS = float(os.environ.get("SOFIA_OUTAGE_REGISTERS", "60"))
 CALLS = float(os.environ.get("SOFIA_OUTAGE_CALLS", "8"))
 PINGS = 25.0

@@ -30,6 +30,11 @@ def test_all_parts_are_read() -> None:
     assert (settings.certificate, settings.key) == ("/etc/own.pem", "/etc/own.key")
 
 
+def test_options_may_be_parted_so_that_they_need_no_escape_in_xml() -> None:
+    settings = parse("redis://host?wait=1;wait-timeout=50;timeout=700")
+    assert (settings.wait, settings.wait_timeout, settings.timeout) == (1, 0.05, 0.7)
+
+
 def test_sentinels_name_the_primary() -> None:
     settings = parse("redis+sentinel://:secret@one,two:26380,three/pbx/2?sentinel-password=other")
     assert settings.servers == (("one", 26379), ("two", 26380), ("three", 26379))
