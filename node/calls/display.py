@@ -13,8 +13,7 @@ from typing import TYPE_CHECKING
 from node.calls import announce, identity, invite, passing, retarget, timer
 from node.calls.leg import Leg
 from node.calls.reply import own_user
-from node.sip.errors import Malformed
-from node.sip.fields import NameAddr, quote
+from node.sip.fields import quote
 from node.sip.message import Request, Response
 
 if TYPE_CHECKING:
@@ -162,13 +161,8 @@ def heard(call: Call, leg: Leg, message: Request | Response) -> None:
 
 def _identity(message: Request | Response) -> tuple[str, str] | None:
     for field in (_ID, "Remote-Party-ID"):
-        if message.header(field) is None:
-            continue
-        try:
-            said = NameAddr.parse(message.headers(field)[0])
-        except Malformed:
-            continue
-        if said.uri.user:
+        said = identity.said(message, field) if message.header(field) is not None else None
+        if said is not None and said.uri.user:
             return said.display or said.uri.user, said.uri.user
     return None
 

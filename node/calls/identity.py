@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from node.calls.leg import Leg, truth
 from node.sip.errors import Malformed, SipError
 from node.sip.fields import NameAddr, quote
-from node.sip.message import Request
+from node.sip.message import Message, Request
 
 ANONYMOUS = '"Anonymous" <sip:anonymous@anonymous.invalid>'
 "RFC 3323 4.1.1.3."
@@ -77,16 +77,23 @@ def caller(leg: Leg, request: Request, user: str, *, trusted: bool) -> tuple[str
         text = request.header(field)
         if text is None:
             continue
-        values = request.headers(field)
         leg.variables[f"sip_{field}"] = text
-        try:
-            identity = NameAddr.parse(values[0])
-        except Malformed:
+        identity = said(request, field)
+        if identity is None:
             continue  # an identity nobody can read identifies nobody; the call itself is in order
         number = identity.uri.user or number
         name = identity.display or number
         leg.variables["sip_cid_type"] = "rpid" if field == "Remote-Party-ID" else "pid"
     return name, number
+
+
+def said(message: Message, field: str) -> NameAddr | None:
+    """Whom the first value of an identity field names; None if it names nobody, or cannot be read."""
+    values = message.headers(field)
+    try:
+        return NameAddr.parse(values[0]) if values else None
+    except Malformed:
+        return None
 
 
 def privacy_of(variables: Mapping[str, str]) -> Privacy:

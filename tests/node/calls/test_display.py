@@ -218,3 +218,17 @@ def test_a_callee_says_who_answered() -> None:
         await over(alice, ok, bob)
 
     play(scene, params={"pass-callee-id": "true"})
+
+
+@pytest.mark.parametrize("value", ["", ",", "<sip:", '"Zoe', "<sip:pbx.test>", "tel:+1"])
+def test_an_identity_that_names_nobody_changes_nothing(value: str) -> None:
+    async def scene(rig: Rig, cast: Cast) -> None:
+        alice, bob, ok = await calling(rig, "1001", "1000", [("P-Asserted-Identity", value)], UPDATES)
+        alice.within(ok, "UPDATE", headers=[("P-Asserted-Identity", value), ("Remote-Party-ID", value)])
+        assert (await alice.expect(200)).method == "UPDATE"
+        if value != "tel:+1":
+            assert next(row["cid_num"] for row in rig.switchboard.channels()) == "1000"
+            assert not said(bob, "UPDATE")
+        await over(alice, ok, bob)
+
+    play(scene)
