@@ -260,13 +260,13 @@ def _ring_ready(call: Call, leg: Leg, data: str) -> None:
 def _respond(call: Call, leg: Leg, data: str) -> None:
     """A response of one's own making; a final one ends the call."""
     status, _, _phrase = data.strip().partition(" ")
-    code = int(status) if status.isdigit() else 488
+    code = int(status) if status.isdecimal() else 488
     if 100 < code < 200:
         if code == 183:
             code = 180  # a 183 says something about media only with a description in it
         call.ring(leg, code)
     elif code >= 300:
-        leg.variables["respond_code"] = data.strip() if status.isdigit() else "488"
+        leg.variables["respond_code"] = data.strip() if status.isdecimal() else "488"
         call.conclude(causes.from_status(code))
 
 
@@ -317,7 +317,7 @@ def _park(call: Call, leg: Leg, _data: str) -> Waiting:
 
 
 def _sleep(call: Call, leg: Leg, data: str) -> Waiting:
-    return Sleeping(call, leg, int(data) if data.strip().isdigit() else 0)
+    return Sleeping(call, leg, int(data) if data.strip().isdecimal() else 0)
 
 
 # ---- going elsewhere -----------------------------------------------------------------------------------------------------

@@ -47,7 +47,7 @@ class Bridging(Waiting):
 
     def _timeout(self) -> float:
         limit = self.leg.variables.get("call_timeout", "") or self.leg.variables.get("originate_timeout", "")
-        return float(limit) if limit.isdigit() and int(limit) else 60.0
+        return float(limit) if limit.isdecimal() and int(limit) else 60.0
 
     def _on_port(self, error: MediaError | None) -> None:
         if error is not None and self.active:

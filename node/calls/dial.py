@@ -29,7 +29,7 @@ from node.calls import (
 )
 from node.calls.destination import Destination, resolve
 from node.calls.dial_string import BadDialString, DialString, Group, Target
-from node.calls.leg import Leg, truth
+from node.calls.leg import Leg, seconds, truth
 from node.calls.targets import Targets
 from node.media.errors import MediaError
 from node.sip.errors import SipError
@@ -126,7 +126,7 @@ class Dialing:
         if part.alarm is not None:
             part.alarm.cancel()
         limit = part.variables.get("originate_timeout", "")
-        part.alarm = self.call.later(float(limit) if limit.isdigit() else self.timeout, self._group_timed_out, part)
+        part.alarm = self.call.later(float(limit) if limit.isdecimal() else self.timeout, self._group_timed_out, part)
         self.call.progress["group"] = str(part.tried)
         for target in loops.divided(group, part.variables):
             self._begin(part, target)
@@ -207,8 +207,8 @@ class Dialing:
             found = partial(call.post, self._on_located_user, part, target, destination)
             call.exchange.location.find(destination.user, destination.domain, destination.profile, found)
             return
-        if limit := variables.get("leg_delay_start", ""):
-            call.later(float(limit), self._begin_leg, part, destination, variables)
+        if limit := seconds(variables.get("leg_delay_start", "")):
+            call.later(limit, self._begin_leg, part, destination, variables)
             return
         self._begin_leg(part, destination, variables)
 
@@ -230,10 +230,10 @@ class Dialing:
         call.exchange.count(leg.profile, "calls_out")
         call.tell("CHANNEL_CREATE", leg)
         call.tell("CHANNEL_ORIGINATE", leg)
-        if limit := variables.get("leg_timeout", ""):
-            attempt.alarm = call.later(float(limit), self._leg_timed_out, attempt, "NO_ANSWER")
-        if limit := variables.get("leg_progress_timeout") or variables.get("progress_timeout") or "":
-            attempt.progress_alarm = call.later(float(limit), self._leg_timed_out, attempt, "PROGRESS_TIMEOUT")
+        if limit := seconds(variables.get("leg_timeout", "")):
+            attempt.alarm = call.later(limit, self._leg_timed_out, attempt, "NO_ANSWER")
+        if limit := seconds(variables.get("leg_progress_timeout") or variables.get("progress_timeout") or ""):
+            attempt.progress_alarm = call.later(limit, self._leg_timed_out, attempt, "PROGRESS_TIMEOUT")
         self.locate(attempt)
 
     def locate(self, attempt: Attempt) -> None:

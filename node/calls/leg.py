@@ -5,6 +5,7 @@ Pure state with the small questions about it; the call (`call.py`) is the only o
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Mapping
 from typing import Any, Literal
 
@@ -231,12 +232,12 @@ class Leg:
     def refusal(self, cause: str) -> tuple[int, str]:
         """Status and phrase that end an unanswered caller (mod_sofia: the status of the failed leg wins over the table)."""
         words = self.variables.get("respond_code", "").split(None, 1)
-        if words and words[0].isdigit():
+        if words and words[0].isdecimal():
             return int(words[0]), words[1] if len(words) > 1 else ""
         protocol, _, status = self.variables.get("last_bridge_proto_specific_hangup_cause", "").partition(":")
         if (
             protocol == "sip"
-            and status.isdigit()
+            and status.isdecimal()
             and int(status) >= 300
             and int(status) not in (401, 407)  # a challenge to us is none to the caller, who could not answer it
             and not self.is_true("sip_ignore_remote_cause")
@@ -263,7 +264,15 @@ def mentions(variables: Mapping[str, str], part: str) -> bool:
     return part in "\n".join(variables)
 
 
+def seconds(value: str) -> float:
+    """A time that somebody wrote, e.g. `2.5`; 0 for what is none."""
+    return float(value) if _SECONDS.fullmatch(value.strip()) else 0.0
+
+
+_SECONDS = re.compile(r"\d{1,9}(\.\d{1,9})?", re.ASCII)
+
+
 def truth(value: str) -> bool:
     """`switch_true`."""
     value = value.lower()
-    return value in ("true", "yes", "on", "enabled", "active", "allow", "t") or (value.isdigit() and int(value) != 0)
+    return value in ("true", "yes", "on", "enabled", "active", "allow", "t") or (value.isdecimal() and int(value) != 0)

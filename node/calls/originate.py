@@ -49,7 +49,7 @@ def parse(words: str) -> Order | None:
     if len(parts) < 2:
         return None
     rest = [*parts[2:], "", "", "", "", ""]
-    timeout = float(rest[4]) if rest[4].isdigit() else 60.0
+    timeout = float(rest[4]) if rest[4].isdecimal() else 60.0
     return Order(parts[0], parts[1], rest[0] or "XML", rest[1] or "default", rest[2], rest[3], timeout)
 
 

@@ -157,6 +157,6 @@ class Pursuit:
 
 def _failure(transferee: Leg, cause: str) -> int:
     protocol, _, status = transferee.variables.get("last_bridge_proto_specific_hangup_cause", "").partition(":")
-    if protocol == "sip" and status.isdigit() and int(status) >= 300:
+    if protocol == "sip" and status.isdecimal() and int(status) >= 300:
         return int(status)
     return causes.to_status(transferee.variables.get("originate_failed_cause") or cause)

@@ -192,3 +192,16 @@ def test_originate_calls_and_runs_an_application() -> None:
         assert replies == ["-ERR USER_NOT_REGISTERED"]
 
     play(scene)
+
+
+def test_times_and_truths_that_are_none_are_passed_over() -> None:
+    async def scene(rig: Rig, cast: Cast) -> None:
+        alice, bob = await cast.phone("1000"), await cast.phone("1001")
+        ours = await alice.call("7300")
+        theirs = await bob.answer_next()
+        await happens(ours.answered)
+        await theirs.hangup()
+        await happens(ours.ended)
+
+    odd = "[leg_timeout=soon,leg_delay_start=²,progress_timeout=1e999,ignore_early_media=²]user/1001@pbx.test"
+    play(scene, extension("7300", ("set", "hangup_after_bridge=true"), ("bridge", odd)))
