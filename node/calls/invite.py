@@ -9,7 +9,7 @@ import re
 from collections.abc import Mapping
 from urllib.parse import unquote
 
-from node.calls import identity, passing
+from node.calls import bodies, identity, passing
 from node.calls.leg import Leg, mentions
 from node.config.profile import ProfileSettings
 from node.sip import compose
@@ -52,7 +52,7 @@ def judge(request: Request, settings: ProfileSettings) -> None:
 def read(request: Request) -> None:
     """Refuse a body that we cannot read; drop it where its author leaves that to us (RFC 3261 8.2.3, 20.11). Raises SipError."""
     coded = (request.header("Content-Encoding") or "identity").strip().lower() != "identity"
-    if not request.body or (not coded and request.content_type in (SDP, "multipart/mixed")):
+    if not request.body or (not coded and request.content_type in (SDP, *bodies.MULTIPART)):
         return
     if not may_be_dropped(request):
         raise UnsupportedMedia(request.content_type or "a body without a type")
@@ -70,14 +70,11 @@ def sdp_of(message: Request | Response) -> str:
         return ""
     if message.content_type == SDP:
         return message.body.decode("utf-8", "surrogateescape")
-    if message.content_type != "multipart/mixed":
+    if message.content_type not in bodies.MULTIPART:
         return ""
     text = message.body.decode("utf-8", "surrogateescape")
-    for part in text.split("--"):
-        head, blank, body = part.partition("\r\n\r\n")
-        if blank and SDP in head.lower():
-            return body.rstrip("\r\n") + "\r\n"
-    return ""
+    found = bodies.part(message.header("Content-Type") or "", text, SDP)
+    return found.rstrip("\r\n") + "\r\n" if found else ""
 
 
 def arrive(leg: Leg, request: Request, flow: Flow, given: Mapping[str, str], *, trusted: bool = True) -> None:
