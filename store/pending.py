@@ -133,11 +133,12 @@ class Queue:
 
         After a rest the first write is taken at once. Under load lots are taken one window apart, or when full.
         """
+        pause = self._last + self._settings.window - time.monotonic()
+        if pause > 0:
+            # Woken for the first write already, it would sleep again for the rest of the window.
+            self._sleep(self._settings.batch, pause)
         if not self._items:
             self._sleep(1, timeout)
-        pause = self._last + self._settings.window - time.monotonic()
-        if self._items and pause > 0 and not self._questions:
-            self._sleep(self._settings.batch, pause)
         with self._lock:
             if not self._items:
                 return None if self._closed else []
