@@ -40,6 +40,8 @@ log = logging.getLogger(__name__)
 
 RECOVERED_WITHIN = 45.0
 "Seconds that `sofia recover` waits for the answers to its re-INVITEs; the supervisor waits 55 for us."
+LOOK_EVERY, LOOK_AGAIN = 0.2, 60.0
+"Seconds between two looks for records of slots that we do not have, and between two for the same."
 WAITING = 1000
 "Messages that may wait for the records of one slot that nobody serves."
 
@@ -127,6 +129,9 @@ class Duty:
         self._held = Held()
         self._claims: set[Succession] = set()
         self._orphans: dict[str, list[Callable[[], None]]] = {}
+        self._looked: dict[str, float] = {}
+        "Slots that we do not have, and until when their records are not looked for again."
+        self._next_look = 0.0
         self._counted = [0, 0, 0]
         "Calls, legs, failed legs of the claim we were promoted with."
         self._told = [0, 0, 0]
@@ -150,6 +155,7 @@ class Duty:
         endpoint.routes.resolver.configure(self._own.configuration.sofia.dns_servers)
         endpoint.named.lists = self._own.configuration.acl
         endpoint.adopt = self._adopt
+        endpoint.bus.expects = self._has_slot
         endpoint.on_notice = lambda topic, body, _sender: location.on_notice(topic, body)
         endpoint.on_connection_closed = self.registrar.on_connection_closed
         endpoint.moved = location.moved
@@ -381,7 +387,27 @@ class Duty:
         """A tag or branch of a slot without a worker: adopt what that slot left, then go on with the message."""
         owner = owner_of(message)
         assert owner is not None, "only what names an owner is brought here"
-        self._adopt_slot(slot_of(owner), partial(self.endpoint.take, message, flow))
+        slot = slot_of(owner)
+        if self._has_slot(owner) or slot in self._orphans or self._is_worth_a_look(slot):
+            self._adopt_slot(slot, partial(self.endpoint.take, message, flow))
+        else:
+            self.endpoint.take(message, flow)
+
+    def _has_slot(self, token: str) -> bool:
+        """Is that a place that this node has, by its configuration?"""
+        profile, _, number = slot_of(token).rpartition("#")
+        settings = self._own.configuration.profiles.get(profile)
+        return settings is not None and len(number) <= 4 and int(number) < settings.workers
+
+    def _is_worth_a_look(self, slot: str) -> bool:
+        """Calls of a slot that we do not have may be in the store all the same; but anybody can make up names of slots."""
+        now = self._loop.time()
+        if now < self._next_look or self._looked.get(slot, 0.0) > now:
+            return False
+        if len(self._looked) >= WAITING:
+            self._looked.clear()
+        self._next_look, self._looked[slot] = now + LOOK_EVERY, now + LOOK_AGAIN
+        return True
 
     def _elsewhere(self, record: CallRecord, request: Request, flow: Flow, again: Callable[[], None]) -> None:
         """The record is live, and not here: bring the request to its owner, or the record to us."""

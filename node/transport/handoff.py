@@ -32,6 +32,8 @@ REMEMBERED = 33.0
 "Seconds for which something sent by another worker may still go astray: as long as a transaction waits for its answer."
 THROUGH = 10_000
 BATCH = 64
+PEERS = 256
+"Places remembered; tags and branches that peers make up name more."
 UNPLACED = "spare."
 "The token of a worker without a slot begins so."
 MISSED = "missed"
@@ -92,6 +94,8 @@ class Bus:
         self.lost = 0
         "Messages for workers that never came."
         self._folder = folder
+        self.expects: Callable[[str], bool] = lambda token: True
+        "May a worker come to that place? Only then is waited for one that is not there."
         self._loop = loop
         self._recipient = recipient
         self._peers: dict[str, Peer] = {}
@@ -114,9 +118,16 @@ class Bus:
         loop.add_reader(self._sock.fileno(), self._drain)
 
     def send(self, token: str, mail: Mail, otherwise: Callable[[], None] | None = None) -> None:
-        """Send to a worker. If it is not there, its successor has a second to come; after that `otherwise` is called."""
+        """Send to a worker. If it is not there, its successor has a second to come; after that `otherwise` is called.
+
+        At a place where none is expected nobody is waited for: `otherwise` is called soon.
+        """
         self.handed_on += 1
-        self._peer(token).send(_encoder.encode(mail), otherwise or self._count_lost)
+        peer = self._peer(token)
+        if self.expects(token) or peer.there():
+            peer.send(_encoder.encode(mail), otherwise or self._count_lost)
+        else:
+            self._loop.call_soon(otherwise or self._count_lost)
 
     def send_through(self, token: str, data: bytes, flow: Flow, astray: Callable[[bool], None]) -> None:
         """Send by a connection that another worker holds; `astray` as in `Recipient.on_through`."""
@@ -183,6 +194,8 @@ class Bus:
     def _peer(self, token: str) -> Peer:
         peer = self._peers.get(token)
         if peer is None:
+            if len(self._peers) >= PEERS:
+                self._peers = {name: each for name, each in self._peers.items() if not each.idle}
             peer = self._peers[token] = Peer(self._folder / token, self._loop)
         return peer
 
@@ -257,6 +270,11 @@ class Peer:
         self._waiting.append((self._loop.time() + PATIENCE, data, otherwise))
         if self._retry is None:
             self._retry = self._loop.call_later(RETRY, self._again)
+
+    @property
+    def idle(self) -> bool:
+        """Nobody is there, and nothing waits for somebody."""
+        return self._sock is None and not self._waiting and self._retry is None
 
     def there(self) -> bool:
         if self._sock is not None:

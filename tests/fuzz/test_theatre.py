@@ -6,6 +6,7 @@ from collections.abc import Iterator
 
 import pytest
 
+from node.transport.handoff import PEERS
 from tests.fuzz.agent import Dialogue, Tally, value
 from tests.fuzz.scripts import EVERYTHING
 from tests.fuzz.theatre import Actor, Theatre, season
@@ -154,4 +155,26 @@ def test_a_reinvite_that_a_bye_overtakes_is_answered_487(theatre, actor):
     actor.send(actor.request("BYE", dialog))
     heard = heard_of(actor, "INVITE", 3.0)
     assert {text[8:11] for text in heard if value(text, "CSeq") == f"{again} INVITE"} == {"487"}
+    assert theatre.trouble.found == []
+
+
+def test_tags_of_slots_that_nobody_has_cost_next_to_nothing(theatre, actor):
+    """Each was once waited for, looked for in the store, and remembered for ever."""
+    asked: list[object] = []
+    ask = theatre.books.ask
+    theatre.books.ask = lambda question, then, deadline=2.0: (asked.append(question), ask(question, then, deadline))  # type: ignore[method-assign,assignment]
+    for number in range(400):
+        dialog = actor.begin("9196")
+        dialog.to += f";tag=strange{number}.{number}-abc"
+        actor.send(actor.request("INFO", dialog))
+    heard = heard_of(actor, "INFO", 3.0)
+    assert {text[8:11] for text in heard} == {"481"}
+    assert len(heard) == 400
+    claims = [
+        question
+        for question in asked
+        if "claim" in getattr(question, "__qualname__", "") or "Succession" in str(question)
+    ]
+    assert len(claims) < 10
+    assert len(theatre.endpoint.bus._peers) <= PEERS
     assert theatre.trouble.found == []
