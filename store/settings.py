@@ -99,8 +99,8 @@ class OdbcSettings:
     network: float = 2.0
     "For what was sent to arrive; of MariaDB, also between two pieces of an answer."
 
-    lock: float = 1.0
-    "To wait for others who have locked what we want."
+    lock: float = 1.5
+    "To wait for others who have locked what we want; longer than a server takes to find who waits crosswise."
 
     silence: float = 1.0
     "A client may be silent in a transaction: frozen, it must not keep the next owner from its fence."

@@ -126,7 +126,10 @@ class Batch:
         for table, keys in _sorted(latest):
             ending = self._dialect.replacing(table, newer=newer)
             rows = [self._rows.row(latest[table, key], key) for key in keys]
-            if self._insert(table, rows, ending) != len(rows) and newer:
+            refresh = self._dialect.refresh(table, rows) if newer else None
+            fresh = len(rows) - (self._session.change(*refresh) if refresh else 0)
+            # Those that were refreshed are in the batch still: they are not newer any more.
+            if fresh and self._insert(table, rows, ending) != fresh and newer:
                 raise Uneven
 
     def _insert(self, table: Table, rows: Sequence[Row], ending: str) -> int:

@@ -34,7 +34,7 @@ SQLITE = Dialect(
 
 _ARRAYS = {
     **dict.fromkeys(("ping_count", "force_ping"), "integer[]"),
-    **dict.fromkeys(("ping_time", "ping_expires", "epoch", "version"), "bigint[]"),
+    **dict.fromkeys(("ping_time", "ping_expires", "likeness", "epoch", "version"), "bigint[]"),
     "binding": "bytea[]",
     "record": "bytea[]",
 }
@@ -48,6 +48,14 @@ class PostgresqlDialect(Dialect):
     def source(self, table: Table, rows: Sequence[Row]) -> Statement:
         return _unnest(table), [array(column) for column in zip(*rows, strict=True)]
 
+    def refresh(self, table: Table, rows: Sequence[Row]) -> Statement | None:
+        if not table.refreshed:
+            return None
+        # Key, likeness and what is new: that is the first column, and the last ones.
+        columns = list(zip(*rows, strict=True))
+        news = len(table.refreshed) + 1
+        return _refresh(table), [array(column) for column in (columns[0], *columns[-news:])]
+
     def among(self, columns: tuple[str, ...], keys: Sequence[Row]) -> Statement:
         (column,) = columns
         return f"{column} = ANY(?::{_ARRAYS.get(column, 'text[]')})", [array([key[0] for key in keys])]
@@ -58,11 +66,26 @@ class PostgresqlDialect(Dialect):
 
 @lru_cache(16)
 def _unnest(table: Table) -> str:
-    own = _CALL_ID_ARRAYS if table.columns == CALL_IDS.columns else _ARRAYS
+    return f"SELECT * FROM {_arrays(table, table.columns)}"
+
+
+@lru_cache(16)
+def _refresh(table: Table) -> str:
+    (key,) = table.key
+    columns = (key, "likeness", *table.refreshed)
+    return (
+        f"UPDATE {table.name} AS old SET {', '.join(f'{column} = new.{column}' for column in table.refreshed)} "
+        f"FROM {_arrays(table, columns)} AS new ({', '.join(columns)}) "
+        f"WHERE old.{key} = new.{key} AND old.likeness = new.likeness AND {table.newer}"
+    )
+
+
+def _arrays(table: Table, columns: tuple[str, ...]) -> str:
+    own = _CALL_ID_ARRAYS if table is CALL_IDS else _ARRAYS
     # Of a call it has fractions.
     own = {**own, "expires": "double precision[]" if table is CALLS else "bigint[]"}
-    arrays = ", ".join(f"?::{own.get(column, 'text[]')}" for column in table.columns)
-    return f"SELECT * FROM unnest({arrays})"
+    places = ", ".join(f"?::{own.get(column, 'text[]')}" for column in columns)
+    return f"unnest({places})"
 
 
 def array(values: Sequence[Value]) -> str:

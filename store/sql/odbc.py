@@ -131,7 +131,10 @@ class OdbcSession:
         if dialect is POSTGRESQL:
             return [
                 f"SET statement_timeout = {settings.statement * 1000:.0f}; SET lock_timeout = {settings.lock * 1000:.0f}; "
-                f"SET idle_in_transaction_session_timeout = {settings.silence * 1000:.0f}; SET jit = off"
+                f"SET idle_in_transaction_session_timeout = {settings.silence * 1000:.0f}; SET jit = off; "
+                # Rows are to be found by their keys one after the other, as they stand in the batch: plans are made
+                # when a table is still empty, and who writes at the same time must meet them in the same order.
+                "SET enable_hashjoin = off; SET enable_mergejoin = off; SET enable_seqscan = off"
             ]
         if dialect is MARIADB:
             return [

@@ -30,6 +30,11 @@ def digest(text: str) -> bytes:
     return blake2b(text.encode(), digest_size=16).digest()
 
 
+def _likeness(values: Values) -> int:
+    """A whole number of 64 bits with its sign, the same wherever it is made."""
+    return int.from_bytes(blake2b(msgspec.msgpack.encode(values), digest_size=8).digest(), "big", signed=True)
+
+
 class Rows:
     """How records rest in a database of this dialect."""
 
@@ -37,11 +42,15 @@ class Rows:
         self._registrations = dialect.registrations
         self._digests = dialect.digests
         self._takes_nul = dialect.takes_nul
-        columns = [column for column in dialect.registrations.columns if column not in ("binding", "record")]
+        columns = [column for column in dialect.registrations.columns if column in Registration.__struct_fields__]
         self._columns = columns
+        self._alike = len(columns) + 1 - len(dialect.registrations.refreshed)
+        "How many of the columns a refresh leaves as they are: the first ones."
         self.registration_columns = ", ".join((*columns, "record"))
         self._values: Callable[[Any], Values] = attrgetter(*columns)
         self._natural: Callable[[Any], Values] = attrgetter("sip_user", "sip_host", "profile_name", "contact")
+        texts = [field.name for field in msgspec.structs.fields(Registration) if field.type is str]
+        self._texts: Callable[[Any], tuple[str, ...]] = attrgetter(*(name for name in texts if name in columns))
         rest = [field for field in msgspec.structs.fields(Registration) if field.name not in columns]
         self._rest: Callable[[Any], Values] = attrgetter(*(field.name for field in rest))
         self._make_rest = msgspec.defstruct(
@@ -67,10 +76,13 @@ class Rows:
         if write.data[:1] == ESCAPED:
             rest = ESCAPED + rest
         values = self._values(record)
-        if (clean := self._clean(values)) is not values:
+        if not self._takes_nul and "\0" in "".join(self._texts(record)):
             # A column is for the operator; what it cannot hold, the blob does.
-            values, rest = clean, write.data
-        return (*key, *values, rest) if self._digests else (*values, rest)
+            values, rest = self._clean(values), write.data
+        if not self._digests:
+            return (*values, rest)
+        alike = values[: self._alike]
+        return (*key, *alike, _likeness(alike), *values[self._alike :], rest)
 
     def call_id(self, call_id: str) -> str | bytes:
         """A Call-ID as its table has it."""

@@ -55,8 +55,8 @@ SERVER_FIRST = (
         ping_expires {bigint} NOT NULL DEFAULT 0, user_agent {longtext}, server_user {longtext}, server_host {longtext},
         profile_name {longtext} NOT NULL, hostname {longtext}, network_ip {longtext}, network_port {longtext},
         sip_username {longtext}, sip_realm {longtext}, mwi_user {longtext}, mwi_host {longtext},
-        orig_server_host {longtext}, orig_hostname {longtext}, sub_host {longtext}, slot {text} NOT NULL,
-        epoch {bigint} NOT NULL, expires {bigint}, version {bigint} NOT NULL, record {blob} NOT NULL{user_key}
+        orig_server_host {longtext}, orig_hostname {longtext}, sub_host {longtext}, likeness {bigint} NOT NULL,
+        slot {text} NOT NULL, epoch {bigint} NOT NULL, expires {bigint}, version {bigint} NOT NULL, record {blob} NOT NULL{user_key}
     ){often_changed}
     """,
     """

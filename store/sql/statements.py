@@ -14,9 +14,9 @@ Row = Sequence[Value]
 Statement = tuple[str, Row]
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, eq=False)
 class Table:
-    """How records of one kind rest."""
+    """How records of one kind rest; one object a table, known by itself."""
 
     name: str
     columns: tuple[str, ...]
@@ -27,6 +27,8 @@ class Table:
     "When an ordinary write may replace the row, of columns `old.x` by columns `new.x`; all others are judged."
     latest: str
     "When a write that was judged may: again, for what came between the judging and the writing."
+    refreshed: tuple[str, ...] = ()
+    "What is new of a row that is like the one before."
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -65,6 +67,10 @@ class Dialect:
     def source(self, table: Table, rows: Sequence[Row]) -> Statement:
         """What INSERT takes the rows from."""
         return f"VALUES {places(len(table.columns), len(rows))}", [value for row in rows for value in row]
+
+    def refresh(self, table: Table, rows: Sequence[Row]) -> Statement | None:
+        """Of rows that are there already, newer and alike, write what is new; None if the dialect cannot."""
+        return None
 
     def among(self, columns: tuple[str, ...], keys: Sequence[Row]) -> Statement:
         """The condition that a row has one of these keys."""
@@ -132,7 +138,18 @@ REGISTRATIONS = Table(
     "sip_registrations", _BINDING, ("sip_user", "sip_host", "profile_name", "contact"), (), _NEWER, _NEWER
 )
 "By its natural key."
-BINDINGS = Table("sip_registrations", ("binding", *_BINDING), ("binding",), (), _NEWER, _NEWER)
-"By the digest of its natural key, which is short whatever a phone puts into its Contact."
+_STILL = _BINDING.index("slot")
+BINDINGS = Table(
+    "sip_registrations",
+    ("binding", *_BINDING[:_STILL], "likeness", *_BINDING[_STILL:]),
+    ("binding",),
+    (),
+    _NEWER,
+    _NEWER,
+    refreshed=_BINDING[_STILL:],
+)
+"""By the digest of its natural key, which is short whatever a phone puts into its Contact.
+
+`likeness` is a digest of what a refresh does not change: a write with the same need not bring that again."""
 CALLS = Table("recovery", _CALL, ("uuid",), ("slot", "epoch", "technology"), _OWNED, _LATEST)
 CALL_IDS = Table("sofia_call_ids", ("uuid", "call_id"), ("uuid", "call_id"), (), "", "")
