@@ -37,6 +37,8 @@ from node.link import Ask, Done, Fenced, Instruct, Link, Message
 
 log = logging.getLogger(__name__)
 
+PAY_AGAIN = 2.0
+"Seconds between two tries to bring back the calls of workers that died while the store was gone."
 CLAIMABLE = 0.25
 "Seconds that a promotion waits for the store's list of calls."
 CHANCE = 3.0
@@ -89,7 +91,7 @@ class Supervisor:
             standing=self.standing,
             settings=settings.lease,
             on_acquired=self._on_acquired,
-            on_renewed=self.refresh,
+            on_renewed=self._on_renewed,
         )
         self.partner.on_handed_over = self.holder.hurry
         self.verbs = Verbs(self)
@@ -97,6 +99,7 @@ class Supervisor:
         self.systemd = Systemd()
         self.watchdogs_on = False
         self.decision = ""
+        self._paid_at = 0.0
         self.since = now
         "When the role was taken up."
         self.promoted_in = 0.0
@@ -380,6 +383,15 @@ class Supervisor:
         if self._blind and self.settings.recover_on_promote:
             self.verbs.recover([], lambda text: log.info("legs recovered now that the store answers: %s", text))
         self._blind = False
+
+    def _on_renewed(self) -> None:
+        """The store answers. Slots whose worker died while it did not are fenced now, and their calls brought back."""
+        self.refresh()
+        now = self.loop.now()
+        owing = [slot for slot in self.duty.slots() if slot.owes and slot.recover and slot.served and not slot.fencing]
+        if owing and self.settings.recover_on_promote and now - self._paid_at > PAY_AGAIN:
+            self._paid_at = now
+            self.verbs.recover([], lambda text: log.info("legs recovered now that the store answers: %s", text))
 
     def refresh(self) -> None:
         """Tell the workers until when they may act, whenever that has moved."""

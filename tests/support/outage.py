@@ -29,6 +29,8 @@ class Victim:
     direct: str
     "The same for the test itself, past what is between the node and it."
     faults: dict[str, Fault]
+    proxy: TcpProxy | None = None
+    "What is between the node and it."
 
 
 @contextmanager
@@ -75,6 +77,7 @@ def redis_victim(directory: Path) -> Iterator[Victim]:
                     "read-only": lambda: _around(become("127.0.0.1", "1"), become("no", "one")),
                     "full": lambda: _around(fill, lambda: server.configure(maxmemory="0")),
                 },
+                proxy,
             )
     finally:
         server.stop()
