@@ -350,27 +350,45 @@ CLAIM = (
 local node, slot, epoch, left = ARGV[2], ARGV[3], tonumber(ARGV[4]), tonumber(ARGV[5])
 if epoch < fence_of(slot) then return false end
 lift('#', epoch)
-local taken = {}
-for n = 6, #ARGV do
-  lift(ARGV[n], epoch)
-  local uuids = left > 0 and
-    redis.call('ZRANGEBYSCORE', P .. 'slot:' .. ARGV[n], '-inf', '(' .. ARGV[4], 'LIMIT', 0, left) or {}
-  for _, uuid in ipairs(uuids) do
-    local value = redis.call('GET', P .. 'c:' .. uuid)
-    if not value then
-      redis.call('ZREM', P .. 'slot:' .. ARGV[n], uuid)
-    else
+local taken, head = {}, string.format('%020.0f', epoch)
+
+-- Many at a time: most of what a claim costs are the calls.
+local function take(from, uuids)
+  local places = {}
+  for n, uuid in ipairs(uuids) do places[n] = P .. 'c:' .. uuid end
+  local values = redis.call('MGET', unpack(places))
+  local rows, scores, gone = {}, {}, {}
+  for n, uuid in ipairs(uuids) do
+    local value = values[n]
+    if value then
       local is, last = summary(value)
       local packed = cmsgpack.pack({node, slot, true, is[4], is[5], is[6]})
       local version = string.format('%020.0f', tonumber(string.sub(value, 21, 40)) + 1)
-      value = string.format('%020.0f', epoch) .. version .. string.format('%06d', #packed) .. packed
-        .. string.sub(value, last + 1)
-      redis.call('SET', P .. 'c:' .. uuid, value)
-      unlist(uuid, is)
-      list(uuid, {node, slot, true}, ARGV[4])
+      value = table.concat({head, version, string.format('%06d', #packed), packed, string.sub(value, last + 1)})
+      rows[#rows + 1] = places[n]
+      rows[#rows + 1] = value
+      scores[#scores + 1] = ARGV[4]
+      scores[#scores + 1] = uuid
       taken[#taken + 1] = value
-      left = left - 1
     end
+    if not value or from ~= slot then gone[#gone + 1] = uuid end
+  end
+  if #gone > 0 then redis.call('ZREM', P .. 'slot:' .. from, unpack(gone)) end
+  if #rows > 0 then
+    redis.call('MSET', unpack(rows))
+    redis.call('ZADD', P .. 'slot:' .. slot, unpack(scores))
+    redis.call('SADD', P .. 'slots', slot)
+  end
+end
+
+for n = 6, #ARGV do
+  lift(ARGV[n], epoch)
+  local more = true
+  while more and #taken < left do
+    local some = math.min(left - #taken, 500)
+    local uuids = redis.call('ZRANGEBYSCORE', P .. 'slot:' .. ARGV[n], '-inf', '(' .. ARGV[4], 'LIMIT', 0, some)
+    more = #uuids == some
+    if #uuids > 0 then take(ARGV[n], uuids) end
   end
 end
 return taken
