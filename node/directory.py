@@ -4,30 +4,34 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
+from sys import intern
 
 from node.config.directory import DirectorySection, DomainSection, GroupSection, UserSection
 from node.config.gateway import GatewaySettings
 
 
 class Names(Mapping[str, str]):
-    """Params or variables by name, in any case; iteration gives the names as written."""
+    """Params or variables by name, in any case; iteration gives the names as written.
+
+    Each user has two, with much the same names in them: those are shared.
+    """
+
+    __slots__ = ("_layers", "_values")
 
     def __init__(self, *layers: Mapping[str, str]) -> None:
         """Later layers win."""
-        self._values: dict[str, tuple[str, str]] = {}
-        for layer in layers:
-            for name, value in layer.items():
-                self._values[name.lower()] = (name, value)
+        self._layers = layers
+        self._values = {intern(name.lower()): value for layer in layers for name, value in layer.items()}
 
     def __getitem__(self, name: str) -> str:
-        return self._values[name.lower()][1]
+        return self._values[name.lower()]
 
     def get(self, name: str, default: str = "") -> str:  # type: ignore[override]
-        found = self._values.get(name.lower())
-        return default if found is None else found[1]
+        return self._values.get(name.lower(), default)
 
     def __iter__(self) -> Iterator[str]:
-        return (written for written, _value in self._values.values())
+        written = {name.lower(): name for layer in self._layers for name in layer}
+        return iter(written.values())
 
     def __len__(self) -> int:
         return len(self._values)

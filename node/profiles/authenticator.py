@@ -21,7 +21,7 @@ from node.directory import Directory, User
 from node.events import EventStream
 from node.profiles import nat
 from node.profiles.access import Access
-from node.profiles.secrets import Account, Accounts, NonceBook, count_of
+from node.profiles.secrets import Account, Accounts, NonceBook
 from node.profiles.userhash import HiddenNames
 from node.registrar import announcement
 from node.registrar.admission import Refusal
@@ -190,8 +190,8 @@ class Authenticator:
             return "forbidden"
         if account.has_secret and not self._right(account, request, settings, credentials, algorithm):
             return "forbidden"
-        book.use(credentials, _lasting(request) if registers else request.expires or 0)
-        return Passed(user, credentials, count_of(credentials) if credentials.cnonce and credentials.qop else 0)
+        count = book.use(credentials, _lasting(request) if registers else request.expires or 0)
+        return Passed(user, credentials, count if credentials.cnonce and credentials.qop else 0)
 
     def _revealed(
         self, request: Request, settings: ProfileSettings, credentials: Credentials, domain: str, *, must_match: bool

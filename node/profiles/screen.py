@@ -61,14 +61,14 @@ class Screen:
                 return FORBIDDEN
             user, _, host = token.partition("@")
             aor = (user, host) if host and not settings.accept_blind_reg else None
-            return Admission(nat=self._nat(request, flow, settings), aor=aor)
+            return Admission(nat=nat.register_reason(request, flow, settings, self._access), aor=aor)
         if settings.accept_blind_reg:
-            return Admission(nat=self._nat(request, flow, settings))
+            return Admission(nat=nat.register_reason(request, flow, settings, self._access))
         outcome = self.digest.judge(request, flow, settings, "Authorization")
         if isinstance(outcome, Refusal):
             return outcome
         # Not before: a challenge does not depend on it.
-        reason = self._nat(request, flow, settings)
+        reason = nat.register_reason(request, flow, settings, self._access)
         return Admission(
             user=outcome.user,
             username=outcome.credentials.username,
@@ -225,6 +225,3 @@ class Screen:
         if user is not None or not settings.enforce_blind_auth_result:
             variables["sip_authorized"] = "true"
         return Admission(user=user, nat=reason, variables=variables, context=context)
-
-    def _nat(self, request: Request, flow: Flow, settings: ProfileSettings) -> str:
-        return nat.register_reason(request, flow, settings, self._access)

@@ -96,8 +96,8 @@ class NonceBook:
         known = self._used.get(credentials.nonce)
         return known[2] if known is not None else ""
 
-    def use(self, credentials: Credentials, expires: int) -> None:
-        """They were right: this count is used up, and the nonce lives on as long as the registration."""
+    def use(self, credentials: Credentials, expires: int) -> int:
+        """They were right: this count is used up, and the nonce lives on as long as the registration. Returns the count."""
         count = count_of(credentials)
         key = credentials.nonce if count else _uncounted(credentials)
         now = self._clock()
@@ -114,6 +114,7 @@ class NonceBook:
         if not session and credentials.algorithm[-5:].lower() == "-sess":
             session = credentials.cnonce
         self._used[key] = now + self._ttl + (expires if expires < LONGEST else LONGEST), window, session
+        return count
 
     def _unheard(self, nonce: str, count: int, now: float, bindings: Bindings) -> bool:
         """Whether a nonce that was never used here, as far as we remember, may be used."""

@@ -266,13 +266,14 @@ class Registrar:
     def _bindings(self, visit: Visit, puts: list[Granted]) -> str:
         """A Contact for each current binding of the address of record (RFC 3261 10.3 step 8)."""
         settings, wish = visit.settings, visit.wish
-        latest = self._clock() + settings.sip_expires_late_margin
         lines = ""
         for each in self._location.known(wish.user, wish.host):
-            left = int(each.expires - latest)
+            left = None
             for record, granted, _updated in puts:
-                if record.contact == each.contact and record.profile_name == each.profile_name:
+                if record is each or (record.contact, record.profile_name) == (each.contact, each.profile_name):
                     left = granted
+            if left is None:
+                left = int(each.expires - settings.sip_expires_late_margin - self._clock())
             if left > 0:
                 mark = f';+sip.instance="{each.instance}";reg-id={each.reg_id}' if each.reg_id else ""
                 lines += f"Contact: <{wire_uri(each.contact)}>;expires={left}{mark}\r\n"
@@ -419,9 +420,10 @@ def _judge_order(visit: Visit, known: Iterable[Registration]) -> None:
 
 
 def _former(record: Registration, bindings: Iterable[Registration]) -> Registration | None:
-    """The binding in whose place a record comes."""
+    """The binding in whose place a record comes: of those of its address of record the one with the same natural key."""
+    contact, profile, host = record.contact, record.profile_name, record.sip_host
     for each in bindings:
-        if each.contact == record.contact and each.key == record.key:
+        if each.contact == contact and each.profile_name == profile and each.sip_host == host:
             return each
     return None
 

@@ -42,7 +42,8 @@ class Rulebook:
             return NONE
         known = self._known.get(id(user))
         if known is None or known[0] is not user:
-            known = self._known[id(user)] = user, read(user)
+            rules = read(user)
+            known = self._known[id(user)] = user, NONE if rules == NONE else rules
         return known[1]
 
 
