@@ -16,7 +16,7 @@ from pathlib import Path
 
 from tests.support.node import DOMAIN, STRETCH, Node, free_port, until
 
-MODULES = ("account", "g711", "aufile", "aubridge", "sndfile", "ctrl_tcp", "cons", "menu")
+MODULES = ("g711", "aufile", "aubridge", "sndfile", "ctrl_tcp", "cons", "menu")
 
 
 class Baresip:
@@ -50,7 +50,7 @@ class Baresip:
             f"snd_path {self.directory}\nctrl_tcp_listen 127.0.0.1:{self._control}\n"
             f"cons_listen 127.0.0.1:{self._keys}\n"
             + (f"sip_cafile {trust}\n" if trust is not None else "")
-            + f"module_path {library}\n"
+            + f"module_path {library}\nmodule_tmp uuid.so\nmodule_tmp account.so\n"
             + "".join(f"module {name}.so\n" for name in MODULES)
         )
         (self.directory / "accounts").write_text(

@@ -15,7 +15,7 @@ for program in "${!packages[@]}"; do
   command -v "$program" >/dev/null || missing+=("${packages[$program]}")
 done
 # Not on the path: modules of Kamailio,
-for module in tls ${1:+sqlite}; do
+for module in tls outbound ${1:+sqlite}; do
   compgen -G "/usr/lib/*/kamailio/modules/*${module}.so" >/dev/null || missing+=("kamailio-$module-modules")
 done
 # PostgreSQL's server, and the ODBC drivers, which enter themselves in a list.

@@ -28,10 +28,12 @@ class Edge:
         *,
         towards: str,
         forked: tuple[str, str, str] = ("nobody", "sip:invalid", "sip:invalid"),
+        flows: bool = False,
     ) -> None:
         """`towards`: the transport by which it speaks to the node's address.
 
-        `forked`: a user for whom it rings two contacts at once."""
+        `forked`: a user for whom it rings two contacts at once. `flows`: it keeps those of phones (RFC 5626).
+        """
         self.host, self.authority = host, authority
         self._temporary = tempfile.TemporaryDirectory(prefix="kamailio-")
         self._folder = Path(self._temporary.name)
@@ -49,6 +51,7 @@ class Edge:
             "SECOND": forked[2],
         }
         defined = "".join(f'#!substdef "!EDGE_{name}!{value}!g"\n' for name, value in words.items())
+        defined += "#!define FLOWS\n" if flows else ""
         (self._folder / "edge.cfg").write_text(f'#!KAMAILIO\n{defined}include_file "{CONFIGURATION}"\n')
 
     def address(self, transport: str) -> tuple[str, int]:
@@ -64,14 +67,18 @@ class Edge:
         return self
 
     def __exit__(self, *_exception: object) -> None:
+        self.stop()
+        self._output.close()
+        self._temporary.cleanup()
+
+    def stop(self) -> None:
+        """As if its host were gone: nobody listens, connections are reset."""
         self._process.terminate()
         try:
             self._process.wait(5 * STRETCH)
         except subprocess.TimeoutExpired:
             self._process.kill()
             self._process.wait()
-        self._output.close()
-        self._temporary.cleanup()
 
     def phone(
         self,
@@ -81,9 +88,13 @@ class Edge:
         password: str = PASSWORD,
         port: int = 17000,
         answers: bool = True,
+        second: Edge | None = None,
     ) -> Baresip:
-        """A phone whose way to its registrar is this proxy."""
+        """A phone whose way to its registrar is this proxy; with a `second` one, it has a flow through each (RFC 5626)."""
         way: dict[str, Any] = {"transport": transport, "trust": self.authority.certificate}
+        if second is not None:
+            host, number = second.address(transport)
+            way["extra"] = f';sipnat=outbound;outbound2="sip:{host}:{number};transport={transport}"'
         return Baresip(user, password, DOMAIN, self.address(transport), port=port, tone=440, answers=answers, **way)
 
     def said(self) -> str:
