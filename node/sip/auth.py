@@ -278,6 +278,8 @@ _STRENGTH = {"md5": 1, "sha-256": 2, "sha-512-256": 3}
 _NAMES = "username realm nonce uri response algorithm qop nc cnonce opaque stale domain userhash"
 _USUAL = {space + name: name for name in _NAMES.split() for space in ("", " ")}
 "Params as they usually stand behind a comma."
+_OPENINGS = {f"{comma}{written}=": name for written, name in _USUAL.items() for comma in ("", ",")}
+"What usually stands before a quoted value."
 
 
 def _hash(algorithm: str) -> Callable[[str], str]:
@@ -322,22 +324,37 @@ def _params(text: str) -> dict[str, str]:
 
 
 def _plain(rest: str) -> dict[str, str] | None:
-    """As nearly everybody writes them, in half the time; None where a comma or a quote is not what it seems."""
+    """As nearly everybody writes them, in a third of the time; None for anything else.
+
+    Without escapes every other piece between quotes is a value, and what stands before it names it.
+    """
     if "\\" in rest:
         return None
+    pieces = rest.split('"')
+    last = pieces.pop()
+    if len(pieces) % 2:
+        return None
     found: dict[str, str] = {}
-    for part in rest.split(","):
-        written, _, value = part.partition("=")
-        name = _USUAL.get(written)
+    each = iter(pieces)
+    for before, value in zip(each, each, strict=True):
+        name = _OPENINGS.get(before)
         if name is None:
-            return None
-        if value[:1] == '"' == value[-1:] and value.count('"') == 2:
-            found[name] = value[1:-1]
-        elif value.isalnum():
-            found[name] = value
-        else:
-            return None
-    return found
+            unquoted, _, opening = before.rpartition(",")
+            name = _OPENINGS.get(opening)
+            if name is None or not _unquoted(unquoted, found):
+                return None
+        found[name] = value
+    return found if not last or _unquoted(last, found) else None
+
+
+def _unquoted(text: str, found: dict[str, str]) -> bool:
+    """Add such as `, algorithm=MD5, qop=auth`; False if that is not what it is."""
+    for part in text.removeprefix(",").split(","):
+        name, _, value = part.partition("=")
+        if name not in _USUAL or not value.isalnum():
+            return False
+        found[_USUAL[name]] = value
+    return True
 
 
 def _any(rest: str) -> dict[str, str]:

@@ -135,7 +135,7 @@ def response(
     """
     if reason is None:
         reason = reason_of(status)
-    to = request.header("to") or ""
+    to = request.fields.get("to", "").strip()
     if status > 100 and not request.to_tag:
         to = f"{to};tag={to_tag or stateless_tag(request)}"
     call_id, from_, cseq = request.origin

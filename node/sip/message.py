@@ -71,11 +71,11 @@ class Message:
     _more: dict[str, list[str]] | None = None
     "Further values of fields that stand there more than once."
 
-    def __init__(self, head: str, body: bytes, received: bytes | None = None) -> None:
-        self.body = body
-        self._head = head
-        "Start line and header fields, unfolded, each line but the last one ended by CRLF."
-        self._bytes = received
+    body: bytes
+    _head: str
+    "Start line and header fields, unfolded, each line but the last one ended by CRLF."
+    _bytes: bytes | None
+    "As received, or once encoded."
 
     # ---- any field -------------------------------------------------------------------------------------------------
 
@@ -210,9 +210,11 @@ class Request(Message):
     """A request."""
 
     def __init__(self, method: str, uri: str, head: str, body: bytes = b"", received: bytes | None = None) -> None:
-        super().__init__(head, body, received)
         self.method = method
         self.uri = uri
+        self.body = body
+        self._head = head
+        self._bytes = received
 
     @once
     def target(self) -> Uri:
@@ -249,9 +251,11 @@ class Response(Message):
     """A response."""
 
     def __init__(self, status: int, reason: str, head: str, body: bytes = b"", received: bytes | None = None) -> None:
-        super().__init__(head, body, received)
         self.status = status
         self.reason = reason
+        self.body = body
+        self._head = head
+        self._bytes = received
 
 
 # ---- reading -------------------------------------------------------------------------------------------------------
