@@ -40,7 +40,7 @@ log = logging.getLogger(__name__)
 
 RECOVERED_WITHIN = 45.0
 "Seconds that `sofia recover` waits for the answers to its re-INVITEs; the supervisor waits 55 for us."
-LOOK_EVERY, LOOK_AGAIN = 0.2, 60.0
+LOOK_EVERY, LOOK_AGAIN = 0.2, 2.0
 "Seconds between two looks for records of slots that we do not have, and between two for the same."
 WAITING = 1000
 "Messages that may wait for the records of one slot that nobody serves."
@@ -430,6 +430,7 @@ class Duty:
         def adopted() -> None:
             if counted[0]:
                 log.info("%s: adopted %d calls of %s, which nobody here serves", self.slot, counted[0], slot)
+            self._release()  # our own claim may have ended meanwhile, and left that to us
             for each in self._orphans.pop(slot):
                 each()
 

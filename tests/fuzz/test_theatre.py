@@ -178,3 +178,18 @@ def test_tags_of_slots_that_nobody_has_cost_next_to_nothing(theatre, actor):
     assert len(claims) < 10
     assert len(theatre.endpoint.bus._peers) <= PEERS
     assert theatre.trouble.found == []
+
+
+def test_what_was_held_for_a_claim_is_released_though_an_adoption_outlasts_it():
+    """Else a worker that was promoted under fire would keep back what belongs to its dialogs for ever."""
+    theatre = Theatre(claims=["internal#0"], takes=[1.0, 3.0])
+    try:
+        actor = Actor(theatre, Tally(), 0, 1)
+        for tag in ("strange.7-abc", "internal.0-abc"):
+            dialog = actor.begin("9196")
+            dialog.to += f";tag={tag}"
+            actor.send(actor.request("INFO", dialog))
+        heard = heard_of(actor, "INFO", 8.0)
+        assert sorted(text[8:11] for text in heard) == ["481", "481"]
+    finally:
+        theatre.close()
