@@ -8,6 +8,7 @@ What that one has already is stale there, and changes nothing.
 from __future__ import annotations
 
 import threading
+from collections import deque
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 
@@ -36,6 +37,8 @@ class Recent:
         self.run = ""
         "The server that all of it was committed to."
         self._generations: list[Generation] = []
+        self._owed: deque[Write] = deque()
+        "What the server that is there now has not been offered yet."
         self._lock = threading.Lock()
 
     def __len__(self) -> int:
@@ -67,12 +70,26 @@ class Recent:
                 kept.pop(0)
             self._generations = kept
 
-    def offered(self) -> list[Write]:
-        """All that is kept, in the order in which it was committed; of each record the last version."""
+    def owe(self) -> int:
+        """Another server: all that is kept has to be offered to it, of each record the last version. Returns how much."""
         with self._lock:
             latest: dict[str, Write] = {}
+            for write in self._owed:
+                latest[write.record.key] = write
             for generation in self._generations:
                 for key, write in generation.writes.items():
                     latest.pop(key, None)
                     latest[key] = write
-            return list(latest.values())
+            self._owed = deque(latest.values())
+            return len(latest)
+
+    def owed(self, most: int) -> list[Write]:
+        """The next of it, in the order in which it was committed; `paid` when the server has it."""
+        with self._lock:
+            return [self._owed[n] for n in range(min(most, len(self._owed)))]
+
+    def paid(self, writes: Sequence[Write]) -> None:
+        with self._lock:
+            for write in writes:
+                if self._owed and self._owed[0] is write:
+                    self._owed.popleft()

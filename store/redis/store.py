@@ -32,6 +32,8 @@ HERITAGE, INHERIT, CHANGES = Script(scripts.HERITAGE), Script(scripts.INHERIT), 
 LOT = 500
 "Records read or dropped in one go: Redis does nothing else meanwhile."
 OFFER = 256
+OFFER_WITHIN = 0.5
+"Seconds that offering writes again may hold up the opening of a connection; the rest follows with later commits."
 ENTRIES = 50
 "Commits that one look at the change feed reads at most."
 IMPATIENT = 0.005
@@ -70,6 +72,7 @@ class RedisStore:
 
     def clock(self) -> float:
         self._connection.check_primary()
+        self._offer(OFFER_WITHIN)
         at = self._call("TIME")
         if not isinstance(at, list) or len(at) != 2:
             raise Unavailable(f"{self.place}: it does not tell the time")
@@ -81,6 +84,7 @@ class RedisStore:
         if not writes:
             return []
         outcomes = self._commit(writes)
+        self._offer(0)
         stored = [write for write, outcome in zip(writes, outcomes, strict=True) if outcome is not Outcome.FENCED]
         if stored and self._recent.note(stored, time.monotonic()):
             self._turn()
@@ -300,22 +304,25 @@ class RedisStore:
             )
         run = self._connection.identity().run
         before, self._recent.run = self._recent.run, run
-        if before in ("", run):
-            return
-        try:
-            self._offer()
-        except StoreError:
-            self._recent.run = before
-            raise
+        if before not in ("", run):
+            count = self._recent.owe()
+            log.warning("%s: another server; it is offered the last %d writes again", self.place, count)
+        self._offer(OFFER_WITHIN)
 
-    def _offer(self) -> None:
-        """Another server, or the same one started again: it may lack the last of what was committed."""
-        writes = self._recent.offered()
-        outcomes: list[Outcome] = []
-        for start in range(0, len(writes), OFFER):
-            outcomes += self._commit(writes[start : start + OFFER])
-        taken = sum(outcome in (Outcome.STORED, Outcome.AT_RISK) for outcome in outcomes)
-        log.warning("%s: another server; of the last %d writes it lacked %d", self.place, len(writes), taken)
+    def _offer(self, within: float) -> None:
+        """Another server, or the same one started again, may lack the last of what was committed.
+
+        Not all at once, where that is much: its versions keep what is offered late from replacing what is newer.
+        """
+        until, lacked = time.monotonic() + within, 0
+        while writes := self._recent.owed(OFFER):
+            outcomes = self._commit(writes)
+            self._recent.paid(writes)
+            lacked += sum(outcome in (Outcome.STORED, Outcome.AT_RISK) for outcome in outcomes)
+            if time.monotonic() > until:
+                break
+        if lacked:
+            log.warning("%s: it lacked %d of the last writes", self.place, lacked)
 
     # ---- reading -----------------------------------------------------------------------------------------------------
 
