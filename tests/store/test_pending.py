@@ -1,0 +1,118 @@
+"""What waits before the store: when the thread is called, and what it is given."""
+
+from __future__ import annotations
+
+import threading
+import time
+from typing import Any
+
+from store.interface import Outcome, Put
+from store.pending import Entry, Lot, Question, Queue
+from store.settings import WriterSettings
+from tests.store.samples import registration
+from tests.support.node import STRETCH
+
+WITHIN = 5.0 * STRETCH
+LONG = 2 * WITHIN
+"Seconds of a window that a test does not wait for."
+
+
+def queue(*, window: float = 0.0, batch: int = 64) -> Queue:
+    return Queue(WriterSettings(window=window, batch=batch))
+
+
+def entry(contact: str, *, waited_for: bool = True) -> Entry:
+    def hear(outcome: Outcome) -> None: ...
+
+    return Entry(Put(registration(contact=contact)), hear if waited_for else None, 0.0)
+
+
+def question() -> Question[Any]:
+    return Question(lambda store: None, lambda answer: None, 1.0)
+
+
+class Taker:
+    """The thread, asleep until there is something to be taken."""
+
+    def __init__(self, of: Queue) -> None:
+        self.lot: Lot | None = None
+        self._thread = threading.Thread(target=self._take, args=(of,), daemon=True)
+        self._thread.start()
+
+    def _take(self, of: Queue) -> None:
+        self.lot = of.take(None)
+
+    @property
+    def sleeps(self) -> bool:
+        self._thread.join(0.02)
+        return self._thread.is_alive()
+
+    def taken(self) -> Lot | None:
+        self._thread.join(WITHIN)
+        assert not self._thread.is_alive(), "it was not called"
+        return self.lot
+
+
+def test_the_first_write_after_a_rest_is_taken_at_once() -> None:
+    waiting, first = queue(window=LONG), entry("a")
+    taker = Taker(waiting)
+    assert taker.sleeps
+    waiting.add(first)
+    assert taker.taken() == [first]
+
+
+def test_what_comes_within_the_window_is_taken_together_and_a_full_batch_before_its_end() -> None:
+    waiting, entries = queue(window=LONG, batch=3), [entry(name) for name in "abcd"]
+    waiting.add(entries[0])
+    assert waiting.take(None) == entries[:1]
+    taker = Taker(waiting)
+    for each in entries[1:3]:
+        waiting.add(each)
+        assert taker.sleeps
+    waiting.add(entries[3])
+    assert taker.taken() == entries[1:]
+
+
+def test_a_question_does_not_wait_for_the_window() -> None:
+    waiting, entries, asked = queue(window=LONG), [entry("a"), entry("b")], question()
+    waiting.add(entries[0])
+    assert waiting.take(None) == entries[:1]
+    taker = Taker(waiting)
+    waiting.add(entries[1])
+    assert taker.sleeps
+    waiting.ask(asked)
+    assert taker.taken() == entries[1:], "in order: what was written before it first"
+    assert waiting.take(None) is asked
+
+
+def test_a_call_that_nobody_slept_for_does_not_end_the_next_sleep() -> None:
+    waiting, asked = queue(), question()
+    waiting.ask(asked)
+    assert waiting.take(None) is asked
+    began = time.monotonic()
+    assert waiting.take(0.1) == []
+    assert time.monotonic() - began > 0.09
+    taker = Taker(waiting)
+    assert taker.sleeps
+
+
+def test_closing_wakes_and_what_waits_is_taken_first() -> None:
+    waiting, last = queue(window=LONG), entry("a")
+    waiting.add(entry("b"))
+    waiting.take(None)
+    taker = Taker(waiting)
+    waiting.add(last)
+    assert taker.sleeps
+    waiting.close()
+    assert taker.taken() == [last]
+    assert waiting.take(None) is None
+
+
+def test_of_writes_that_nobody_waits_for_the_last_one_is_kept() -> None:
+    waiting, older, newer = queue(), entry("a", waited_for=False), entry("a")
+    newer.write.record.version = older.write.record.version + 1
+    waiting.add(older)
+    assert waiting.add(newer) is older
+    assert waiting.take(None) == [older]
+    assert older.write is newer.write
+    assert older.then is newer.then
