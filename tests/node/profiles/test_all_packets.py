@@ -10,6 +10,7 @@ from pathlib import Path
 
 from ha.process import call, fork
 from node.config import Identity
+from node.sip import auth
 from tests.node.registrar.test_registrar import configured
 from tests.node.rig import PASSWORD, PhoneLine, Rig, rig
 from tests.support.sipmessage import Sip, digest, uri_of
@@ -83,6 +84,18 @@ def test_each_request_of_a_dialog_proves_who_it_is_from(tmp_path: Path) -> None:
             right = proof(within(phone, answered, method), "1000", method, answered)
             field = "Proxy_Authorization" if method == "INFO" else "Authorization"
             assert within(phone, answered, method, **{field: right}).status == 200
+
+
+def test_a_phone_that_counts_on_is_not_asked_again(tmp_path: Path) -> None:
+    """RFC 7616 3.3: the nonce of the INVITE is good for what follows, each time with another count."""
+    with demanding(tmp_path) as node:
+        phone = node.phone()
+        answered = calling(phone)
+        challenge = within(phone, answered, "INFO").get("WWW-Authenticate")
+        for nc, method in enumerate(("INFO", "OPTIONS", "BYE"), 1):
+            uri = uri_of(answered.get("Contact"))
+            proof = auth.answer(challenge, username="1000", password=PASSWORD, method=method, uri=uri, nc=nc)
+            assert within(phone, answered, method, Authorization=proof).status == 200
 
 
 def test_a_successor_asks_too(tmp_path: Path) -> None:
