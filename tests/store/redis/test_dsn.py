@@ -1,9 +1,13 @@
 from __future__ import annotations
 
+import subprocess
+import sys
+
 import pytest
 
 from store.errors import UnknownStore
 from store.redis.dsn import is_redis, parse
+from tests.support.node import ROOT
 
 
 def test_a_server_alone_is_enough() -> None:
@@ -79,6 +83,14 @@ def test_neither_its_place_nor_its_representation_shows_a_password(dsn: str) -> 
 def test_what_is_wrong_is_refused(dsn: str) -> None:
     with pytest.raises(UnknownStore):
         parse(dsn)
+
+
+def test_who_only_names_the_store_does_not_pay_for_its_driver() -> None:
+    script = (
+        "import sys; from store.backends import open_store; open_store('redis://host'); print('redis' in sys.modules)"
+    )
+    done = subprocess.run([sys.executable, "-c", script], cwd=ROOT, capture_output=True, text=True, check=True)
+    assert done.stdout.strip() == "False"
 
 
 def test_other_stores_are_not_taken_for_it() -> None:
