@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from tests.support.conversation import talking
-from tests.support.node import DOMAIN, PASSWORD, Node, loopback_address, shared_settings, until
+from tests.support.node import DOMAIN, PASSWORD, STRETCH, Node, loopback_address, shared_settings, until
 from tests.support.phone import Phone
 
 pytestmark = pytest.mark.real
@@ -74,6 +74,44 @@ def test_a_call_is_originated_listed_and_killed(solo: Node) -> None:
             async with asyncio.timeout(5):
                 await line.ended.wait()
             assert await asyncio.to_thread(solo.api, f"uuid_kill {uuid}") == "-ERR No such channel!\n"
+
+    asyncio.run(scenario())
+
+
+def test_both_legs_of_a_call_are_sent_their_own_ways(solo: Node) -> None:
+    async def scenario() -> None:
+        async with talking(solo.sip) as call:
+            uuid = (await asyncio.to_thread(solo.api, "show calls")).splitlines()[1].partition(",")[0]
+            assert await asyncio.to_thread(solo.api, f"uuid_transfer {uuid} -both 9196") == "+OK\n"
+            # Each hears itself now: what it sends from here on comes back to it.
+            for audio, floor in zip(call.audios, (1_000_000, 2_000_000), strict=True):
+                audio.sent = floor
+                async with asyncio.timeout(10 * STRETCH):
+                    while not audio.arrivals or not floor <= audio.arrivals[-1][1] < floor + 900_000:
+                        await asyncio.sleep(0.02)
+            for line in (call.out, call.incoming):
+                assert (await line.hangup()).status == 200
+
+    asyncio.run(scenario())
+
+
+def test_a_node_asks_the_peers_of_a_call_to_do_without_it(solo: Node) -> None:
+    async def scenario() -> None:
+        async with talking(solo.sip) as call:
+            uuid = (await asyncio.to_thread(solo.api, "show calls")).splitlines()[1].partition(",")[0]
+
+            def referred() -> str:
+                seen = [m for _at, m in call.alice.seen if m.method == "REFER" and not m.is_response]
+                return seen[0].get("Refer-To") if seen else ""
+
+            async with asyncio.timeout(10 * STRETCH):
+                # Not before the ACK is there: a call in the middle of something is left alone.
+                while await asyncio.to_thread(solo.api, f"uuid_simplify {uuid}") != "+OK Success\n":
+                    await asyncio.sleep(0.05)
+                while not referred():
+                    await asyncio.sleep(0.02)
+            assert referred().startswith(f"<{call.bob.contact}?Replaces={call.incoming.call_id}")
+            await call.end(call.incoming)
 
     asyncio.run(scenario())
 
