@@ -52,7 +52,7 @@ class Following:
         "What was true of the store then is known here; 0: nothing is."
         self._heard_at = 0.0
         self._alarm: Alarm | None = None
-        self._stopped = False
+        self._stopped = self._closed = False
 
     @property
     def lag(self) -> float:
@@ -68,28 +68,35 @@ class Following:
         self._heard_at = self._now()
 
     def stop(self) -> None:
-        self._stopped = True
+        self._stopped = self._closed = True
         if self._alarm is not None:
             self._alarm.cancel()
             self._alarm = None
 
     def settle(self) -> None:
         """This worker is promoted, and nobody else writes any more: see the last of it, and know everything."""
+        kept_up = self._mark and self._known_at and self.lag <= QUIET
         self.stop()
-        if not self._mark or not self._known_at or self.lag > QUIET:
-            self._location.load()
+        self._closed = False
+        if not kept_up:
+            self._read_all()
             return
         self._location.complete = False
         self._see_the_last()
 
     # ---- below -------------------------------------------------------------------------------------------------------
 
+    def _read_all(self) -> None:
+        """Again and again while the store is gone: until then each search has to ask it."""
+        if not self._closed:
+            self._location.load(None, lambda: self._call_later(AGAIN, self._read_all))
+
     def _see_the_last(self) -> None:
         mark = self._mark
 
         def seen(answer: Changes | StoreError | None) -> None:
             if not isinstance(answer, Changes):
-                self._location.load()
+                self._read_all()
                 return
             self._take(answer)
             if answer.more:

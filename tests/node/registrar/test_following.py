@@ -181,6 +181,19 @@ def test_who_has_not_kept_up_reads_all_of_it_when_promoted(active: Store, standb
     assert standby.asked.count("list") == 2
 
 
+def test_who_is_promoted_while_the_store_is_gone_reads_it_when_it_is_back(active: Store, standby: Standby) -> None:
+    standby.following.start()
+    active.commit([Put(registration())])
+    standby.down = True
+    standby.following.settle()
+    standby.wait(10)
+    assert not standby.location.complete
+    standby.down = False
+    standby.wait(2 * AGAIN)
+    assert standby.location.complete
+    assert standby.users() == ["1000"]
+
+
 def test_a_worker_that_hears_its_neighbours_leaves_the_store_alone(active: Store, standby: Standby) -> None:
     standby.following.start()
     before = len(standby.asked)
