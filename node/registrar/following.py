@@ -88,8 +88,12 @@ class Following:
 
     def _read_all(self) -> None:
         """Again and again while the store is gone: until then each search has to ask it."""
+
+        def again() -> None:
+            self._alarm = self._call_later(AGAIN, self._read_all)
+
         if not self._closed:
-            self._location.load(None, lambda: self._call_later(AGAIN, self._read_all))
+            self._location.load(None, again)
 
     def _see_the_last(self) -> None:
         mark = self._mark
