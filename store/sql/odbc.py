@@ -61,8 +61,10 @@ class OdbcSession:
         self._settings = settings
         self._connection: pyodbc.Connection | None = None
         self._prepared: OrderedDict[str, tuple[str, pyodbc.Cursor]] = OrderedDict()
-        self._wire: socket.socket | None = None
-        "The driver's own connection, if it could be told from all others."
+        self._wire: int | None = None
+        "A descriptor of the driver's own connection, if it could be told from all others."
+        self._holding = threading.Lock()
+        "Held by who uses or closes it."
         self._schema_locked = False
 
     # ---- the connection ----------------------------------------------------------------------------------------------
@@ -85,20 +87,21 @@ class OdbcSession:
     def close(self) -> None:
         """What the driver says to it does not matter: the connection is not used again."""
         connection, self._connection = self._connection, None
-        wire, self._wire = self._wire, None
         self._prepared.clear()
         self._schema_locked = False
         if connection is not None:
             with suppress(pyodbc.Error):
                 connection.close()
-        if wire is not None:
-            wire.close()
+        with self._holding:
+            if self._wire is not None:
+                os.close(self._wire)
+                self._wire = None
 
     def interrupt(self) -> None:
-        wire = self._wire
-        if wire is not None:
-            with suppress(OSError):
-                wire.shutdown(socket.SHUT_RDWR)
+        with self._holding, suppress(OSError):
+            if self._wire is not None:
+                with socket.socket(fileno=os.dup(self._wire)) as wire:
+                    wire.shutdown(socket.SHUT_RDWR)
 
     def _words(self) -> dict[str, str]:
         settings = self._settings
@@ -351,27 +354,16 @@ def _sockets() -> dict[str, int]:
     return found
 
 
-def _the_new_one(before: dict[str, int]) -> socket.socket | None:
+def _the_new_one(before: dict[str, int]) -> int | None:
     """The connection that was not there before, unless other threads have made some too meanwhile."""
-    new = []
-    for name, number in _sockets().items():
-        if name not in before:
-            with suppress(OSError):
-                wire = socket.socket(fileno=os.dup(number))
-                if wire.type == socket.SOCK_STREAM and _connected(wire):
-                    new.append(wire)
-                else:
-                    wire.close()
-    if len(new) == 1:
-        return new[0]
-    for wire in new:
-        wire.close()
-    return None
+    new = [number for name, number in _sockets().items() if name not in before and _is_connection(number)]
+    return os.dup(new[0]) if len(new) == 1 else None
 
 
-def _connected(wire: socket.socket) -> bool:
+def _is_connection(number: int) -> bool:
     try:
-        wire.getpeername()
+        with socket.socket(fileno=os.dup(number)) as wire:
+            wire.getpeername()
+            return wire.type == socket.SOCK_STREAM
     except OSError:
         return False
-    return True

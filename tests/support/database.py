@@ -16,6 +16,8 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
+import pyodbc
+
 from tests.support.node import STRETCH, free_port
 
 LIMIT = 60.0 * STRETCH
@@ -147,6 +149,17 @@ class Database(ABC):
         if self._process is not None:
             self._process.wait(LIMIT)
             self._process = None
+
+
+def said(words: str, statements: str) -> str:
+    """What a server answers to the last of these, a line a row, by a connection of its own."""
+    pyodbc.pooling = False
+    with contextlib.closing(pyodbc.connect(words, autocommit=True)) as connection:
+        cursor = connection.execute(statements)
+        rows = cursor.fetchall() if cursor.description else []
+        while cursor.nextset():
+            rows = cursor.fetchall() if cursor.description else []
+        return "\n".join("|".join(map(str, row)) for row in rows)
 
 
 def at_exit(database: Database) -> None:

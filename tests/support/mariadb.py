@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from contextlib import closing, contextmanager
+from contextlib import contextmanager
 from functools import cache
 from itertools import count
 
 import pyodbc
 
-from tests.support.database import Database, at_exit
+from tests.support.database import Database, at_exit, said
 
 _names = count()
 
@@ -40,14 +40,8 @@ class MariaDb(Database):
         return True
 
     def query(self, statement: str, database: str = "") -> str:
-        pyodbc.pooling = False
-        words = (
-            f"Driver={{MariaDB Unicode}};Server=127.0.0.1;Port={self.port};Uid=root;Database={database};CONN_TIMEOUT=2"
-        )
-        with closing(pyodbc.connect(words, autocommit=True)) as connection:
-            cursor = connection.execute(statement)
-            rows = cursor.fetchall() if cursor.description else []
-            return "\n".join("|".join(map(str, row)) for row in rows)
+        where = f"Server=127.0.0.1;Port={self.port};Uid=root;Database={database};CONN_TIMEOUT=2"
+        return said(f"Driver={{MariaDB Unicode}};{where}", statement)
 
     def dsn(self, database: str, host: str = "127.0.0.1", port: int | None = None) -> str:
         return f"mariadb://Server={host};Port={port or self.port};Database={database};Uid=root;"

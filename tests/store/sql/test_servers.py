@@ -7,6 +7,7 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack
 
+import msgspec
 import pytest
 
 from store.backends import open_store
@@ -26,7 +27,7 @@ from tests.store.sql.together import together
 from tests.support.database import Database
 from tests.support.mariadb import mariadb
 from tests.support.node import STRETCH
-from tests.support.postgres import Postgres, postgres
+from tests.support.postgres import Postgres, options, postgres
 from tests.support.tcpproxy import TcpProxy
 
 STORED, STALE, FENCED = Outcome.STORED, Outcome.STALE, Outcome.FENCED
@@ -85,18 +86,18 @@ def test_nobody_waits_for_a_frozen_server_and_its_thread_comes_back(server: Data
     with ExitStack() as stack:
         stack.callback(writer.close, 5.0)
         writer.start()
-        writer.put(call("before"), told.append)
-        loop.run(lambda: told)
+        writer.put(call("before"))
+        loop.run(lambda: writer.stats.items, SOON)
         with server.frozen():
             writer.put(call("meanwhile"), told.append)
-            waited = loop.run(lambda: len(told) == 2)
-            loop.run(lambda: writer.stats.hung and not _stuck_threads(), SOON)
-        assert told == [STORED, Outcome.AT_RISK]
+            waited = loop.run(lambda: told, SOON)
+            loop.run(lambda: writer.stats.open and not _stuck_threads(), SOON)
+        assert told == [Outcome.AT_RISK]
         assert waited < writer.settings.hang * STRETCH
-        loop.run(lambda: writer.stats.replayed == 1, SOON)
+        # By the journal, or by the try that was under way when it thawed.
+        loop.run(lambda: writer.stats.replayed or writer.stats.late, SOON)
         writer.put(call("after"), told.append)
-        loop.run(lambda: len(told) == 3)
-    assert told[2] is STORED
+        loop.run(lambda: len(told) == 2, SOON)
     with opened(open_store(dsn)) as store:
         assert {c.uuid for c in store.calls()} == {"before", "meanwhile", "after"}
 
@@ -199,16 +200,17 @@ def test_a_slow_network_costs_time_and_nothing_else(distant: Store, proxy: TcpPr
 def test_a_wrong_password_is_told_without_it(server: Database, database: str) -> None:
     if isinstance(server, Postgres):
         server.add_user("bob", "right")
+        server.query(f"GRANT ALL ON SCHEMA {database} TO bob")
+        wrong, right = (server.url(database, f"bob:{password}") for password in ("hunter2", "right"))
     else:
         server.query("CREATE OR REPLACE USER bob@'127.0.0.1' IDENTIFIED BY 'right'")
         server.query(f"GRANT ALL ON {database}.* TO bob@'127.0.0.1'")
-    scheme = "postgresql" if isinstance(server, Postgres) else "mariadb"
-    error = fails_soon(open_store(f"{scheme}://bob:hunter2@127.0.0.1:{server.port}/{database}")().open)
+        place = f"@127.0.0.1:{server.port}/{database}"
+        wrong, right = (f"mariadb://bob:{password}{place}" for password in ("hunter2", "right"))
+    error = fails_soon(open_store(wrong)().open)
     assert "hunter2" not in str(error)
-    assert database in str(error)
-    if isinstance(server, Postgres):
-        server.query("GRANT ALL ON SCHEMA public TO bob", database)
-    with opened(open_store(f"{scheme}://bob:right@127.0.0.1:{server.port}/{database}")) as store:
+    assert f"on 127.0.0.1:{server.port}: " in str(error)
+    with opened(open_store(right)) as store:
         assert store.commit([Put(call())]) == [STORED]
 
 
@@ -218,22 +220,23 @@ def test_a_password_may_have_any_character(password: str) -> None:
     server.add_user("carol", password)
     quoted = password.replace("\\", "\\\\").replace("'", "\\'")
     with server.fresh() as database:
-        server.query("GRANT ALL ON SCHEMA public TO carol", database)
-        dsn = f"pgsql://hostaddr=127.0.0.1 port={server.port} dbname={database} user=carol password='{quoted}'"
-        with opened(open_store(dsn)) as store:
+        server.query(f"GRANT ALL ON SCHEMA {database} TO carol")
+        words = f"hostaddr=127.0.0.1 port={server.port} dbname=postgres user=carol password='{quoted}'"
+        with opened(open_store(f"pgsql://{words} {options(database)}")) as store:
             assert store.commit([Put(call())]) == [STORED]
 
 
-def test_a_database_that_is_not_there_is_named(server: Database) -> None:
-    assert "nowhere" in str(fails_soon(open_store(server.dsn("nowhere"))().open))
+def test_a_database_that_is_not_there_is_named() -> None:
+    absent = f"postgresql://postgres@127.0.0.1:{postgres().port}/nowhere"
+    for dsn in (absent, mariadb().dsn("nowhere")):
+        assert "nowhere" in str(fails_soon(open_store(dsn)().open))
 
 
 def test_a_database_that_takes_no_writes_says_so(server: Database, database: str, dsn: str) -> None:
     with opened(open_store(dsn)) as store:
         store.commit([Put(call())])
         if isinstance(server, Postgres):
-            server.query(f"ALTER DATABASE {database} SET default_transaction_read_only = on")
-            refused = f"postgres://postgres@127.0.0.1:{server.port}/{database}"
+            refused = server.url(database, default_transaction_read_only="on")
         else:
             server.query("CREATE OR REPLACE USER dave@'127.0.0.1' IDENTIFIED BY 'x'")
             server.query(f"GRANT ALL ON {database}.* TO dave@'127.0.0.1'")
@@ -288,9 +291,9 @@ def test_a_contact_may_be_as_long_as_it_likes(dsn: str) -> None:
 def test_both_nodes_may_start_on_an_empty_database_at_the_same_moment(server: Database) -> None:
     for _ in range(20):
         with server.fresh() as database:
-            assert set(_at_once(server.dsn(database), 2)) == {"opened"}
-            assert server.query("SELECT count(*), max(version) FROM sofia_schema", database) == "1|1"
-            assert server.query("SELECT count(*) FROM sofia_lease", database) == "1"
+            assert _at_once(server.dsn(database), 2) == ["opened", "opened"]
+            made = "SELECT count(*), max(version), (SELECT count(*) FROM sofia_lease) FROM sofia_schema"
+            assert server.query(made, database) == "1|1|1"
 
 
 def _at_once(dsn: str, count: int) -> list[str]:
@@ -326,10 +329,11 @@ def test_processes_that_write_at_once_lose_nothing(server: Database, dsn: str) -
 
 
 def test_two_who_claim_ten_thousand_calls_get_each_once_and_soon(server: Database, dsn: str) -> None:
+    """In rounds; the time is printed, for how fast this machine is nobody knows."""
     with opened(open_store(dsn)) as store:
         for start in range(0, 10_000, 500):
             store.commit([Put(call(str(n))) for n in range(start, start + 500)])
-        for _round in range(3):
+        for _round in range(2):
             epoch = store.raise_fence(ANY_SLOT)
             got = together(2, processes.claim_timed, dsn, epoch)
             claimed = sorted(int(uuid) for uuids, _ in got.values() for uuid in uuids)
@@ -350,7 +354,8 @@ def test_batches_in_opposite_order_do_not_lock_each_other_out(dsn: str) -> None:
                     store.commit([Put(registration(user, version=version)) for user in mine])
                 except Busy as error:
                     # On a slow machine one may have to wait for too long; but never for each other.
-                    failures += [str(error)] if "in the way" in str(error) else []
+                    if "in the way" in str(error):
+                        failures.append(str(error))
 
     threads = [
         threading.Thread(target=write, args=(users, 1)),
@@ -407,7 +412,7 @@ def test_a_newer_schema_is_refused(server: Database, database: str, dsn: str) ->
         pass
     newer = len(MARIADB_STEPS) + 1
     server.query(f"INSERT INTO sofia_schema (version) VALUES ({newer})", database)
-    with pytest.raises(SchemaTooNew, match=f"{database} on .*: its tables have version {newer}, this release knows"):
+    with pytest.raises(SchemaTooNew, match=r" on 127.0.0.1:\d+: its tables have version \d+, this release knows"):
         open_store(dsn)().open()
 
 
@@ -416,8 +421,7 @@ def test_the_tables_of_another_program_are_left_alone(server: Database, database
     with pytest.raises(StoreError, match=r"sip_registrations.* already exists"):
         open_store(dsn)().open()
     tables = "SELECT count(*) FROM information_schema.tables WHERE table_name = 'sofia_lease' AND table_schema = '{}'"
-    schema = "public" if isinstance(server, Postgres) else database
-    assert server.query(tables.format(schema), database) == "0"
+    assert server.query(tables.format(database)) == "0"
 
 
 def test_operators_queries_find_what_they_always_found(server: Database, database: str, dsn: str) -> None:
@@ -446,6 +450,41 @@ def test_operators_queries_find_what_they_always_found(server: Database, databas
     assert asked("select technology, profile_name, hostname, uuid, state from recovery") == [
         "sofia|internal|a|call-1|answered"
     ]
+
+
+# ---- releases before and after this one ------------------------------------------------------------------------------
+
+
+def test_what_a_newer_release_put_into_a_record_outlives_a_claim(server: Database, database: str, dsn: str) -> None:
+    """It claims a call that it reads in part only, and gives it back: nothing of it is gone."""
+    with opened(open_store(dsn)) as store:
+        newer = msgspec.msgpack.decode(Put(call()).data) | {"later": {"a": [1, 2]}}
+        newer["legs"][0]["later"] = "kept"
+        store.commit([Put.restored(call(), msgspec.msgpack.encode(newer))])
+        assert store.calls() == [call()]
+        epoch = store.raise_fence("internal#0")
+        assert store.claim(["internal#0"], node="b", slot="internal#0", epoch=epoch) == [
+            call(node="b", epoch=epoch, version=2)
+        ]
+        assert isinstance(store, SqlStore)
+        (row,) = store.session.query("SELECT record FROM recovery")
+    assert msgspec.msgpack.decode(bytes(row[0])) == newer
+
+
+def test_records_of_the_release_before_and_after_this_one_are_read(dsn: str) -> None:
+    """What is missing has its default, what is unknown is passed over, and columns are as good as what the blob says."""
+    with opened(open_store(dsn)) as store:
+        older = {"uuid": "old", "slot": "internal#0", "version": 1, "state": "answered", "legs": []}
+        store.commit([Put.restored(call("old", legs=[], steps=[], profile_name=""), msgspec.msgpack.encode(older))])
+        store.commit([Put(registration())])
+        assert isinstance(store, SqlStore)
+        assert [(c.uuid, c.state, c.steps) for c in store.calls()] == [("old", "answered", [])]
+        for blob in ({}, {"later": 1, "nonce": "n"}):
+            store.session.begin()
+            store.session.change("UPDATE sip_registrations SET record = ?", (msgspec.msgpack.encode(blob),))
+            store.session.commit()
+            (found,) = store.registrations()
+            assert (found.contact, found.version, found.nonce) == (registration().contact, 1, blob.get("nonce", ""))
 
 
 # ---- clocks ------------------------------------------------------------------------------------------------------------
@@ -479,8 +518,7 @@ def test_of_several_hosts_the_one_that_may_write_is_taken() -> None:
         TcpProxy(("127.0.0.1", server.port)) as second,
     ):
         first.cut()
-        dsn = f"postgresql://postgres@127.0.0.1:{first.port},127.0.0.1:{second.port}/{database}"
-        with opened(open_store(dsn)) as store:
+        with opened(open_store(server.url(database, ports=[first.port, second.port]))) as store:
             assert store.commit([Put(call())]) == [STORED]
             second.cut()
             first.restore()
@@ -491,7 +529,11 @@ def test_of_several_hosts_the_one_that_may_write_is_taken() -> None:
 def test_a_data_source_of_any_server_is_recognised(server: Database, database: str) -> None:
     driver = "PostgreSQL Unicode" if isinstance(server, Postgres) else "MariaDB Unicode"
     user = "postgres" if isinstance(server, Postgres) else "root"
-    words = f"Driver={{{driver}}};Server=127.0.0.1;Port={server.port};Database={database};Uid={user};"
+    words = f"Driver={{{driver}}};Server=127.0.0.1;Port={server.port};Uid={user};"
+    if isinstance(server, Postgres):
+        words += f"Database=postgres;Pqopt={{{options(database)}}};"
+    else:
+        words += f"Database={database};"
     session = OdbcSession(target(f"odbc://{words}"), OdbcSettings())
     store = SqlStore(session)
     with opened(lambda: store):
