@@ -420,6 +420,13 @@ class Dialing:
         if attempt.part is not None:
             self._failed(attempt.part, cause, status)
 
+    def drop(self, leg: Leg, cause: str) -> bool:
+        """Give up calling this leg. False if it is not being called."""
+        attempt = next((one for one in self.attempts if one.leg is leg), None)
+        if attempt is not None:
+            self.give_up(attempt, cause, 0)
+        return attempt is not None
+
     def _close(self, attempt: Attempt) -> None:
         if attempt in self.attempts:
             self.attempts.remove(attempt)

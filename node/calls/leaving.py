@@ -18,16 +18,24 @@ if TYPE_CHECKING:
 
 def on_bye(call: Call, leg: Leg, request: Request, transaction: ServerTransaction) -> None:
     """BYE: the other side first, then the record, then the 200."""
-    if leg.direction == "outbound" and not leg.confirmed:
-        # RFC 3261 15: a callee that has not answered may refuse, and nothing else.
-        call.exchange.endpoint.respond(transaction, compose.response(request, 481))
-        return
     cause = causes.from_reason(request.headers("Reason")) or "NORMAL_CLEARING"
+    if leg.direction == "outbound" and not leg.confirmed:
+        _leave_early(call, leg, cause)
+        response = compose.response(request, 200, headers=call.exchange.headers(leg.profile))
+        call.exchange.endpoint.respond(transaction, response)
+        return
     leg.variables["sip_hangup_disposition"] = "recv_bye"
     passing.leave(request, leg, call.partner(leg))
     lost(call, leg, cause)
     response = compose.response(request, 200, headers=call.exchange.headers(leg.profile))
     call.commit(call.exchange.endpoint.respond, transaction, response)
+
+
+def _leave_early(call: Call, leg: Leg, cause: str) -> None:
+    """A callee that has not answered hangs up, which it may not (RFC 3261 15): it is taken for a refusal of its own only."""
+    if call.dialing is None or not call.dialing.drop(leg, cause):
+        call.release(leg, cause)
+        call.finish()
 
 
 def refuse_ended(call: Call, leg: Leg) -> None:

@@ -123,8 +123,8 @@ def test_a_reinvite_that_was_taken_back_too_late_is_set_right() -> None:
     play(scene)
 
 
-def test_a_callee_that_rings_cannot_hang_up() -> None:
-    """RFC 3261 15: it may refuse. Else one of several could end the call for all."""
+def test_a_callee_that_rings_hangs_up_for_itself_only() -> None:
+    """RFC 3261 15: it may not; but then one of several must not end the call for all."""
 
     async def scene(rig: Rig, cast: Cast) -> None:
         alice, bob, carol = [await Peer.open(rig.stage.internal) for _ in range(3)]
@@ -135,16 +135,37 @@ def test_a_callee_that_rings_cannot_hang_up() -> None:
         bob.answer(invite, 180)
         await alice.expect(180)
         bob.within(of_callee(invite, bob), "BYE")
-        assert (await bob.expect(481)).method == "BYE"
+        bob.answer(await bob.expect("CANCEL"), 200)
+        bob.answer(invite, 487)
+        await bob.expect("ACK")
         carol.answer(other, 200, sdp=OFFER)
         ok = await alice.expect(200)
         alice.ack(ok)
         await carol.expect("ACK")
-        bob.answer(await bob.expect("CANCEL"), 200)
-        bob.answer(invite, 487)
-        await bob.expect("ACK")
         bob.close()
         await over(alice, ok, carol)
+
+    play(scene)
+
+
+def test_the_only_callee_that_hangs_up_while_it_rings_ends_the_call() -> None:
+    async def scene(rig: Rig, cast: Cast) -> None:
+        alice, bob = await Peer.open(rig.stage.internal), await Peer.open(rig.stage.internal)
+        rig.stage.register("1001", bob.contact)
+        alice.invite("1001", "1000", sdp=OFFER)
+        invite = await bob.expect("INVITE")
+        bob.answer(invite, 180)
+        await alice.expect(180)
+        bye = bob.within(of_callee(invite, bob), "BYE")
+        cancel = await bob.expect("CANCEL")
+        assert (await bob.expect(200)).cseq == bye.cseq
+        bob.answer(cancel, 200)
+        bob.answer(invite, 487)
+        await bob.expect("ACK")
+        alice.acknowledge_refusal(await alice.expect(480))
+        await rig.idle()
+        alice.close()
+        bob.close()
 
     play(scene)
 
