@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import selectors
 import socket
 import time
@@ -117,8 +118,9 @@ class Connection:
         self.socket.close()
 
     def send(self, data: bytes, piece: int = 65536) -> None:
-        for at in range(0, len(data), piece):
-            self.socket.sendall(data[at : at + piece])
+        with contextlib.suppress(BrokenPipeError, ConnectionResetError):  # who has read enough to refuse it may close
+            for at in range(0, len(data), piece):
+                self.socket.sendall(data[at : at + piece])
 
     def finals(self, count: int) -> list[str]:
         """The statuses of so many final answers."""
