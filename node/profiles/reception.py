@@ -118,7 +118,9 @@ class Reception:
         if method not in self._served[flow.profile]:
             self.refuse(request, transaction, 405 if method in KNOWN else 501)
             return
-        self._require(request, settings)
+        fields = request.fields
+        if "require" in fields or "proxy-require" in fields:
+            self._require(request, settings)
         if request.to_tag:
             self._in_dialog(request, transaction, flow)
         elif self.standby[flow.profile]:
@@ -205,8 +207,6 @@ class Reception:
 
     def _require(self, request: Request, settings: ProfileSettings) -> None:
         """RFC 3261 8.2.2.3, and 16.3 as the proxy that a phone takes us for. Not for CANCEL, which the layer answers."""
-        if "require" not in request.fields and "proxy-require" not in request.fields:
-            return
         strange = [tag for tag in request.headers("Require") if not understands(settings, tag)]
         strange += [
             tag
