@@ -165,10 +165,21 @@ class Backlog(Generic[K]):
 
     The queue is the measure of the overload. A burst may fill it. But where it did not get empty for half a second there
     is room for as many as are served in 150 ms: who would wait longer is refused as he comes, when it costs least. So the wait stays short whatever is offered, and nobody is refused while there is time to serve him.
+
+    Who is challenged comes again, a second later if he is slow, and to refuse him then is to have wasted the first half.
+    So where that happens, new ones are served no faster than the challenged ones were, and gradually faster again.
     """
 
-    PATIENCE = {Standing.CHALLENGED: 0.45, Standing.FRESH: 0.35}
-    "Seconds. Below T1 (RFC 3261 17.1.1.1), or each request would be here twice."
+    PATIENCE = {Standing.CHALLENGED: 0.9, Standing.FRESH: 0.35}
+    "Seconds. For new ones below T1 (RFC 3261 17.1.1.1), when they are sent again."
+    SLOWER = 0.9
+    "Of what was the best rate of challenged ones: so many new ones are served when some of those were refused."
+    FASTER = 1.02
+    "Times as many new ones are served after a look that saw none refused: hasty, it would not wait for those who are slow."
+    FADING = 0.98
+    "Of the best rate, what is left of it at each look."
+    FREE = 20_000.0
+    "New ones a second beyond which there is no limit."
     DEPTH = 0.15
     "Seconds that the queue should be long."
     BURST = 0.5
@@ -183,6 +194,16 @@ class Backlog(Generic[K]):
         self._pace = most
         "How many are served in `DEPTH`."
         self._served = 0
+        self._finished = 0
+        "Challenged ones served since the last look."
+        self._wasted = 0
+        "Challenged ones refused since then."
+        self._best = 0.0
+        "Challenged ones served in a second, at best."
+        self._rate = self.FREE
+        "New ones that are served in a second."
+        self._due = 0.0
+        "Moment of the next new one."
         self._looked = 0.0
         self._empty_at = 0.0
         self._challenged: deque[tuple[float, K]] = deque()
@@ -196,14 +217,15 @@ class Backlog(Generic[K]):
         """Let it wait, if there is room."""
         if item in self._inside:
             return True
+        if now - self._looked >= self.LOOK:
+            self._look(now)
         if standing is Standing.CHALLENGED:
             if len(self._challenged) >= self._most:
+                self._wasted += 1
                 return False
             self._challenged.append((now, item))
             self._inside.add(item)
             return True
-        if now - self._looked >= self.LOOK:
-            self._look(now)
         waiting = len(self._fresh)
         if not waiting:
             self._empty_at = now
@@ -220,26 +242,45 @@ class Backlog(Generic[K]):
             limit = now - self.PATIENCE[standing]
             while queue and queue[0][0] < limit:
                 found.append(queue.popleft()[1])
+            if standing is Standing.CHALLENGED:
+                self._wasted += len(found)
         self._inside.difference_update(found)
         return found
 
-    def next(self) -> K | None:
-        """Who is served next: first those whose challenge is paid for."""
+    def next(self, now: float) -> K | None:
+        """Who is served next. None if nobody waits, or nobody is due.
+
+        First those whose challenge is paid for. But new ones that have a rate are served at that rate all the same: were
+        they stopped while others are served, both would come in waves.
+        """
+        limited = self._rate < self.FREE
+        if limited and self._fresh and now >= self._due:
+            self._due = max(self._due, now - self.LOOK) + 1 / self._rate
+            return self._take(self._fresh)
         if self._challenged:
-            item = self._challenged.popleft()[1]
-        elif self._fresh:
-            self._served += 1
-            item = self._fresh.popleft()[1]
-        else:
-            return None
-        self._inside.discard(item)
-        return item
+            self._finished += 1
+            return self._take(self._challenged)
+        return self._take(self._fresh) if self._fresh and not limited else None
 
     def clear(self) -> None:
+        """Nobody waits any more, and there is no limit for new ones."""
         self._challenged.clear()
         self._fresh.clear()
         self._inside.clear()
+        self._rate = self.FREE
+
+    def _take(self, queue: deque[tuple[float, K]]) -> K:
+        self._served += queue is self._fresh
+        _, item = queue.popleft()
+        self._inside.discard(item)
+        return item
 
     def _look(self, now: float) -> None:
-        self._pace = min(max(round(self._served * self.DEPTH / (now - self._looked)), self.LEAST), self._most)
-        self._looked, self._served = now, 0
+        since = now - self._looked
+        self._pace = min(max(round(self._served * self.DEPTH / since), self.LEAST), self._most)
+        self._best = max(self._best * self.FADING, self._finished / since, self.LEAST / self.DEPTH)
+        if self._wasted or (self._challenged and now - self._challenged[0][0] > self.DEPTH):
+            self._rate = min(self._rate, self._best * self.SLOWER)
+        elif self._rate < self.FREE:
+            self._rate *= self.FASTER
+        self._looked, self._served, self._finished, self._wasted = now, 0, 0, 0

@@ -21,17 +21,20 @@ class Standing(IntEnum):
     """In which order requests are served; the least first."""
 
     RUNNING = 0
-    "Of a dialog, or of a transaction that was accepted: served at once."
-    CHALLENGED = 1
+    "Of a dialog, or the CANCEL of an INVITE that was accepted: served at once."
+    REPEATED = 1
+    "There is a transaction of it: what it was answered, if anything, is said again."
+    CHALLENGED = 2
     "New, with credentials for a nonce of ours: the first half was paid for by the challenge."
-    FRESH = 2
+    FRESH = 3
     "New."
-    SPENT = 3
+    SPENT = 4
     "The ACK to a refusal made here, or a BYE after it, as some send: there is nothing behind its tag."
 
 
 Usual = re.Match[bytes]
 "What `usual` has found."
+Key = tuple[str, str, str]
 Known = Callable[[str, str, str], bool]
 "Branch, sent-by, method: is there such a server transaction?"
 Issued = Callable[[str], bool]
@@ -55,10 +58,8 @@ def standing(data: bytes, known: Known, issued: Issued, seen: Usual | None = Non
     `seen`: what `usual` says of it, where somebody has asked already.
     """
     if seen is not None and b";" not in seen[_U_TO]:
-        method, sent_by, branch = seen.group(_U_METHOD, _U_SENT_BY, _U_BRANCH)
-        name = "INVITE" if method == b"CANCEL" else method.decode("latin-1")
-        if known(branch.decode("latin-1"), sent_by.decode("latin-1"), name):
-            return Standing.RUNNING
+        if known(*_key(*seen.group(_U_METHOD, _U_SENT_BY, _U_BRANCH))):
+            return Standing.RUNNING if data.startswith(b"CANCEL ") else Standing.REPEATED
         if data.find(b'nonce="', seen.end(_U_VIA)) >= 0 and issued(_nonce(data)):
             return Standing.CHALLENGED
         return Standing.FRESH
@@ -70,14 +71,21 @@ def standing(data: bytes, known: Known, issued: Issued, seen: Usual | None = Non
         # A tag that is not of our making names no dialog of ours: looking it up is not worth a call.
         return Standing.RUNNING if method == b"ACK" or _OURS.match(tag) else Standing.FRESH
     via = _VIA_VALUE.match(data, *_field(data, b"\r\nVia:", _VIA))
-    if via is not None:
-        sent_by, branch = via.groups()
-        name = "INVITE" if method == b"CANCEL" else method.decode("latin-1")
-        if known(branch.decode("latin-1"), sent_by.decode("latin-1"), name):
-            return Standing.RUNNING
+    if via is not None and known(*_key(method, *via.groups())):
+        return Standing.RUNNING if method == b"CANCEL" else Standing.REPEATED
     if b'nonce="' in data and issued(_nonce(data)):
         return Standing.CHALLENGED
     return Standing.FRESH
+
+
+def key(seen: Usual) -> Key | None:
+    """Branch, sent-by and method by which its transaction is found; a CANCEL has its INVITE's.
+
+    None if the answer may go elsewhere than where the request came from (RFC 3581): that is to be read.
+    """
+    if seen[_U_PARAMS] != b";rport" and not seen[_U_REST].endswith(b";rport"):
+        return None
+    return _key(*seen.group(_U_METHOD, _U_SENT_BY, _U_BRANCH))
 
 
 def running(data: bytes) -> bool:
@@ -127,6 +135,11 @@ def refusal(
 
 
 # ---- inside --------------------------------------------------------------------------------------------------------
+
+
+def _key(method: bytes, sent_by: bytes, branch: bytes) -> Key:
+    name = "INVITE" if method == b"CANCEL" else method.decode("latin-1")
+    return branch.decode("latin-1"), sent_by.decode("latin-1"), name
 
 
 def _usual_refusal(seen: Usual, remote: Address, retry_after: int) -> bytes:

@@ -128,6 +128,21 @@ class TransactionLayer:
         key = (branch, sent_by, method)
         return key in self._servers or self._answered.get(key) is not None
 
+    def repeat(self, key: tuple[str, str, str], flow: Flow, now: float) -> bool:
+        """A request with this branch, sent-by and method came again: as `receive`, without having read it.
+
+        For one that is answered where it came from. False if that is not known of it, or it came by another way.
+        """
+        answer = self._answered.get(key)
+        if answer is not None:
+            self._ground.out.append((answer, flow))
+            return True
+        transaction = self._servers.get(key)
+        if transaction is None or transaction.flow != flow:
+            return False
+        transaction.happen(Cause.REPEATED, None, now)
+        return True
+
     def proceeding(self) -> int:
         """How many INVITEs wait for their final response. Counts them."""
         waiting = (State.TRYING, State.PROCEEDING)

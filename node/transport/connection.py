@@ -243,6 +243,8 @@ class Connection:
             return
         self._active = self._loop.time()
         self._asked = 0.0
+        if len(data) == READ:
+            self._streams.crowded()  # a hundred messages and more, and that is not all
         try:
             plain = data if self.layer is None else self._decipher(self.layer, data)
             if plain:

@@ -109,6 +109,7 @@ class Endpoint:
             own,
             send=self._transmit,
             knows=self.layer.knows,
+            repeat=self._repeat,
             suspects=self.suspects,
             later=loop.call_later,
         )
@@ -369,6 +370,9 @@ class Endpoint:
         self._settle()
         self.intake.on_streams_drained()
 
+    def on_crowded(self) -> None:
+        self.gate.stress(time.monotonic())
+
     def on_lost(self, flow: Flow) -> None:
         if tport.level >= 3:
             tport.say("cannot send to %s", flow)
@@ -402,6 +406,9 @@ class Endpoint:
 
     def on_bus_drained(self) -> None:
         self._settle()
+
+    def _repeat(self, key: tuple[str, str, str], flow: Flow) -> bool:
+        return self.layer.repeat(key, flow, self._loop.time())
 
     def _may_act(self, now: float) -> bool:
         return now < self.until

@@ -82,10 +82,11 @@ class Gate:
         *,
         send: Callable[[bytes, Flow], None],
         knows: Callable[[str, str, str], bool],
+        repeat: Callable[[glance.Key, Flow], bool],
         suspects: Suspects,
         later: Callable[[float, Callable[[], None]], object],
     ) -> None:
-        """`knows`: is there a server transaction of this branch, sent-by and method?"""
+        """`knows`: is there a server transaction of this branch, sent-by and method? `repeat`: has it answered once more?"""
         self.counts = Counts()
         self.stressed = False
         "Is there more than can be served at once? Then requests are looked at before they are read."
@@ -107,6 +108,7 @@ class Gate:
         "Fires a CUSTOM event: subclass and headers."
         self._send = send
         self._knows = knows
+        self._repeat = repeat
         self._suspects = suspects
         self._later = later
         self._backlog: Backlog[tuple[bytes, Flow]] = Backlog()
@@ -228,6 +230,7 @@ class Gate:
         if self.stressed and now >= self._stressed_until and not self._backlog:
             self.stressed = False
             self.age = 0.0
+            self._backlog.clear()
 
     @property
     def waiting(self) -> int:
@@ -237,7 +240,7 @@ class Gate:
     def turn(self, now: float) -> tuple[bytes, Flow] | None:
         """Whose turn it is; None while nothing new should be begun. Who has waited too long is refused on the way."""
         self.turn_away_overdue(now)
-        return None if self.behind() else self._backlog.next()
+        return None if self.behind() else self._backlog.next(now - self.stolen)
 
     def turn_away_overdue(self, now: float) -> None:
         """Refuse who has waited too long."""
@@ -256,6 +259,9 @@ class Gate:
         if rank is Standing.SPENT:
             return False
         self.put_off += data.startswith(b"REGI")
+        if rank is Standing.REPEATED:
+            key = glance.key(seen) if seen is not None else None
+            return key is None or not self._repeat(key, flow)
         if self.age > STALE and not flow.reliable:
             self.counts.overload_stale += 1
         elif not self._backlog.put((data, flow), rank, now - self.stolen):

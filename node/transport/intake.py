@@ -46,6 +46,8 @@ class Intake:
         self._read, self._settle, self._may = read, settle, may
         self._sluice = Sluice()
         self._stolen = Stolen()
+        self._idle = False
+        "Was all that waited served, since the sluice was moved?"
         self._turning: asyncio.Handle | None = None
         self._probing: asyncio.TimerHandle | None = None
 
@@ -104,7 +106,9 @@ class Intake:
         try:
             if was_stressed:
                 gate.age = datagrams.age()
-                began = self._look_at_the_clock()
+                self._look_at_the_clock()
+                # Not by the wall: whoever holds the interpreter's lock would make refusals look dear.
+                began = time.thread_time()
             read = count = datagrams.drain()
             now = time.monotonic()
             if count == BATCH or gate.behind():
@@ -139,10 +143,10 @@ class Intake:
 
         Let the kernel keep what we could only refuse, if that takes too much of our time.
         """
-        own = self._look_at_the_clock()
-        self._sluice.note(refused, own - began, mixed=mixed)
-        if self._sluice.adjust(own):
+        self._sluice.note(refused, time.thread_time() - began, mixed=mixed)
+        if self._sluice.adjust(self._look_at_the_clock(), idle=self._idle):
             self._sluice.set([each.sock for each in self.sockets])
+            self._idle = False
 
     def _pass_all(self) -> None:
         if self._sluice.open():
@@ -178,6 +182,7 @@ class Intake:
             self.batch = False
             self._settle()
         if not gate.waiting:
+            self._idle = True
             self._ease(now)
         elif now >= until:
             self._turning = self._loop.call_soon(self._give_turns)

@@ -1,9 +1,9 @@
 """The sluice: of registrations that come faster than they can even be refused, a share is left in the kernel.
 
-To read a request and to refuse it takes a tenth of what it takes to serve it. So at three times the rate that can be
-served a quarter of all work would go into refusals, and at ten times nearly all of it. A socket filter (classic BPF,
-which needs no privilege) drops some before they cost us anything, so many that refusing stays below a fixed share. Their
-senders repeat them; those that get through are served, or told by a 503 when to come back.
+To read a request and to refuse it takes a tenth of what it takes to serve it. So at ten times the rate that can be
+served all time would go into refusals. A socket filter (classic BPF, which needs no privilege) drops some before they cost
+us anything, so many that refusing stays below a fixed share. Their senders repeat them; those that get through are served,
+or told by a 503 when to come back: which is better, for who hears nothing asks again and again. So a share is left for it.
 
 Only REGISTER: it alone comes from all phones at once, and begins nothing that somebody waits for. What is in a dialog, what a
 caller sends and what a watchdog asks is always read.
@@ -17,16 +17,20 @@ import socket
 import struct
 from collections.abc import Sequence
 
-SHARE = 0.1
+SHARE = 0.15
 "Of our time: what refusals may take."
 LOOK = 0.1
 "Seconds between two adjustments."
 LEAST = 0.05
 "Of the registrations: at least so many are read."
+FASTER = 1.3
+"Times as many as before, at most, after each look."
 OPEN = 0.95
 "Whoever passes so many may pass all."
 COST = 15e-6
 "Seconds that a refusal takes, until it was measured."
+DEAREST = 4 * COST
+"It takes no more, whatever was measured."
 ENOUGH = 16
 "Refusals in a row from which that is measured."
 
@@ -54,11 +58,14 @@ class Sluice:
     def note(self, refused: int, seconds: float, *, mixed: bool) -> None:
         """So many were refused or put off, in so many seconds of our own time; `mixed`: and others were served in them."""
         if refused >= ENOUGH and not mixed:
-            self._cost += (seconds / refused - self._cost) / 8
+            self._cost += (min(seconds / refused, DEAREST) - self._cost) / 8
         self._refusing += refused * self._cost
 
-    def adjust(self, now: float) -> bool:
-        """By our own clock: let more through, or fewer. Is there another share than before?"""
+    def adjust(self, now: float, *, idle: bool) -> bool:
+        """By our own clock: let more through, or fewer. Is there another share than before?
+
+        `idle`: nothing was left to do in between, so there is time to read more, whatever it is.
+        """
         since = now - self._looked
         if since < LOOK:
             return False
@@ -69,7 +76,7 @@ class Sluice:
         before = self.passing
         wanted = before * SHARE / share if share else 1.0
         # Not in one step: what a tenth of a second brings is not what the next one will.
-        wanted = min(max(wanted, before / 2, LEAST), before * 1.3)
+        wanted = before * FASTER if idle else min(max(wanted, before / 2, LEAST), before * FASTER)
         self.passing = wanted if wanted < OPEN else 1.0
         return self.passing != before
 

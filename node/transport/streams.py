@@ -65,6 +65,9 @@ class StreamUser(Protocol):
     def on_drained(self) -> None:
         """After everything one wake-up brought."""
 
+    def on_crowded(self) -> None:
+        """More has come than one read takes."""
+
     def on_lost(self, flow: Flow) -> None:
         """What was sent on this flow did not get through."""
 
@@ -245,6 +248,9 @@ class Streams:
 
     def drained(self) -> None:
         self._user.on_drained()
+
+    def crowded(self) -> None:
+        self._user.on_crowded()
 
     def broken(self, data: bytes, flow: Flow, error: SipError) -> None:
         self._user.on_broken(data, flow, error)

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from node.sip.glance import Standing, refusal, running, standing, to_tag, usual
+from node.sip.glance import Standing, key, refusal, running, standing, to_tag, usual
 from node.sip.message import Response, parse
 
 REQUEST = (
@@ -69,8 +69,8 @@ def test_credentials_for_a_nonce_of_ours_go_before_new_ones() -> None:
     assert judged(message(extra=CREDENTIALS.replace(b"a1a1", b"b2b2"))) is Standing.FRESH
 
 
-def test_a_retransmission_of_what_was_accepted_is_running() -> None:
-    assert judged(message(), ("z9hG4bKabc", "192.0.2.7:5070", "INVITE")) is Standing.RUNNING
+def test_a_retransmission_of_what_was_accepted_is_told_from_new_ones() -> None:
+    assert judged(message(), ("z9hG4bKabc", "192.0.2.7:5070", "INVITE")) is Standing.REPEATED
     assert judged(message(b"CANCEL"), ("z9hG4bKabc", "192.0.2.7:5070", "INVITE")) is Standing.RUNNING
     assert judged(message(b"REGISTER"), ("z9hG4bKabc", "192.0.2.7:5070", "INVITE")) is Standing.FRESH
 
@@ -157,6 +157,21 @@ def test_looked_at_in_one_go_or_field_by_field_the_refusal_is_the_same(old: byte
     assert [via.partition("branch=")[2][:10] for via in parse(made[0]).headers("Via")] == [
         via.partition("branch=")[2][:10] for via in vias
     ]
+
+
+@pytest.mark.parametrize(
+    ("old", "new"), [(b"", b""), (b"INVITE", b"CANCEL"), (b";rport;branch=z9hG4bKabc", b";branch=z9hG4bKabc;rport")]
+)
+def test_the_key_of_a_transaction_is_the_layers(old: bytes, new: bytes) -> None:
+    seen = usual(SINGLE.replace(old, new))
+    assert seen is not None
+    assert key(seen) == ("z9hG4bKabc", "192.0.2.7:5070", "INVITE")
+
+
+def test_what_is_answered_elsewhere_than_where_it_came_from_must_be_read() -> None:
+    seen = usual(SINGLE.replace(b";rport", b""))
+    assert seen is not None
+    assert key(seen) is None
 
 
 def test_what_phones_usually_send_is_looked_at_in_one_go() -> None:

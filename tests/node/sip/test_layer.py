@@ -461,3 +461,20 @@ def test_a_broken_transport_fails_what_was_asked_there_and_leaves_the_rest():
     alice.layer.transport_failed(alice.flow_to(bob), wire.now)
     assert alice.failures == [("call-1", "transport")]
     assert (gone.state, kept.state) == (State.TERMINATED, State.CALLING)
+
+
+def test_what_is_repeated_is_answered_without_being_read():
+    bob = Party("bob", "192.0.2.2")
+    request = from_outside("OPTIONS", branch=";branch=z9hG4bK1;rport")
+    assert not bob.layer.repeat(("z9hG4bK1", request.via.sent_by, "OPTIONS"), FLOW, 0.0)
+    bob.layer.receive(request, FLOW, 0.0)
+    branch, sent_by, method = bob.arrived[0].key
+    key = branch, sent_by, method
+    assert bob.layer.repeat(key, FLOW, 0.1)
+    assert bob.layer.outgoing() == [], "nothing was answered yet"
+    assert not bob.layer.repeat(key, FLOW._replace(remote=("198.51.100.7", 7)), 0.2), "by another way it must be read"
+    bob.respond(bob.arrived[0], 200)
+    answer = bob.layer.outgoing()
+    assert bob.layer.repeat(key, FLOW, 0.5)
+    assert bob.layer.outgoing() == answer
+    assert bob.told == ["OPTIONS"]

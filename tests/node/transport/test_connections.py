@@ -71,6 +71,8 @@ class Site:
 
     def on_drained(self) -> None: ...
 
+    def on_crowded(self) -> None: ...
+
     def on_lost(self, flow: Flow) -> None:
         self.lost.append(flow)
 

@@ -16,7 +16,7 @@ def overload(sluice: Sluice, offered: float, cost: float, seconds: float, begin:
     for step in range(round(seconds / LOOK)):
         refused = round(offered * sluice.passing * LOOK)
         sluice.note(refused, refused * cost, mixed=False)
-        sluice.adjust(begin + step * LOOK * 1.001)
+        sluice.adjust(begin + step * LOOK * 1.001, idle=False)
         shares.append(refused * cost / LOOK)
     return shares
 
@@ -53,8 +53,26 @@ def test_what_others_cost_is_not_taken_for_the_cost_of_refusing() -> None:
     sluice = Sluice()
     for step in range(20):
         sluice.note(100, 0.09, mixed=True)
-        sluice.adjust(100.0 + step * LOOK)
+        sluice.adjust(100.0 + step * LOOK * 1.001, idle=False)
     assert sluice.passing == 1.0
+
+
+def test_who_has_nothing_left_to_do_reads_more() -> None:
+    sluice = Sluice()
+    overload(sluice, 100_000, 15e-6, 3.0)
+    for step in range(15):
+        sluice.note(10_000, 0.09, mixed=True)
+        sluice.adjust(103.1 + step * LOOK * 1.001, idle=True)
+    assert sluice.passing == 1.0
+
+
+def test_one_slow_round_does_not_make_refusals_dear() -> None:
+    sluice = Sluice()
+    sluice.note(20, 0.5, mixed=False)
+    sluice.adjust(100.0, idle=False)
+    shares = overload(sluice, 5000, 15e-6, 3.0)
+    assert sluice.passing == 1.0
+    assert max(shares) < SHARE
 
 
 def test_it_is_opened_at_once_when_the_stress_is_over() -> None:
