@@ -16,7 +16,7 @@ from pathlib import Path
 
 import pytest
 
-from node.config import host
+from node.config import stun as messages
 from tests.node.transport.test_hep import chunks
 from tests.support.node import DOMAIN, PASSWORD, ROOT, STRETCH, Node, loopback_address, shared_settings, until
 from tests.support.phone import Phone
@@ -94,10 +94,10 @@ def stun() -> Iterator[int]:
                 request, source = server.recvfrom(2048)
             except OSError:
                 return
-            number = struct.unpack("!I", socket.inet_aton("127.0.0.1"))[0] ^ host.MAGIC_COOKIE
-            attribute = struct.pack("!HHBBHI", host.XOR_MAPPED_ADDRESS, 8, 0, 1, 0, number)
+            number = struct.unpack("!I", socket.inet_aton("127.0.0.1"))[0] ^ messages.MAGIC_COOKIE
+            attribute = struct.pack("!HHBBHI", messages.XOR_MAPPED_ADDRESS, 8, 0, 1, 0, number)
             server.sendto(
-                struct.pack("!HHI12s", host.BINDING_RESPONSE, len(attribute), host.MAGIC_COOKIE, request[8:20])
+                struct.pack("!HHI12s", messages.BINDING_RESPONSE, len(attribute), messages.MAGIC_COOKIE, request[8:20])
                 + attribute,
                 source,
             )
