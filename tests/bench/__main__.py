@@ -9,13 +9,15 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
-from tests.bench import call, memory, message, recovery, register, rtp, worker
+from tests.bench import call, durable, memory, message, recovery, register, rtp, stored, worker
 from tests.bench.figures import Figure, table, write
 
 PARTS: dict[str, Callable[[Path], list[Figure]]] = {
     "message": message.measure,
     "worker": worker.measure,
     "register": register.measure,
+    "durable": durable.measure,
+    "stored": stored.measure,
     "call": call.measure,
     "call_memory": memory.measure,
     "rtp_packet": rtp.measure,
