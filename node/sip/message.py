@@ -451,15 +451,15 @@ _ANSWERABLE = frozenset({"via", "from", "to", "call-id", "cseq"})
 
 def _tag(text: str) -> str:
     """The tag of a From or To, without parsing the whole."""
+    if text.find('"', text.find(">") + 1) >= 0:
+        return NameAddr.parse(text).tag  # a quoted parameter, or a display name with brackets in it
     after = text.rfind(">") + 1
     if after == len(text) > 0:
         return ""
-    if text.startswith(";tag=", after) and text.find(";", after + 5) < 0 and text.find('"', after) < 0:
+    if text.startswith(";tag=", after) and text.find(";", after + 5) < 0:
         tag = text[after + 5 :].strip()  # as nearly everybody writes it
         if tag:
             return tag
-    if text.find('"', after) >= 0:
-        return NameAddr.parse(text).tag
     match = TAG.search(text, after)
     return match[1].rstrip() if match else ""
 

@@ -1,0 +1,72 @@
+"""What nearly everybody writes is read by a short way; it must come to the same as the long one, whatever stands there."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from random import Random
+
+import pytest
+
+from node.sip.errors import SipError
+from node.sip.fields import NameAddr, Via
+from node.sip.message import parse
+
+ADDRESSES = (
+    '"Alice <b>" <sip:alice@example.org;transport=tcp>;tag=88sja8x;q=0.5',
+    "<sip:1000@192.0.2.1:5060>;tag=4a3b2c",
+    'Bob <sip:bob@[2001:db8::1]:5062;lr?a=b> ;tag="x;y>";expires=60',
+    "sip:carol@example.org;tag=7",
+)
+VIAS = (
+    "SIP/2.0/UDP 192.0.2.10:5060;branch=z9hG4bK1;rport",
+    "SIP/2.0/UDP 192.0.2.10;rport;branch=z9hG4bK1",
+    "SIP / 2.0 / TCP [2001:db8::9]:5061; branch = z9hG4bK2 ;RPORT;received=192.0.2.3",
+)
+
+
+def mutants(usual: tuple[str, ...], seed: int, count: int = 1500) -> list[str]:
+    random = Random(seed)
+    made = []
+    for _ in range(count):
+        text = list(random.choice(usual))
+        for _ in range(random.randint(0, 4)):
+            at = random.randrange(len(text))
+            text[at : at + random.randint(0, 1)] = random.choice([*'<>";:,=@?\\ \tx', "", ";tag=", ";rport"])
+        made.append("".join(text))
+    return made
+
+
+def outcome(reader: Callable[[], object]) -> object:
+    try:
+        return reader()
+    except SipError:
+        return "refused"
+
+
+@pytest.mark.parametrize("seed", range(8))
+def test_an_address_from_memory_is_the_one_read_anew(seed: int) -> None:
+    for text in mutants(ADDRESSES, seed):
+        long_way = outcome(lambda text=text: NameAddr._parse_any(text.strip()))  # type: ignore[misc]
+        for _again in range(2):
+            assert outcome(lambda text=text: NameAddr.parse(text)) == long_way, text  # type: ignore[misc]
+
+
+@pytest.mark.parametrize("seed", range(8))
+def test_a_tag_alone_is_the_tag_of_the_whole_address(seed: int) -> None:
+    for text in mutants(ADDRESSES, seed):
+        whole = outcome(lambda text=text: NameAddr.parse(text).tag)  # type: ignore[misc]
+        if whole != "refused":
+            message = parse(f"OPTIONS sip:a SIP/2.0\r\nTo: {text}\r\n\r\n".encode())
+            assert outcome(lambda message=message: message.to_tag) == whole, text  # type: ignore[misc]
+
+
+@pytest.mark.parametrize("seed", range(8))
+def test_a_via_says_once_where_its_message_was_seen_to_come_from(seed: int) -> None:
+    for text in mutants(VIAS, seed):
+        via = outcome(lambda text=text: Via.parse(text))  # type: ignore[misc]
+        if isinstance(via, Via):
+            seen = via.seen_from("198.51.100.7", 5099)
+            assert [name.lower() for name, _ in seen.params].count("received") == 1, text
+            assert seen.received == "198.51.100.7"
+            assert (seen.rport == 5099) == (via.param("rport") is not None), text
+            assert (seen.branch, seen.sent_by) == (via.branch, via.sent_by), text
