@@ -70,8 +70,11 @@ class Outside:
             self._asking.pop(form).cancel()
             self.known.pop(form, None)
             self._failing.discard(form)
-        for form in wanted - self._asking.keys():
-            self._begin(form)
+        for form in wanted:
+            if form not in self._asking:
+                self._begin(form)
+            elif stun.level >= 5 and form in self.known:
+                stun.say("%s is %s", form.text, self.known[form])
 
     def applied(self, profiles: Mapping[str, ProfileSettings]) -> Mapping[str, ProfileSettings]:
         """The profiles with the addresses that are known."""
