@@ -1,7 +1,8 @@
 """Another way for what was to go by a connection that is gone.
 
     by the newest connection its phone has registered by
-    else, on TCP and TLS, by a new connection: a request to its next hop, a response to where the Via says (RFC 3261 18.2.2)
+    else, on TCP and TLS, by a new connection: a request to its next hop, a response to where the Via says (RFC 3261 18.2.2,
+    RFC 3263 5)
     else what belongs to a call that the phone knows waits a while for it to come back and register; the rest fails at once
 
 A phone whose connection breaks while it rings gets the same while: it may come back and answer.
@@ -99,32 +100,47 @@ class Detour:
         return self._roads.pass_on(data, moved, lost)
 
     def _answer(self, response: Response, data: bytes, flow: Flow, lost: Lost) -> None:
+        """To where the request came from; if nobody listens there, to a proxy by the name it gave itself.
+
+        Proxies connect from addresses they do not listen on. That of a phone's own Via leads nowhere, or behind its NAT.
+        """
         via = response.via
-        wait = partial(self._wait, response, data, flow, lost)
+        last = partial(self._wait, response, data, flow, lost)
+        if len(response.headers("Via")) > 1:
+            named = Uri("sip", "", via.host, via.port)
+            last = partial(self._reach, named, data, flow, last)
         host = numeric(via.received or via.host.strip("[]"))
         if host is None:
-            wait()
+            last()
             return
         target = flow._replace(remote=(host, via.port or PORTS[flow.transport]), connection="")
-        self._roads.streams.send(data, target, wait)
+        self._roads.streams.send(data, target, last)
 
     def _dial(self, request: Request, data: bytes, flow: Flow, lost: Lost) -> None:
         """To the next hop: the topmost Route, or the Request-URI (RFC 3261 8.1.2), by the transport it had."""
         wait = partial(self._wait, request, data, flow, lost)
-
-        def found(flows: list[Flow] | SipError) -> None:
-            flows = [] if isinstance(flows, SipError) else [each for each in flows if each.transport == flow.transport]
-            if not flows or not self._roads.pass_on(data, flows[0], wait):
-                wait()
-
         try:
             routes = request.headers("Route")
             uri = Uri.parse(routes[0].partition("<")[2].partition(">")[0]) if routes else request.target
             if uri.scheme not in ("sip", "sips"):
                 raise Unresolvable(f"{uri.scheme} leads nowhere")
-            self._roads.locate(uri.with_param("transport", flow.transport.lower()), flow.profile, found)
         except SipError:
             wait()
+        else:
+            self._reach(uri, data, flow, wait)
+
+    def _reach(self, uri: Uri, data: bytes, flow: Flow, lost: Lost) -> None:
+        """To where a URI leads, by the transport that `flow` had."""
+
+        def found(flows: list[Flow] | SipError) -> None:
+            flows = [] if isinstance(flows, SipError) else [each for each in flows if each.transport == flow.transport]
+            if not flows or not self._roads.pass_on(data, flows[0], lost):
+                lost()
+
+        try:
+            self._roads.locate(uri.with_param("transport", flow.transport.lower()), flow.profile, found)
+        except SipError:
+            lost()
 
     def _wait(self, message: Request | Response, data: bytes, flow: Flow, lost: Lost) -> None:
         """For its phone, where that is in a call of ours."""

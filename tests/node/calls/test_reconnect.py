@@ -8,6 +8,7 @@ import time
 from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack, asynccontextmanager
 from pathlib import Path
+from secrets import token_hex
 from tempfile import TemporaryDirectory
 
 import pytest
@@ -17,7 +18,7 @@ from node.link import SocketName
 from node.transport import detour
 from tests.node.calls.rig import DOMAIN, Rig, Stage, until
 from tests.support.certificates import Authority
-from tests.support.node import STRETCH
+from tests.support.node import STRETCH, loopback_address
 from tests.support.phone import Line
 from tests.support.streams import StreamPhone
 
@@ -288,6 +289,34 @@ def test_a_call_to_a_phone_that_is_gone_fails_at_once(authority: Authority, tran
             assert line.refused is not None
             assert line.refused.status == 503
             await home.rig.idle()
+
+    asyncio.run(scenario())
+
+
+def test_a_proxy_that_connects_from_elsewhere_is_answered_where_it_listens(authority: Authority) -> None:
+    """A successor has its 200 to repeat, and of the connection that the INVITE came by nothing but the top Via."""
+
+    async def scenario() -> None:
+        heard: asyncio.Queue[bytes] = asyncio.Queue()
+
+        async def listen(reader: asyncio.StreamReader, _writer: asyncio.StreamWriter) -> None:
+            while line := await reader.readline():
+                heard.put_nowait(line)
+
+        proxy = await asyncio.start_server(listen, loopback_address(), 0)
+        host, port = proxy.sockets[0].getsockname()
+        async with house(authority) as home, proxy:
+            alice, bob = await home.phone("1000", "TCP"), await home.phone("1001", "TCP")
+            own = ";rport, SIP/2.0/UDP 192.0.2.7;branch=z9hG4bKown"
+            alice.via = lambda: f"SIP/2.0/TCP {host}:{port};branch=z9hG4bK{token_hex(8)}{own}"  # type: ignore[method-assign]
+            _ours, theirs = await ringing(alice, bob)
+            await home.crash()
+            alice.disconnect()
+            await come_back(bob)
+            theirs.answer()
+            async with asyncio.timeout(WITHIN):
+                while await heard.get() != b"SIP/2.0 200 OK\r\n":
+                    pass
 
     asyncio.run(scenario())
 
