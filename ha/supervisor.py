@@ -107,6 +107,7 @@ class Supervisor:
         self.stopping = False
         self._entry_points = entry_points
         self._blind = False
+        self._paused = False
         self._letting_go: LettingGo | None = None
         self._stop_by = 0.0
 
@@ -279,6 +280,7 @@ class Supervisor:
             log.info("%s", decision)
 
     def _carry_out(self, step: Step, now: float) -> None:
+        self._be_paused(step is Step.PAUSE)
         match step:
             case Step.CLAIM:
                 self.holder.claim()
@@ -296,6 +298,16 @@ class Supervisor:
                 self.partner.ask_promise()
             case Step.REQUEST:
                 self.partner.please_hand_over()
+
+    def _be_paused(self, paused: bool, /) -> None:
+        """While nobody knows whose the lease is, the address is nobody's: the peer may have taken it meanwhile."""
+        if paused == self._paused:
+            return
+        self._paused = paused
+        if paused:
+            self.address.drop()
+        elif self.standing.until > self.loop.now():
+            self.address.take()
 
     def _promote(self, now: float) -> None:
         self._become(Role.PROMOTING)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import ipaddress
 import json
 import os
+import signal
 import subprocess
 import sys
 import time
@@ -154,16 +155,15 @@ def test_an_interface_that_is_not_there_is_an_error(hosts: Hosts):
 SHARED = "10.99.0.100/24"
 
 
-@pytest.mark.namespaces
-@pytest.mark.parametrize("fault", ["power cut", "killed supervisor", "switchover"])
-def test_the_address_follows_the_role(hosts: Hosts, tmp_path: Path, fault: str):
+def sharing(hosts: Hosts, directory: Path) -> list[Running]:
+    """A pair that shares an address, not started yet."""
     ha = f'''<param name="address-mode" value="netlink"/><param name="shared-address" value="{SHARED}"/>
     <param name="interface" value="eth0"/>'''
-    conf = tree(tmp_path, profile(host="10.99.0.100"), ha=ha)
-    nodes = [
+    conf = tree(directory, profile(host="10.99.0.100"), ha=ha)
+    return [
         Running(
             name,
-            tmp_path,
+            directory,
             conf,
             standalone=False,
             prefix=("ip", "netns", "exec", hosts.host(number)),
@@ -172,11 +172,41 @@ def test_the_address_follows_the_role(hosts: Hosts, tmp_path: Path, fault: str):
         )
         for number, name in ((1, "alpha"), (2, "beta"))
     ]
+
+
+def start(alpha: Running, beta: Running) -> None:
+    alpha.start().wait("active")
+    beta.start().wait("standby")
+    until(lambda: beta.ask("status")["ready"] and beta.ask("status")["peer"]["state"] == "active", "a ready pair")
+
+
+@pytest.mark.namespaces
+def test_an_address_is_nobodys_while_it_is_not_known_whose_the_lease_is(hosts: Hosts, tmp_path: Path):
+    """Both hosts stand still for longer than the active may act: it takes its address off, and on again with the lease."""
+    nodes = sharing(hosts, tmp_path)
     with running(*nodes):
         alpha, beta = nodes
-        alpha.start().wait("active")
-        beta.start().wait("standby")
-        until(lambda: beta.ask("status")["ready"] and beta.ask("status")["peer"]["state"] == "active", "a ready pair")
+        start(alpha, beta)
+        for node in nodes:
+            os.killpg(node.pid, signal.SIGSTOP)
+        time.sleep(1.0)
+        for node in nodes:
+            os.killpg(node.pid, signal.SIGCONT)
+        until(lambda: hosts.ask(3, "10.99.0.100") == "alpha", "the same node to answer")
+        assert (alpha.role, beta.role) == ("active", "standby")
+        assert SHARED in hosts.addresses(1)
+        assert SHARED not in hosts.addresses(2)
+        until(lambda: alpha.log().count(f"address {SHARED} is on eth0 now") == 2, "the log to say so")
+        assert f"address {SHARED} is off eth0 now" in alpha.log()
+
+
+@pytest.mark.namespaces
+@pytest.mark.parametrize("fault", ["power cut", "killed supervisor", "switchover"])
+def test_the_address_follows_the_role(hosts: Hosts, tmp_path: Path, fault: str):
+    nodes = sharing(hosts, tmp_path)
+    with running(*nodes):
+        alpha, beta = nodes
+        start(alpha, beta)
         assert hosts.ask(3, "10.99.0.100") == "alpha"
         began = time.monotonic()
         match fault:
