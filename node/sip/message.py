@@ -277,11 +277,12 @@ def parse(data: bytes, limits: Limits = Limits()) -> Request | Response:
         head, body, error = _untidy(data)
     if len(data) > limits.message:
         error = TooLarge("message", len(data), limits.message)
-    lines = head.split("\r\n")
+    lines = head.splitlines() or [""]
+    tidy = "\r\n".join(lines) == head
     start = lines.pop(0)
     index, more, bad = _index(lines)
-    if bad is not None or head.count("\n") != len(lines) or head.count("\r") != len(lines):
-        # Folded lines, or some that end in LF or CR alone.
+    if not tidy or bad is not None:
+        # Folded lines, some that end in LF or CR alone, or in what only Python takes for a line's end.
         head = FOLD.sub(" ", LINE_END.sub("\r\n", head))
         lines = head.split("\r\n")
         start = lines.pop(0)

@@ -70,3 +70,23 @@ def test_a_via_says_once_where_its_message_was_seen_to_come_from(seed: int) -> N
             assert seen.received == "198.51.100.7"
             assert (seen.rport == 5099) == (via.param("rport") is not None), text
             assert (seen.branch, seen.sent_by) == (via.branch, via.sent_by), text
+
+
+@pytest.mark.parametrize("end", ["\x0b", "\x0c", "\x1c", "\x1d", "\x1e", "\x85", "\u2028", "\u2029"])
+def test_what_only_python_takes_for_the_end_of_a_line_ends_no_field(end: str) -> None:
+    text = f"OPTIONS sip:a SIP/2.0\r\nSubject: one{end}Contact: <sip:two@b>\r\nExpires: 7\r\n\r\n"
+    message = parse(text.encode())
+    assert message.header("Subject") == f"one{end}Contact: <sip:two@b>"
+    assert message.header("Contact") is None
+    assert message.expires == 7
+    assert message.text == text[:-4]
+
+
+@pytest.mark.parametrize("end", ["\n", "\r", "\r\r\n", "\n\r\n"])
+def test_a_line_may_end_in_either_half_and_an_empty_one_is_no_field(end: str) -> None:
+    middle = f"OPTIONS sip:a SIP/2.0\r\nSubject: one{end}Expires: 7\r\n\r\n"
+    if end in ("\n", "\r"):
+        assert parse(middle.encode()).expires == 7
+    else:
+        with pytest.raises(SipError):
+            parse(middle.encode())
