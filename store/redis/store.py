@@ -221,7 +221,11 @@ class RedisStore:
             connection.close()
         version = int(version) if version is not None else 0
         details = identity.details
-        server = f"{'Valkey' if 'valkey_version' in details else 'Redis'} {identity.version}"
+        assert connection.server is not None, "it has answered"
+        name, version_of = (
+            ("Valkey", details["valkey_version"]) if "valkey_version" in details else ("Redis", identity.version)
+        )
+        server = f"{name} {version_of} on {connection.server[0]} port {connection.server[1]}"
         replicas = details.get("connected_slaves", "0")
         return Description(
             server=f"{server}, {replicas} replica{'' if replicas == '1' else 's'}",
