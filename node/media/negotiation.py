@@ -244,7 +244,8 @@ def with_direction(text: str, direction: Direction) -> str:
     description = sdp.parse(text)
     index = _audio_index(description)
     media = [_aimed(one, direction) if at == index else one for at, one in enumerate(description.media)]
-    lines = tuple(line for line in description.lines if not _is_direction(line))
+    # One that says nothing but its direction before the first stream keeps it: the stream's own one counts.
+    lines = tuple(line for line in description.lines if not _is_direction(line)) or description.lines
     return str(Description(lines, tuple(media)))
 
 

@@ -18,8 +18,9 @@ from pathlib import Path
 from random import Random
 
 from tests.fuzz.agent import Agent, Tally
+from tests.fuzz.corpus import handshake
 from tests.fuzz.mutation import Mutator
-from tests.fuzz.wires import Address, Line, StreamAgent, UdpAgent, connect, frame, handshake
+from tests.fuzz.wires import Address, Line, StreamAgent, UdpAgent, connect, frame
 from tests.support.certificates import Authority
 from tests.support.node import DOMAIN, STRETCH, Node, loopback_address
 from tests.support.open_node import open_node

@@ -207,6 +207,7 @@ class Transactions:
             self.party.told,
             self.party.cancels,
             self.party.unacknowledged,
+            self.party.requests,
         ):
             log.clear()
         self.most = max(self.most, self.layer.servers + self.layer.clients)

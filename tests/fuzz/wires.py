@@ -12,6 +12,7 @@ import time
 from node.sip.errors import Malformed
 from node.sip.framing import Ping, StreamFramer
 from tests.fuzz.agent import Agent, Tally, value
+from tests.fuzz.corpus import handshake
 from tests.support.node import STRETCH, loopback_address
 
 CONNECT_WITHIN = 12.0
@@ -212,13 +213,6 @@ class WebLine(Line):
             elif opcode in (1, 2) and payload.strip():
                 found.append(payload)
         return found
-
-
-def handshake() -> bytes:
-    return (
-        b"GET / HTTP/1.1\r\nHost: sofia.test\r\nUpgrade: websocket\r\nConnection: keep-alive, Upgrade\r\n"
-        b"Sec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\nSec-WebSocket-Protocol: sip\r\nSec-WebSocket-Version: 13\r\n\r\n"
-    )
 
 
 def frame(payload: bytes, first: int = 0x81, *, mask: bool = True, length: int | None = None) -> bytes:

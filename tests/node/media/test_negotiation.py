@@ -328,3 +328,10 @@ def test_static_payload_types_need_no_map() -> None:
 def test_an_rtcp_port_of_its_own() -> None:
     assert audio_of(offer("a=rtcp:5555 IN IP4 192.0.2.99")).rtcp_port == 5555
     assert audio_of(offer("a=rtcp:nonsense")).rtcp_port == 49171
+
+
+def test_a_description_that_begins_with_its_direction_can_still_be_held():
+    """Seen by a mutant: nothing was left before its first stream."""
+    odd = "a=sendrecv\r\nm=audio 54400 RTP/AVP 0\r\nc=IN IP4 203.0.113.1\r\n"
+    held = negotiation.with_direction(odd, "sendonly")
+    assert audio_of(held).direction == "sendonly"
