@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import argparse
 import shutil
+import signal
 import sys
 import tempfile
 import time
@@ -31,6 +32,7 @@ def main() -> int:
     words.add_argument("--calls", type=int, default=300_000, help="in calls in virtual time")
     words.add_argument("--node", type=int, default=40_000, help="sent to a running node, in dialogs and as streams")
     given = words.parse_args()
+    signal.signal(signal.SIGTERM, lambda _number, _frame: sys.exit(143))  # so that no node is left behind
     print(f"seed {given.seed}", flush=True)
     sent, finds = _hunts(given.seed, given.mutants, given.target or list(hunt.hunts())) if given.mutants else (0, 0)
     for part, mutants in ((_calls, given.calls), (_node, given.node)):
