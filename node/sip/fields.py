@@ -39,6 +39,8 @@ class NameAddr(msgspec.Struct, frozen=True, gc=False):
             if plain is not None:
                 if end == len(text):
                     return plain
+                if text.startswith(";tag=", end) and text.find(";", end + 5) < 0 and text.find("<", end) < 0:
+                    return cls(plain.uri, plain.display, (("tag", text[end + 5 :].lstrip()),))
                 if text[end] == ";" and text.find("<", end) < 0:
                     return cls(plain.uri, plain.display, _parse_plain(text[end:]))
         return cls._parse_any(text)
