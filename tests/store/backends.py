@@ -14,6 +14,7 @@ from pathlib import Path
 from tests.store.redis import stores as redis
 from tests.support.mariadb import mariadb as maria
 from tests.support.postgres import postgres
+from tests.support.tcpproxy import TcpProxy
 
 _numbers = itertools.count()
 
@@ -44,6 +45,14 @@ def postgresql(directory: Path) -> Iterator[str]:
 
 
 @contextmanager
+def postgresql_distant(directory: Path) -> Iterator[str]:
+    """Behind a network that takes a millisecond each way."""
+    with postgres().fresh() as name, TcpProxy(("127.0.0.1", postgres().port)) as proxy:
+        proxy.delay(0.001)
+        yield postgres().dsn(name, port=proxy.port)
+
+
+@contextmanager
 def mariadb(directory: Path) -> Iterator[str]:
     with maria().fresh() as name:
         yield maria().dsn(name)
@@ -58,6 +67,7 @@ BACKENDS = (
     Backend("memory", memory, shared=False),
     Backend("sqlite", sqlite),
     Backend("postgresql", postgresql),
+    Backend("postgresql-distant", postgresql_distant),
     Backend("mariadb", mariadb),
     Backend("sqlite-odbc", sqlite_odbc),
     Backend("redis", redis.plain),
