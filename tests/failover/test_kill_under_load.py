@@ -49,7 +49,7 @@ async def one_round(pair: Pair, after: float) -> tuple[int, int, int]:
         both = [c for c in seen if c.hangup == 200 and (c.caller.ended or (c.callee is not None and c.callee.ended))]
         unhappy = sum(count for (_method, status), count in swarm.statuses.items() if status in (481, 500))
         await leave_nothing(swarm)
-        await asyncio.to_thread(active.wait_ready)
+        await asyncio.to_thread(active.wait_ready, 60.0)  # a starved machine takes its time to load five processes
         return len(seen), len(seen) - len(both), unhappy
 
 
