@@ -34,7 +34,7 @@ REFUSALS: tuple[tuple[str, type[StoreError], str], ...] = (
     ("READONLY", ReadOnly, "it is a replica now"),
     ("NOREPLICAS", Unavailable, "it has too few replicas to take writes"),
     ("BUSY", Busy, "a script keeps it busy"),
-    ("MASTERDOWN", Unavailable, "it is a replica without its primary"),
+    ("MASTERDOWN", ReadOnly, "it is a replica without its primary"),
     ("NOAUTH", Unavailable, "it wants a password"),
     ("WRONGPASS", Unavailable, "it does not take our user and password"),
     ("NOPERM", Unavailable, "our user may not do that"),
@@ -158,14 +158,15 @@ class RedisConnection:
         return self._guarded(lambda: _exchange(line, commands))
 
     def _guarded(self, work: Callable[[], T]) -> T:
-        """Run what talks to a server; a foreign error becomes ours, and ends the connection unless it is a refusal."""
+        """Run what talks to a server; a foreign error becomes ours, and ends the connection unless Redis itself refused."""
         try:
             return work()
         except _Unknown:
             raise
         except redis.exceptions.ResponseError as error:
             ours = self._refusal(error)
-            if not isinstance(ours, Refused | Full):
+            if isinstance(ours, ReadOnly):
+                # Another one may be the primary now.
                 self.close()
             raise ours from error
         except redis.exceptions.TimeoutError as error:

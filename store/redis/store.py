@@ -84,10 +84,15 @@ class RedisStore:
         if not writes:
             return []
         outcomes = self._commit(writes)
-        self._offer(0)
         stored = [write for write, outcome in zip(writes, outcomes, strict=True) if outcome is not Outcome.FENCED]
-        if stored and self._recent.note(stored, time.monotonic()):
-            self._turn()
+        full = self._recent.note(stored, time.monotonic())
+        try:
+            self._offer(0)
+            if full:
+                self._turn()
+        except StoreError as error:
+            # What was asked for is committed; the next call finds out by itself how the server is.
+            log.info("%s", error)
         return outcomes
 
     def registrations(

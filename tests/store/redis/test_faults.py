@@ -311,3 +311,18 @@ def test_a_server_that_flushes_at_each_commit_has_all_of_it_after_a_kill(own: Re
     own.start()
     with opened(open_store(own.dsn)) as store:
         assert len(store.registrations()) == 50
+
+
+def test_what_is_committed_is_said_even_if_the_server_goes_right_after_it(own: RedisServer) -> None:
+    """Each second a commit also asks how far the replicas are; what comes of that is another matter."""
+    with own.client() as client:
+        client.acl_setuser("limited", enabled=True, nopass=True, keys="*", commands=["+@all"])
+    with opened(open_store(own.dsn.replace("redis://", "redis://limited:any@"))) as store:
+        with own.client() as client:
+            client.acl_setuser("limited", enabled=True, commands=["-info"])
+        until = time.monotonic() + 2.5
+        version = 0
+        while time.monotonic() < until:
+            version += 1
+            assert store.commit([Put(call(version=version))]) == [STORED]
+        assert [c.version for c in store.calls()] == [version]
