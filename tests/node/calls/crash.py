@@ -18,7 +18,7 @@ from tests.node.calls.rig import Cast, Rig, Stage, stage, until
 from tests.support import phone as phones
 from tests.support.phone import Line, Phone
 
-WITHIN = 12.0
+WITHIN = 20.0
 
 
 class Play:

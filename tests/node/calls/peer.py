@@ -13,7 +13,7 @@ OFFER = (
     "m=audio 40000 RTP/AVP 0 8 101\r\na=rtpmap:0 PCMU/8000\r\na=rtpmap:8 PCMA/8000\r\n"
     "a=rtpmap:101 telephone-event/8000\r\na=fmtp:101 0-15\r\n"
 )
-WITHIN = 5.0
+WITHIN = 15.0
 
 
 class Peer:

@@ -44,7 +44,7 @@ from tests.support.phone import Phone
 
 DOMAIN = "pbx.test"
 SLOT = "internal#0"
-WITHIN = 5.0
+WITHIN = 15.0
 "Seconds a test waits for anything at most."
 
 _names = itertools.count()

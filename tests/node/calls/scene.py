@@ -10,7 +10,7 @@ from tests.node.calls.clock import LeapingLoop
 from tests.node.calls.rig import Cast, Rig, node, until
 from tests.support.phone import Line
 
-WITHIN = 5.0
+WITHIN = 15.0
 
 Scene = Callable[[Rig, Cast], Awaitable[None]]
 

@@ -12,7 +12,7 @@ from tests.node.calls.peer import OFFER, Peer
 from tests.node.calls.rig import Cast, Rig, node, stage, until
 from tests.support.phone import Line
 
-WITHIN = 8.0
+WITHIN = 15.0
 
 
 async def talking(rig: Rig, cast: Cast) -> tuple[Line, Line]:

@@ -11,7 +11,7 @@ from tests.node.calls.rig import DOMAIN, Cast, Rig, extension, node, until
 from tests.support.phone import Line
 from tests.support.sipmessage import Sip
 
-WITHIN = 8.0
+WITHIN = 15.0
 
 EXTENSIONS = "".join(
     (
