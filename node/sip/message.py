@@ -523,7 +523,7 @@ def check_response(response: Response) -> None:
     if response.cseq.method == "INVITE" and 100 < response.status < 400:
         _ = response.to, response.from_
         _check_target(response)
-    elif response.cseq.method in _MAKES_DIALOGS and 200 <= response.status < 300:
+    elif response.cseq.method == "UPDATE" and 200 <= response.status < 300:
         _ = response.contacts
 
 
