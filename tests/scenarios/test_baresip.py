@@ -16,8 +16,8 @@ pytestmark = [pytest.mark.real, pytest.mark.peers]
 def test_two_baresips_register_call_and_hear_each_others_tone(solo: Node) -> None:
     server = solo.sip
     with (
-        Baresip("1000", PASSWORD, DOMAIN, server, port=15600, tone=440) as caller,
-        Baresip("1001", PASSWORD, DOMAIN, server, port=15900, tone=700) as callee,
+        Baresip("1000", PASSWORD, DOMAIN, server, tone=440) as caller,
+        Baresip("1001", PASSWORD, DOMAIN, server, tone=700) as callee,
     ):
         caller.says("200 OK")
         callee.says("200 OK")
@@ -34,9 +34,9 @@ def test_two_baresips_register_call_and_hear_each_others_tone(solo: Node) -> Non
 def test_a_baresip_has_its_partner_sent_to_a_third(solo: Node) -> None:
     """REFER from who called and from who was called; the third hears the transferred one."""
     with (
-        Baresip("1000", PASSWORD, DOMAIN, solo.sip, port=15600, tone=440) as one,
-        Baresip("1001", PASSWORD, DOMAIN, solo.sip, port=15900, tone=700) as other,
-        Baresip("1002", PASSWORD, DOMAIN, solo.sip, port=16200, tone=900) as third,
+        Baresip("1000", PASSWORD, DOMAIN, solo.sip, tone=440) as one,
+        Baresip("1001", PASSWORD, DOMAIN, solo.sip, tone=700) as other,
+        Baresip("1002", PASSWORD, DOMAIN, solo.sip, tone=900) as third,
     ):
         registered(solo, one, other, third)
         for referrer, partner, tone in ((one, other, 700), (other, one, 440)):
@@ -74,8 +74,8 @@ def test_a_baresip_on_tls_and_one_on_tcp_call_each_other(tmp_path: Path) -> None
         node.wait_role("active")
         secure = {"transport": "tls", "trust": authority.certificate}
         with (
-            Baresip("1000", PASSWORD, DOMAIN, (address, 5061), port=16200, tone=440, **secure) as tls,  # type: ignore[arg-type]
-            Baresip("1001", PASSWORD, DOMAIN, (address, 5060), port=16500, tone=700, transport="tcp") as tcp,
+            Baresip("1000", PASSWORD, DOMAIN, (address, 5061), tone=440, **secure) as tls,  # type: ignore[arg-type]
+            Baresip("1001", PASSWORD, DOMAIN, (address, 5060), tone=700, transport="tcp") as tcp,
         ):
             tls.says("200 OK")
             tcp.says("200 OK")

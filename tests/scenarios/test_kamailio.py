@@ -12,6 +12,7 @@ from tests.support.certificates import Authority
 from tests.support.kamailio import Edge
 from tests.support.node import DOMAIN, PASSWORD, Node, loopback_address, shared_settings, until
 from tests.support.phone import Phone
+from tests.support.ports import block
 
 pytestmark = [pytest.mark.real, pytest.mark.peers]
 
@@ -43,7 +44,7 @@ def nobody_registered(request: pytest.FixtureRequest) -> None:
 
 def before(node: Node, *, answers: bool = True) -> Baresip:
     """A phone that speaks to the node itself."""
-    return Baresip("1001", PASSWORD, DOMAIN, node.sip, port=17300, tone=700, answers=answers)
+    return Baresip("1001", PASSWORD, DOMAIN, node.sip, tone=700, answers=answers)
 
 
 SIDES = [("udp", "udp"), ("tcp", "tcp"), ("tls", "tls"), ("udp", "tls"), ("tls", "udp"), ("tcp", "udp"), ("tls", "tcp")]
@@ -115,7 +116,7 @@ def test_two_phones_of_one_user_ring_behind_a_proxy_and_one_answers(node: Node, 
     with (
         Edge(loopback_address(), node.sip[0], authority, towards="tcp") as edge,
         edge.phone("udp", answers=False) as desk,
-        edge.phone("tls", port=17600, answers=False) as cell,
+        edge.phone("tls", answers=False) as cell,
         before(node) as outer,
     ):
         registered(node, desk, cell, outer)
@@ -136,11 +137,12 @@ def test_two_phones_of_one_user_ring_behind_a_proxy_and_one_answers(node: Node, 
 
 def test_a_proxy_forks_and_one_dialog_is_left(node: Node, authority: Authority) -> None:
     """Its fork: two phones behind one contact answer at once or one after the other; one of them is talked to."""
-    phones = [f"sip:{number}@127.0.0.1:{port}" for number, port in (("1003", 17000), ("1004", 17600))]
+    first, second = block(), block()
+    both = f"sip:1003@127.0.0.1:{first}", f"sip:1004@127.0.0.1:{second}"
     with (
-        Edge(loopback_address(), node.sip[0], authority, towards="udp", forked=("team", *phones)) as edge,
-        edge.phone("udp", user="1003") as desk,
-        edge.phone("udp", user="1004", port=17600) as cell,
+        Edge(loopback_address(), node.sip[0], authority, towards="udp", forked=("team", *both)) as edge,
+        edge.phone("udp", user="1003", port=first) as desk,
+        edge.phone("udp", user="1004", port=second) as cell,
         before(node) as outer,
     ):
         registered(node, desk, cell, outer)

@@ -38,7 +38,7 @@ def node(tmp_path: Path, authority: Authority) -> Iterator[Node]:
 
 def before(server: tuple[str, int]) -> Baresip:
     """A phone that speaks to the node itself."""
-    return Baresip("1001", PASSWORD, DOMAIN, server, port=17300, tone=700)
+    return Baresip("1001", PASSWORD, DOMAIN, server, tone=700)
 
 
 @pytest.mark.parametrize(

@@ -46,7 +46,7 @@ def test_a_phone_is_called_by_the_flow_that_is_left(node: Node, authority: Autho
         Edge(loopback_address(), node.sip[0], authority, towards=far, flows=True) as one,
         Edge(loopback_address(), node.sip[0], authority, towards=far, flows=True) as two,
         one.phone(near, second=two) as inner,
-        Baresip("1001", PASSWORD, DOMAIN, node.sip, port=17300, tone=700) as outer,
+        Baresip("1001", PASSWORD, DOMAIN, node.sip, tone=700) as outer,
     ):
         registered(node, inner, outer)
         until(lambda: node.api("show registrations").count("1000,") == 2, 10, "both flows", node)

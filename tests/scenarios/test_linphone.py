@@ -48,16 +48,15 @@ def linphone(
     trust: Path,
     *,
     user: str = "1000",
-    port: int = 18000,
     password: str = PASSWORD,
     answers: bool = True,
 ) -> Linphone:
     server = (node.sip[0], 5061 if transport == "tls" else 5060)
-    return Linphone(user, password, server, transport=transport, port=port, trust=trust, answers=answers)
+    return Linphone(user, password, server, transport=transport, trust=trust, answers=answers)
 
 
-def baresip(node: Node, *, user: str = "1001", port: int = 18300, answers: bool = True) -> Baresip:
-    return Baresip(user, PASSWORD, DOMAIN, node.sip, port=port, tone=700, answers=answers)
+def baresip(node: Node, *, user: str = "1001", answers: bool = True) -> Baresip:
+    return Baresip(user, PASSWORD, DOMAIN, node.sip, tone=700, answers=answers)
 
 
 @pytest.mark.parametrize("transport", ["udp", "tcp", "tls"])
@@ -140,7 +139,7 @@ def test_linphone_transfers_blindly(node: Node, authority: Authority) -> None:
     with (
         linphone(node, "tcp", authority.certificate) as phone,
         baresip(node) as partner,
-        baresip(node, user="1002", port=18600) as third,
+        baresip(node, user="1002") as third,
     ):
         phone.registered()
         registered(node, partner, third)
@@ -164,7 +163,7 @@ def test_linphone_brings_two_partners_together(node: Node, authority: Authority,
     with (
         linphone(node, transport, authority.certificate) as phone,
         baresip(node) as partner,
-        baresip(node, user="1002", port=18600) as third,
+        baresip(node, user="1002") as third,
     ):
         phone.registered()
         registered(node, partner, third)
@@ -192,7 +191,7 @@ def test_two_linphones_write_to_each_other(node: Node, authority: Authority) -> 
     """MESSAGE (RFC 3428), across transports, answered 200 by who gets it."""
     with (
         linphone(node, "udp", authority.certificate) as one,
-        linphone(node, "tls", authority.certificate, user="1001", port=18300) as other,
+        linphone(node, "tls", authority.certificate, user="1001") as other,
     ):
         one.registered()
         other.registered()

@@ -15,6 +15,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 from tests.support.node import DOMAIN, STRETCH, Node, free_port, until
+from tests.support.ports import block
 
 MODULES = ("g711", "aufile", "aubridge", "sndfile", "ctrl_tcp", "cons", "menu")
 
@@ -29,8 +30,8 @@ class Baresip:
         domain: str,
         server: tuple[str, int],
         *,
-        port: int,
         tone: float,
+        port: int = 0,
         transport: str = "udp",
         trust: Path | None = None,
         answers: bool = True,
@@ -38,7 +39,8 @@ class Baresip:
     ) -> None:
         """`trust`: the authorities of its registrar's certificate, for TLS. `answers`: calls, by itself; else it rings.
 
-        `extra`: more of its account's parameters, each with its semicolon."""
+        `port`: its own; where none is given, one that is free. `extra`: more of its account's parameters, each with its semicolon."""
+        self.port = port = port or block()
         self._temporary = tempfile.TemporaryDirectory(prefix="baresip-")
         self.directory = Path(self._temporary.name)
         self.user, self._control, self._keys = user, free_port(), free_port()

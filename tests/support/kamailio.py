@@ -86,7 +86,7 @@ class Edge:
         *,
         user: str = "1000",
         password: str = PASSWORD,
-        port: int = 17000,
+        port: int = 0,
         answers: bool = True,
         second: Edge | None = None,
     ) -> Baresip:

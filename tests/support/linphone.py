@@ -11,6 +11,7 @@ import time
 from pathlib import Path
 
 from tests.support.node import DOMAIN, STRETCH
+from tests.support.ports import block
 
 RUNNING, PAUSED, PAUSED_BY_OTHER = "StreamsRunning", "Paused", "PausedByRemote"
 
@@ -25,14 +26,12 @@ class Linphone:
         server: tuple[str, int],
         *,
         transport: str,
-        port: int,
         trust: Path | None = None,
         answers: bool = True,
         domain: str = DOMAIN,
     ) -> None:
-        """`trust`: the authorities of its registrar's certificate.
-
-        `port`: its own for SIP; its audio takes the hundred ports above."""
+        """`trust`: the authorities of its registrar's certificate."""
+        port = block()
         self.user, self._answers = user, answers
         self._temporary = tempfile.TemporaryDirectory(prefix="linphone-")
         self.directory = Path(self._temporary.name)
