@@ -1,4 +1,4 @@
-"""A session with a database server by its ODBC driver: PostgreSQL, MariaDB or MySQL, SQLite.
+"""A session with a database by its ODBC driver: PostgreSQL, MariaDB, SQLite.
 
 Drivers hang: that of PostgreSQL knows no time limit for a statement, and waits for ever on a server that is frozen. What
 can be limited on the way is (timeouts of the connection, of TCP, of locks, of a transaction whose client is silent);
@@ -40,7 +40,7 @@ pyodbc.pooling = False
 
 # Its driver reads a text to the first character 0.
 SQLITE_FILE = replace(SQLITE, takes_nul=False)
-DIALECTS = {"PostgreSQL": POSTGRESQL, "MariaDB": MARIADB, "MySQL": MARIADB, "SQLite": SQLITE_FILE}
+DIALECTS = {"PostgreSQL": POSTGRESQL, "MariaDB": MARIADB, "SQLite": SQLITE_FILE}
 "By the first word of what the server calls itself."
 DRIVERS = {Server.POSTGRESQL: "PostgreSQL", Server.MARIADB: "MariaDB"}
 
@@ -74,10 +74,11 @@ class OdbcSession:
         words = self._words()
         with _connecting, self._errors():
             before = _sockets()
-            self._connection = pyodbc.connect(_joined(words), autocommit=True, timeout=self._settings.connect)
+            self._connection = _connected(_joined(words), self._settings.connect)
             # Values go in one piece: of longer text in several MariaDB's driver makes other characters.
             self._connection.maxwrite = 1 << 30
             self._wire = _the_new_one(before)
+        self._limit_silence()
         try:
             self._meet()
         except StoreError:
@@ -103,6 +104,17 @@ class OdbcSession:
                 with socket.socket(fileno=os.dup(self._wire)) as wire:
                     wire.shutdown(socket.SHUT_RDWR)
 
+    def _limit_silence(self) -> None:
+        """What is not acknowledged, and who does not answer at all, for so long is gone; whatever the driver knows of it."""
+        if self._wire is None:
+            return
+        with socket.socket(fileno=os.dup(self._wire)) as wire:
+            if wire.family in (socket.AF_INET, socket.AF_INET6):
+                wire.setsockopt(socket.IPPROTO_TCP, socket.TCP_USER_TIMEOUT, round(self._settings.network * 1000))
+                wire.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
+                for option, value in ((socket.TCP_KEEPIDLE, 1), (socket.TCP_KEEPINTVL, 1), (socket.TCP_KEEPCNT, 2)):
+                    wire.setsockopt(socket.IPPROTO_TCP, option, value)
+
     def _words(self) -> dict[str, str]:
         settings = self._settings
         match self._target.server:
@@ -118,6 +130,9 @@ class OdbcSession:
         assert self._connection is not None, "connected"
         with self._errors():
             name = str(self._connection.getinfo(pyodbc.SQL_DBMS_NAME)).split()[0]
+        if name == "MySQL" and "MariaDB" in str(self.query("SELECT version()")[0][0]):
+            # So it is called by the driver of its elder sister, which itself has no collation that we need.
+            name = "MariaDB"
         dialect = DIALECTS.get(name)
         if dialect is None:
             raise UnknownStore(f"{self.place}: {name} is no database that we can use: there are {', '.join(DIALECTS)}")
@@ -133,6 +148,7 @@ class OdbcSession:
         settings = self._settings
         if dialect is POSTGRESQL:
             return [
+                "SET application_name = 'sofia-node'; "
                 f"SET statement_timeout = {settings.statement * 1000:.0f}; SET lock_timeout = {settings.lock * 1000:.0f}; "
                 f"SET idle_in_transaction_session_timeout = {settings.silence * 1000:.0f}; SET jit = off; "
                 # Rows are to be found by their keys one after the other, as they stand in the batch: plans are made
@@ -266,7 +282,7 @@ class OdbcSession:
     def _without_secrets(self, text: str) -> str:
         for name, value in self._target.words.items():
             if value and name.upper() in ("PWD", "PASSWORD"):
-                text = text.replace(value, "***")
+                text = text.replace(value, "***").replace(quote(value, safe=","), "***")
         return text
 
 
@@ -279,6 +295,16 @@ def _count(cursor: pyodbc.Cursor) -> int:
 
 
 # ---- how to get there ------------------------------------------------------------------------------------------------
+
+
+def _connected(words: str, patience: int) -> pyodbc.Connection:
+    try:
+        return pyodbc.connect(words, autocommit=True, timeout=patience)
+    except pyodbc.Error as error:
+        # A data source may have its own patience, and PostgreSQL's driver takes it only once.
+        if "connect_timeout parameter" not in str(error):
+            raise
+        return pyodbc.connect(words, autocommit=True)
 
 
 def _driver(word: str) -> str:
@@ -319,7 +345,8 @@ def _mariadb(settings: OdbcSettings) -> dict[str, str]:
 def _by_driver(words: dict[str, str], settings: OdbcSettings) -> dict[str, str]:
     """A data source, or a string as the driver has it: what is left unsaid of patience is added, if it knows the words."""
     driver = words.get("DRIVER") or pyodbc.dataSources().get(words.get("DSN", ""), "")
-    if "PostgreSQL" in driver and "PQOPT" not in words:
+    if "PostgreSQL" in words.get("DRIVER", "") and "PQOPT" not in words:
+        # Not to a data source, whose own it would replace.
         return words | {"PQOPT": _libpq({}, settings)}
     if "MariaDB" in driver:
         return _mariadb(settings) | words

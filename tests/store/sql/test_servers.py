@@ -6,6 +6,7 @@ import threading
 import time
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack
+from pathlib import Path
 
 import msgspec
 import pytest
@@ -539,3 +540,31 @@ def test_a_data_source_of_any_server_is_recognised(server: Database, database: s
     with opened(lambda: store):
         assert session.dialect.name == ("PostgreSQL" if isinstance(server, Postgres) else "MariaDB")
         assert store.commit([Put(call())]) == [STORED]
+
+
+@pytest.mark.parametrize("form", ["odbc://{}:{}:secret", "{}:{}:secret"])
+def test_a_data_source_is_found_by_its_name(
+    server: Database, database: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, form: str
+) -> None:
+    words = [f"Server = 127.0.0.1\nServername = 127.0.0.1\nPort = {server.port}"]
+    if isinstance(server, Postgres):
+        user = "postgres"
+        words += ["Driver = PostgreSQL Unicode", f"Database = postgres\nPqopt = {options(database)} connect_timeout=3"]
+    else:
+        user = "erin"
+        server.query("CREATE OR REPLACE USER erin@'127.0.0.1' IDENTIFIED BY 'secret'")
+        server.query(f"GRANT ALL ON {database}.* TO erin@'127.0.0.1'")
+        words += ["Driver = MariaDB Unicode", f"Database = {database}"]
+    sources = tmp_path / "odbc.ini"
+    # unixODBC remembers what it has read of a name.
+    name = f"telephony-{database}-{user}"
+    sources.write_text(f"[{name}]\n" + "\n".join(words) + "\n")
+    monkeypatch.setenv("ODBCINI", str(sources))
+    with opened(open_store(form.format(name, user))) as store:
+        assert store.commit([Put(call())]) == [STORED]
+    with opened(open_store(server.dsn(database))) as store:
+        assert store.calls() == [call()]
+
+
+def test_a_data_source_that_nobody_knows_is_named() -> None:
+    assert "ODBC nobody: the data source or its driver is not known" in str(fails_soon(open_store("nobody:a:b")().open))
