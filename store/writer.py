@@ -177,8 +177,10 @@ class Writer:
             self._call_soon(partial(self._settle, entry, Outcome.AT_RISK))
             return
         if then is not None:
-            if self._committer.busy_for(now) > deadline:
-                # What is before it has missed its deadline already: this one would wait for nothing.
+            busy = self._committer.busy_for(now)
+            if busy > deadline or (busy > 0.0 and (shared.stats.open or shared.journal.pending)):
+                # What is before it has missed its deadline already, or the store is only being tried, or is given what
+                # it has missed first: this one would wait for nothing.
                 self._call_soon(partial(self._settle, carrier, Outcome.AT_RISK))
             else:
                 self._waiters.append(carrier)

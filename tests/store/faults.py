@@ -56,6 +56,10 @@ class Faults:
         self._thaw.set()
         return frozen.set
 
+    def mend_the_cut(self) -> None:
+        """Calls get through again, if they are not frozen."""
+        self._cut = False
+
     def mend(self) -> None:
         self._cut = False
         self.thaw()

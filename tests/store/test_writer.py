@@ -255,6 +255,24 @@ def test_once_a_deadline_was_missed_nobody_waits_for_the_same_call_any_more(stag
     assert stage.settle(22)[-1] is STORED
 
 
+def test_nobody_waits_for_a_store_that_is_only_being_tried(stage: Stage) -> None:
+    stage.restart(hang=LIMIT, deadline=1.0)
+    stage.faults.cut()
+    stage.put(call("first"))
+    stage.settle()
+    stage.loop.run(lambda: stage.writer.stats.open)
+    stage.faults.freeze()
+    stage.faults.mend_the_cut()
+    # The next probe runs into the ice.
+    assert stage.faults.frozen.acquire(timeout=LIMIT)
+    started = time.monotonic()
+    stage.put(call("second"))
+    assert stage.settle(2) == [AT_RISK, AT_RISK]
+    assert time.monotonic() - started < 1.0
+    stage.faults.thaw()
+    stage.until_stored("first", "second")
+
+
 def test_what_a_cut_off_store_does_not_take_is_replayed_in_order(stage: Stage) -> None:
     stage.put(call("before"))
     stage.settle()
