@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
+import os
 import shutil
+import signal
 import subprocess
 import tempfile
 import time
@@ -62,7 +65,9 @@ class Edge:
         words = [program, "-DD", "-E", "-f", str(self._folder / "edge.cfg"), "-m", "32", "-M", "4"]
         words += ["-P", str(self._folder / "pid"), "-Y", str(self._folder)]
         self._output = (self._folder / "output").open("wb")
-        self._process = subprocess.Popen(words, stdout=self._output, stderr=self._output, stdin=subprocess.DEVNULL)
+        self._process = subprocess.Popen(
+            words, stdout=self._output, stderr=self._output, stdin=subprocess.DEVNULL, start_new_session=True
+        )
         self.saw("[ready]")
         return self
 
@@ -73,12 +78,14 @@ class Edge:
 
     def stop(self) -> None:
         """As if its host were gone: nobody listens, connections are reset."""
+        if self._process.returncode is not None:
+            return
         self._process.terminate()
-        try:
+        with contextlib.suppress(subprocess.TimeoutExpired):
             self._process.wait(5 * STRETCH)
-        except subprocess.TimeoutExpired:
-            self._process.kill()
-            self._process.wait()
+        with contextlib.suppress(ProcessLookupError):
+            os.killpg(self._process.pid, signal.SIGKILL)  # whatever it has not ended itself
+        self._process.wait()
 
     def phone(
         self,
