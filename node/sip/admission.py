@@ -280,7 +280,7 @@ class Backlog(Generic[K]):
         self._pace = min(max(round(self._served * self.DEPTH / since), self.LEAST), self._most)
         self._best = max(self._best * self.FADING, self._finished / since, self.LEAST / self.DEPTH)
         if self._wasted or (self._challenged and now - self._challenged[0][0] > self.DEPTH):
-            self._rate = min(self._rate, self._best * self.SLOWER)
+            self._rate = self._best * self.SLOWER
         elif self._rate < self.FREE:
             self._rate *= self.FASTER
         self._looked, self._served, self._finished, self._wasted = now, 0, 0, 0
