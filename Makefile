@@ -1,4 +1,4 @@
-# setup | demo | run | check | test | outages | bench | fuzz : see README.md
+# setup | demo | run | check | test | outages | bench | floods | fuzz : see README.md
 SHELL := /bin/bash
 PYTHON ?= $(shell for p in /usr/bin/python3.11 /usr/bin/python3 python3; do $$p -c 'import sys, venv, ensurepip; sys.exit(sys.version_info < (3, 11))' 2>/dev/null && { echo $$p; break; }; done)
 VENV := .venv
@@ -7,7 +7,7 @@ STAMP := $(VENV)/.ready
 TEST_STAMP := $(VENV)/.ready-test
 BENCH_STAMP := $(VENV)/.ready-bench
 
-.PHONY: setup demo run check test outages bench fuzz clean
+.PHONY: setup demo run check test outages bench floods fuzz clean
 
 setup: $(STAMP)
 
@@ -55,6 +55,10 @@ bench: $(BENCH_STAMP)
 	@bash tests/support/install.sh
 	@bash tests/support/install.sh bench || echo "bench: measuring without the peers that are missing"
 	$(PY) -m tests.bench $(ARGS)
+
+floods: $(TEST_STAMP)
+	@bash tests/support/install.sh
+	SOFIA_FLOOD_SECONDS=20 SOFIA_OVERLOAD_SECONDS=20 $(PY) -m pytest -s -q --timeout 600 tests/scenarios/test_floods.py tests/scenarios/test_overload.py $(ARGS)
 
 fuzz: $(TEST_STAMP)
 	$(PY) -m tests.fuzz $(ARGS)
