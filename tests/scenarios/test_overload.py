@@ -1,8 +1,8 @@
 """Three times the rate that the node can carry: it goes on completing what it can, and is itself again at once.
 
-The worker has a third of one core and sipp the other one, or sipp would be overloaded before the worker is. Its best rate is found in the same run, by sipp with a fixed number of calls
-under way, which offers just what is taken. Both are measured within the load, from its second second on. `make floods` runs
-the same for longer and prints the table.
+The worker has a third of one core and sipp the other one, or sipp would be overloaded before the worker is. Its best rate
+is found in the same run, by sipp with a fixed number of calls under way, which offers just what is taken. Both are measured
+within the load, from its second second on. `make floods` runs it and prints the table.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ from tests.support.node import DOMAIN, PASSWORD, STRETCH, Node, loopback_address
 from tests.support.phone import Phone, Refused
 from tests.support.sipp import Sipp, user_rows
 
-pytestmark = [pytest.mark.real, pytest.mark.peers]
+pytestmark = [pytest.mark.real, pytest.mark.peers, pytest.mark.measured]
 
 SECONDS = float(os.environ.get("SOFIA_OVERLOAD_SECONDS", "4"))
 WARM = 1.0
