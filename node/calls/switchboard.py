@@ -11,7 +11,6 @@ The worker is the transaction user of its stack and hands on what is about calls
 from __future__ import annotations
 
 import logging
-import math
 import time
 from collections.abc import Callable, Mapping, Sequence
 from functools import partial
@@ -158,17 +157,25 @@ class Switchboard:
 
     def _refused_for_load(self, own: ProfileSettings | None) -> str:
         """Why no call is taken now; empty if one is."""
-        switch = self.exchange.configuration.switch
         if self.draining:
             return "System Paused"
-        limit = own.max_profile_sessions if own is not None else 0
-        if self.sessions >= min(switch.max_sessions or math.inf, limit or math.inf):
-            return "Maximum Calls In Progress"
+        limit = self._exceeded(own)
+        if limit:
+            self.exchange.endpoint.gate.is_full(limit)
+        return limit and "Maximum Calls In Progress"
+
+    def _exceeded(self, own: ProfileSettings | None) -> str:
+        """The limit that leaves no room for one more call; empty if none does."""
+        switch = self.exchange.configuration.switch
+        if 0 < switch.max_sessions <= self.sessions:
+            return "max-sessions"
+        if own is not None and 0 < own.max_profile_sessions <= self.sessions:
+            return "max-profile-sessions"
         second, count = self._second
         now = int(self.exchange.endpoint.now())
         count = count + 1 if second == now else 1
         self._second = (now, count)
-        return "Maximum Calls In Progress" if 0 < switch.sessions_per_second < count else ""
+        return "sessions-per-second" if 0 < switch.sessions_per_second < count else ""
 
     def _judge(self, request: Request, transaction: ServerTransaction) -> None:
         if request.max_forwards is not None and request.max_forwards <= 0:

@@ -66,7 +66,7 @@ class Counts:
     overloads: int = 0
     "How often an overload has begun."
     full: int = 0
-    "Refused for max-transactions or max-proceeding."
+    "Refused for max-transactions, max-proceeding, max-sessions, max-profile-sessions or sessions-per-second."
 
 
 class Alarm(Protocol):

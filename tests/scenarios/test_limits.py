@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import contextlib
 import re
 import select
@@ -14,7 +15,19 @@ import pytest
 
 from tests.support.flood import messages
 from tests.support.inquire import ask
-from tests.support.node import EVENT_SOCKET_PASSWORD, STRETCH, Node, loopback_address, shared_settings, until
+from tests.support.node import (
+    DOMAIN,
+    EVENT_SOCKET_PASSWORD,
+    PASSWORD,
+    STRETCH,
+    Node,
+    loopback_address,
+    shared_settings,
+    until,
+)
+from tests.support.open_node import open_node
+from tests.support.phone import Line, Phone
+from tests.support.sipmessage import Sip
 
 pytestmark = pytest.mark.real
 
@@ -38,12 +51,12 @@ def serving(tmp_path: Path, **settings: str) -> Iterator[Node]:
 
 
 @contextlib.contextmanager
-def listening(node: Node, subclass: str) -> Iterator[tuple[socket.socket, BinaryIO]]:
+def listening(node: Node, subclass: str, *others: str) -> Iterator[tuple[socket.socket, BinaryIO]]:
     """The events of this subclass. The worker hears of our wish a moment after it was granted."""
     with socket.create_connection(("127.0.0.1", node.console_port), timeout=20 * STRETCH) as sock:
         with sock.makefile("rwb") as stream:
             block(stream)
-            for line in (f"auth {EVENT_SOCKET_PASSWORD}", f"event plain CUSTOM {subclass}"):
+            for line in (f"auth {EVENT_SOCKET_PASSWORD}", f"event plain {' '.join(others)} CUSTOM {subclass}"):
                 stream.write(f"{line}\n\n".encode())
                 stream.flush()
                 assert "+OK" in block(stream)["Reply-Text"]
@@ -108,7 +121,9 @@ def test_a_limit_that_is_exceeded_is_told_once_a_period(tmp_path: Path) -> None:
         while after["source"] != "127.0.0.67":
             assert after["source"] != VANDAL, "of that one nothing more is told in this period"
             after = next_event(events)
-        assert log_of(node).count(f"max-source-requests-per-second from {VANDAL}") == 1
+        line = f"max-source-requests-per-second from {VANDAL}"
+        until(lambda: line in log_of(node), 10, "the line in the log", node)
+        assert log_of(node).count(line) == 1
 
 
 def test_the_begin_and_the_end_of_an_overload_are_told(tmp_path: Path) -> None:
@@ -128,5 +143,57 @@ def test_the_begin_and_the_end_of_an_overload_are_told(tmp_path: Path) -> None:
         assert int(ended["refused"]) > 0
         counts = ask(node, "stats")
         assert counts["overload_refused"] + counts["overload_dropped"] >= int(ended["refused"])
+        until(
+            lambda: re.search(r"overload is over, \d+ requests refused in", log_of(node)),
+            10,
+            "the end in the log",
+            node,
+        )
         assert log_of(node).count("more new requests than can be served") == counts["overloads"]
-        assert re.search(r"overload is over, \d+ requests refused in", log_of(node))
+
+
+@pytest.mark.parametrize("limit", ["max-proceeding", "max-profile-sessions"])
+def test_a_call_beyond_the_maximum_is_refused_and_told_of(tmp_path: Path, limit: str) -> None:
+    node = open_node(tmp_path, {limit: "2"})
+    node.start()
+    try:
+        node.wait_role("active")
+        with listening(node, "sofia::limit_exceeded", "CHANNEL_CREATE") as (sock, events):
+            while not ready(sock, 0.2):
+                asyncio.run(one_call(node))
+            answer = asyncio.run(the_third_call(node))
+            assert answer.get("Retry-After")
+            assert ask(node, "stats")["full"] == 1
+            asyncio.run(the_third_call(node))
+            told = next_of(events, "Event-Subclass", "sofia%3A%3Alimit_exceeded")
+            assert told["limit"].replace("%20", " ") == f"more than {limit}"
+            assert told["profile-name"] == "internal"
+        until(lambda: f"more than {limit}" in log_of(node), 10, "the line in the log", node)
+        assert log_of(node).count(f"more than {limit}") == 1
+    finally:
+        node.stop()
+
+
+async def one_call(node: Node) -> None:
+    async with asyncio.timeout(30 * STRETCH), Phone("1000", PASSWORD, node.sip, domain=DOMAIN) as phone:
+        await (await ringing(phone)).cancel()
+
+
+async def the_third_call(node: Node) -> Sip:
+    """Two ring, and the third is refused; when one has gone there is room again."""
+    async with asyncio.timeout(30 * STRETCH), Phone("1000", PASSWORD, node.sip, domain=DOMAIN) as phone:
+        first, second = await ringing(phone), await ringing(phone)
+        third = await phone.call("9195")
+        await third.ended.wait()
+        assert third.refused is not None
+        assert third.refused.status == 503
+        await second.cancel()
+        for line in (await ringing(phone), first):
+            await line.cancel()
+        return third.refused
+
+
+async def ringing(phone: Phone) -> Line:
+    line = await phone.call("9195")
+    await line.ringing.wait()
+    return line
