@@ -23,9 +23,5 @@ def nodes_do_not_break() -> Iterator[None]:
 def solo(tmp_path: Path) -> Iterator[Node]:
     """One node without a peer, active."""
     node = Node("solo", tmp_path / "solo", shared_settings(loopback_address(), tmp_path / "store.db"), standalone=True)
-    node.start()
-    try:
-        node.wait_role("active")
+    with node.serving():
         yield node
-    finally:
-        node.stop()

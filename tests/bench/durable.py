@@ -85,12 +85,8 @@ def _node(directory: Path, dsn: str) -> Iterator[Node]:
         "workers": "2",
     }
     node = Node("bench", directory / "node", settings, standalone=True)
-    node.start()
-    try:
-        node.wait_role("active")
+    with node.serving():
         yield node
-    finally:
-        node.stop()
 
 
 def _offer(node: Node, rate: int) -> tuple[int, float, float]:

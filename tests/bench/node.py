@@ -14,9 +14,5 @@ def measured_node(directory: Path) -> Iterator[Node]:
     """A fresh active node with its SQLite file in the directory."""
     settings = shared_settings(loopback_address(), directory / "store.db") | {"max_recv_rps": "0"}
     node = Node("bench", directory / "node", settings, standalone=True)
-    node.start()
-    try:
-        node.wait_role("active")
+    with node.serving():
         yield node
-    finally:
-        node.stop()

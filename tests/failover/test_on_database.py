@@ -40,9 +40,7 @@ def test_a_call_outlives_its_worker_on_postgresql(tmp_path: Path) -> None:
     with server.fresh() as database:
         settings = shared_settings(loopback_address(), tmp_path / "none") | {"core_db_dsn": server.dsn(database)}
         node = Node("solo", tmp_path / "solo", settings, standalone=True)
-        node.start()
-        try:
-            node.wait_role("active")
+        with node.serving():
             asyncio.run(_lose_the_worker(node))
             until(
                 lambda: server.query("select count(*) from recovery where state <> 'ended'", database) == "0",
@@ -51,8 +49,6 @@ def test_a_call_outlives_its_worker_on_postgresql(tmp_path: Path) -> None:
                 node,
             )
             assert server.query("select count(*) from sip_registrations where sip_user = '1000'", database) == "1"
-        finally:
-            node.stop()
 
 
 async def _lose_the_worker(node: Node) -> None:

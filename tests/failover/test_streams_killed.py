@@ -50,12 +50,8 @@ def pair(authority: Authority) -> Iterator[Pair]:
 def solo(tmp_path: Path, authority: Authority) -> Iterator[Node]:
     settings = shared_settings(loopback_address(), tmp_path / "store.db") | listening(authority)
     node = Node("solo", tmp_path / "solo", settings, standalone=True)
-    node.start()
-    try:
-        node.wait_role("active")
+    with node.serving():
         yield node
-    finally:
-        node.stop()
 
 
 @asynccontextmanager

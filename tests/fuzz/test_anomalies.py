@@ -25,12 +25,8 @@ GROWTH = 10
 @pytest.fixture
 def node(tmp_path: Path) -> Iterator[Node]:
     node = open_node(tmp_path)
-    node.start()
-    try:
-        node.wait_role("active")
+    with node.serving():
         yield node
-    finally:
-        node.stop()
 
 
 def test_the_invite_itself_is_good():

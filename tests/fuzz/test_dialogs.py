@@ -31,9 +31,7 @@ def test_mutants_at_each_step_of_a_dialog_disturb_nobody_else(tmp_path, capsys):
 def test_the_tag_of_one_dialog_and_the_call_id_of_another_are_no_dialog(tmp_path):
     """Such a request was once looked up again and again, and never answered."""
     node = open_node(tmp_path)
-    node.start()
-    try:
-        node.wait_role("active")
+    with node.serving():
         wait_settled(node)
         agent = UdpAgent(node.sip, Tally(), 0)
         one, other = (agent.establish() for _ in range(2))
@@ -44,5 +42,3 @@ def test_the_tag_of_one_dialog_and_the_call_id_of_another_are_no_dialog(tmp_path
             assert agent.ask(agent.request("BYE", dialog)).startswith("SIP/2.0 200")
         agent.close()
         assert trouble_of(node) == []
-    finally:
-        node.stop()

@@ -92,9 +92,7 @@ def without_udp(folder: Path, params: str) -> Node:
 )
 def test_a_profile_without_udp_whose_worker_stands_still_gets_another_one(tmp_path: Path, params: str):
     node = without_udp(tmp_path, params)
-    node.start()
-    try:
-        node.wait_role("active")
+    with node.serving():
         worker = wait_settled(node)
         time.sleep(2.5)
         assert node.worker_pid("internal#0") == worker, f"an idle profile fell to its watchdog\n{node.output()}"
@@ -102,5 +100,3 @@ def test_a_profile_without_udp_whose_worker_stands_still_gets_another_one(tmp_pa
         until(lambda: node.worker_pid("internal#0") not in (0, worker), 15, "another worker", node)
         said = "profile internal answered no probe for 1.5 s"
         until(lambda: said in log_of(node), 5, "the log to say so", node)
-    finally:
-        node.stop()

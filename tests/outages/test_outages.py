@@ -72,14 +72,10 @@ def test_whatever_befalls_the_store_no_call_is_lost_and_every_record_is_right_af
     with VICTIMS[name](tmp_path) as victim:
         settings = shared_settings(loopback_address(), tmp_path) | {"core_db_dsn": victim.dsn}
         node = Node("solo", tmp_path / "solo", settings, standalone=True)
-        node.start()
-        try:
-            node.wait_role("active")
+        with node.serving():
             for fault in _chosen(name, victim):
                 figures = asyncio.run(_outage(node, victim, victim.faults[fault]()))
                 print(f"{name} {fault} for {SECONDS:g} s: {figures}")
-        finally:
-            node.stop()
 
 
 def _chosen(name: str, victim: Victim) -> list[str]:

@@ -22,13 +22,9 @@ def test_calls_of_a_worker_that_died_during_an_outage_are_back_when_the_store_is
     with redis_victim(tmp_path) as victim:
         settings = shared_settings(loopback_address(), tmp_path) | {"core_db_dsn": victim.dsn}
         node = Node("solo", tmp_path / "solo", settings, standalone=True)
-        node.start()
-        try:
-            node.wait_role("active")
+        with node.serving():
             assert victim.proxy is not None
             lost = asyncio.run(_two_faults(node, victim.proxy))
-        finally:
-            node.stop()
     assert lost == 0
 
 

@@ -69,9 +69,7 @@ def test_a_baresip_on_tls_and_one_on_tcp_call_each_other(tmp_path: Path) -> None
     settings = shared_settings(address, tmp_path / "store.db")
     settings |= {"internal_ssl_enable": "true", "certs_dir": str(tmp_path / "certs")}
     node = Node("solo", tmp_path / "solo", settings, standalone=True)
-    node.start()
-    try:
-        node.wait_role("active")
+    with node.serving():
         secure = {"transport": "tls", "trust": authority.certificate}
         with (
             Baresip("1000", PASSWORD, DOMAIN, (address, 5061), tone=440, **secure) as tls,  # type: ignore[arg-type]
@@ -82,5 +80,3 @@ def test_a_baresip_on_tls_and_one_on_tcp_call_each_other(tmp_path: Path) -> None
             assert ";transport=tls" in node.api("sofia status profile internal reg 1000")
             talk(tls, tcp, node)
             talk(tcp, tls, node)
-    finally:
-        node.stop()

@@ -30,12 +30,8 @@ def node(tmp_path: Path, authority: Authority) -> Iterator[Node]:
     settings = shared_settings(address, tmp_path / "store.db")
     settings |= {"internal_wss_binding": ":7443", "certs_dir": str(authority.folder)}
     node = Node("solo", tmp_path / "solo", settings, standalone=True)
-    node.start()
-    try:
-        node.wait_role("active")
+    with node.serving():
         yield node
-    finally:
-        node.stop()
 
 
 def test_jssip_registers_asks_is_called_and_comes_back_when_its_worker_dies(node: Node, authority: Authority) -> None:

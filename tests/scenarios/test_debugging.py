@@ -60,12 +60,8 @@ def changed_conf(folder: Path, *params: str) -> Path:
 def running(folder: Path, *params: str, **settings: str) -> Iterator[Node]:
     shared = shared_settings(loopback_address(), folder / "store.db") | settings
     node = Node("solo", folder / "solo", shared, standalone=True, conf=changed_conf(folder, *params))
-    node.start()
-    try:
-        node.wait_role("active")
+    with node.serving():
         yield node
-    finally:
-        node.stop()
 
 
 def capture_server() -> socket.socket:
@@ -446,13 +442,8 @@ def test_params_turn_trace_and_capture_on_at_start(tmp_path: Path) -> None:
             trace, trace.replace("no", "yes") + trace.replace("trace", "capture").replace("no", "yes")
         )
     )
-    node.start()
-    try:
-        node.wait_role("active")
+    with homer, node.serving():
         log = Log(node)
         options(node)
         log.wait(r"sofia\.siptrace: recv \d+ bytes", r"sofia\.nta: received OPTIONS")
         assert captured(homer, b"OPTIONS sip:1001@")
-    finally:
-        node.stop()
-        homer.close()

@@ -65,12 +65,8 @@ def node(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Node]:
     settings = shared_settings(address, folder / "store.db")
     settings |= {"internal_ssl_enable": "true", "certs_dir": str(folder / "certs")}
     made = Node("solo", folder / "solo", settings, standalone=True)
-    made.start()
-    try:
-        made.wait_role("active")
+    with made.serving():
         yield made
-    finally:
-        made.stop()
 
 
 @pytest.mark.parametrize("kind", KINDS)

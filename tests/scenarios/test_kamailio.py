@@ -27,12 +27,8 @@ def node(tmp_path_factory: pytest.TempPathFactory, authority: Authority) -> Iter
     folder, address = tmp_path_factory.mktemp("kamailio"), loopback_address()
     settings = shared_settings(address, folder / "store.db") | authority.settings(address, DOMAIN)
     made = Node("solo", folder / "solo", settings, standalone=True)
-    made.start()
-    try:
-        made.wait_role("active")
+    with made.serving():
         yield made
-    finally:
-        made.stop()
 
 
 @pytest.fixture(autouse=True)

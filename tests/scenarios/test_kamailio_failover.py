@@ -28,12 +28,8 @@ def node(tmp_path: Path, authority: Authority) -> Iterator[Node]:
     address = loopback_address()
     settings = shared_settings(address, tmp_path / "store.db") | authority.settings(address, DOMAIN)
     made = Node("solo", tmp_path / "solo", settings, standalone=True)
-    made.start()
-    try:
-        made.wait_role("active")
+    with made.serving():
         yield made
-    finally:
-        made.stop()
 
 
 def before(server: tuple[str, int]) -> Baresip:

@@ -32,12 +32,8 @@ def node(tmp_path: Path, authority: Authority) -> Iterator[Node]:
     )
     settings = shared_settings(address, tmp_path / "store.db") | authority.settings(address, DOMAIN)
     made = Node("solo", tmp_path / "solo", settings, standalone=True, conf=conf)
-    made.start()
-    try:
-        made.wait_role("active")
+    with made.serving():
         yield made
-    finally:
-        made.stop()
 
 
 @pytest.mark.parametrize(("near", "far"), [("tcp", "tls"), ("tls", "tcp")])

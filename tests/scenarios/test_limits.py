@@ -42,12 +42,8 @@ def serving(tmp_path: Path, **settings: str) -> Iterator[Node]:
         shared_settings(loopback_address(), tmp_path / "store.db") | settings,
         standalone=True,
     )
-    node.start()
-    try:
-        node.wait_role("active")
+    with node.serving():
         yield node
-    finally:
-        node.stop()
 
 
 @contextlib.contextmanager
@@ -155,9 +151,7 @@ def test_the_begin_and_the_end_of_an_overload_are_told(tmp_path: Path) -> None:
 @pytest.mark.parametrize("limit", ["max-proceeding", "max-profile-sessions"])
 def test_a_call_beyond_the_maximum_is_refused_and_told_of(tmp_path: Path, limit: str) -> None:
     node = open_node(tmp_path, {limit: "2"})
-    node.start()
-    try:
-        node.wait_role("active")
+    with node.serving():
         with listening(node, "sofia::limit_exceeded", "CHANNEL_CREATE") as (sock, events):
             while not ready(sock, 0.2):
                 asyncio.run(one_call(node))
@@ -170,8 +164,6 @@ def test_a_call_beyond_the_maximum_is_refused_and_told_of(tmp_path: Path, limit:
             assert told["profile-name"] == "internal"
         until(lambda: f"more than {limit}" in log_of(node), 10, "the line in the log", node)
         assert log_of(node).count(f"more than {limit}") == 1
-    finally:
-        node.stop()
 
 
 async def one_call(node: Node) -> None:

@@ -27,12 +27,8 @@ def running(tmp_path_factory: pytest.TempPathFactory, authority: Authority) -> I
     folder, address = tmp_path_factory.mktemp("linphone"), loopback_address()
     settings = shared_settings(address, folder / "store.db") | authority.settings(address, DOMAIN)
     made = Node("solo", folder / "solo", settings, standalone=True)
-    made.start()
-    try:
-        made.wait_role("active")
+    with made.serving():
         yield made
-    finally:
-        made.stop()
 
 
 @pytest.fixture

@@ -20,12 +20,8 @@ def patient(tmp_path: Path) -> Iterator[Node]:
     """A node that recovers only when it is told to, as FreeSWITCH does."""
     settings = shared_settings(loopback_address(), tmp_path / "store.db") | {"recover_on_promote": "false"}
     node = Node("solo", tmp_path / "solo", settings, standalone=True)
-    node.start()
-    try:
-        node.wait_role("active")
+    with node.serving():
         yield node
-    finally:
-        node.stop()
 
 
 async def crash(node: Node) -> None:

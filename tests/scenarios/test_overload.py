@@ -184,12 +184,8 @@ def node(tmp_path: Path) -> Iterator[Node]:
     """Without a limit of requests a second: what it can carry is what counts here."""
     settings = shared_settings(loopback_address(), tmp_path / "store.db") | {"max_recv_rps": "0"}
     made = Node("solo", tmp_path / "solo", settings, standalone=True)
-    made.start()
-    try:
-        made.wait_role("active")
+    with made.serving():
         yield made
-    finally:
-        made.stop()
 
 
 FIGURES: list[str] = []

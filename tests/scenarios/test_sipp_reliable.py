@@ -30,12 +30,8 @@ def reliable_node(tmp_path: Path) -> Iterator[Node]:
     profile.write_text(profile.read_text().replace("<settings>", said, 1))
     settings = shared_settings(loopback_address(), tmp_path / "store.db")
     made = Node("solo", tmp_path / "solo", settings, standalone=True, conf=conf)
-    made.start()
-    try:
-        made.wait_role("active")
+    with made.serving():
         yield made
-    finally:
-        made.stop()
 
 
 @pytest.mark.parametrize(("transport", "port"), [("u1", 16100), ("t1", 16300)])

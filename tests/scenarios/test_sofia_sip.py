@@ -16,12 +16,8 @@ pytestmark = [pytest.mark.real, pytest.mark.peers]
 def node(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Node]:
     folder = tmp_path_factory.mktemp("sofia-sip")
     made = Node("solo", folder / "solo", shared_settings(loopback_address(), folder / "store.db"), standalone=True)
-    made.start()
-    try:
-        made.wait_role("active")
+    with made.serving():
         yield made
-    finally:
-        made.stop()
 
 
 def run(*words: str) -> tuple[int, str]:

@@ -29,14 +29,10 @@ PROBE = (
 @pytest.fixture(scope="module")
 def node(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Node]:
     node = open_node(tmp_path_factory.mktemp("torture"))
-    node.start()
-    try:
-        node.wait_role("active")
+    with node.serving():
         wait_settled(node)
         yield node
         assert trouble_of(node) == []
-    finally:
-        node.stop()
 
 
 class Client:

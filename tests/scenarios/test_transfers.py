@@ -24,12 +24,8 @@ def node(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Node]:
     folder = tmp_path_factory.mktemp("transfers")
     settings = {**shared_settings(loopback_address(), folder / "store.db"), "workers": "3"}
     made = Node("solo", folder / "solo", settings, standalone=True)
-    made.start()
-    try:
-        made.wait_role("active")
+    with made.serving():
         yield made
-    finally:
-        made.stop()
 
 
 @contextlib.asynccontextmanager

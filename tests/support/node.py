@@ -13,7 +13,7 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 from tests.support.netns import Host
@@ -113,6 +113,16 @@ class Node:
             return str(self.status().get("role", ""))
         except (OSError, ValueError):
             return ""
+
+    @contextlib.contextmanager
+    def serving(self) -> Iterator[Node]:
+        """Started and active; stopped in the end."""
+        self.start()
+        try:
+            self.wait_role("active")
+            yield self
+        finally:
+            self.stop()
 
     def wait_role(self, role: str, within: float = 20.0) -> None:
         until(lambda: self.role == role, within, f"{self.name} to be {role}", self)
