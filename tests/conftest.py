@@ -2,13 +2,28 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+import gc
+from collections.abc import Generator, Iterator
 from pathlib import Path
 
 import pytest
 
 from tests.support import node as node_module
 from tests.support.node import Node, loopback_address, shared_settings
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_makereport() -> Generator[None, pytest.TestReport, pytest.TestReport]:
+    """Show a failure undisturbed.
+
+    Python 3.11 breaks in `ast.parse` when the garbage collected meanwhile prints a traceback, which parses too
+    (python/cpython#106905); pytest would end there without a word about the test.
+    """
+    gc.disable()
+    try:
+        return (yield)
+    finally:
+        gc.enable()
 
 
 @pytest.fixture(autouse=True)
