@@ -20,7 +20,7 @@ FENCED = re.compile(r"^```.*?^```", re.S | re.M)
 PLACE = re.compile(r"(\S+\.py): (\w+(?:\.\w+)?)")
 TEST = re.compile(r"(tests/\S+\.py)::(test_\w+)")
 SET = re.compile(r"--set (\w+)=(\S*)")
-LOOPS_AND_DRIVERS = ("asyncio", "ssl", "sqlite3", "pyodbc", "redis", "dns", "uvloop", "prompt_toolkit", "pyroute2")
+LOOPS_AND_DRIVERS = ("asyncio", "ssl", "sqlite3", "pyodbc", "redis", "dns", "uvloop", "prompt_toolkit")
 OF_NODE = ("node.config", "node.debug", "node.link", "node.log")
 "All that a supervisor may load of it."
 
