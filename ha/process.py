@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import contextlib
 import ctypes
+import gc
 import importlib
 import logging
 import os
@@ -120,6 +121,8 @@ def call(entry: str, *arguments: Any) -> Callable[[Link], None]:
 
 def _be_child(kind: str, keep: int, parent: int) -> None:
     """Drop everything that was the parent's: signals, priority, sockets (a kept link would hide the parent's end)."""
+    # The parent's garbage is not ours to collect: it would close descriptors whose numbers are by then something else's.
+    gc.freeze()
     _own_streams()
     signal.set_wakeup_fd(-1)
     signal.signal(signal.SIGCHLD, signal.SIG_DFL)

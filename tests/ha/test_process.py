@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import os
 import re
 import signal
@@ -42,6 +43,29 @@ def test_a_child_has_its_link_and_none_of_its_parents_sockets():
     process = run(main)
     assert process.link.receive() == (Beaten(0), [])
     parents.close()
+
+
+def test_what_its_parent_forgot_is_not_closed_in_a_child():
+    """Garbage of the parent still names descriptors; in the child those numbers belong to something else by now."""
+
+    class Forgotten:
+        def __init__(self) -> None:
+            self.sockets = socket.socketpair()
+            self.itself = self
+
+    def main(link: Link) -> None:
+        pairs = [socket.socketpair() for _ in range(10)]
+        gc.collect()
+        link.send(Beaten(sum(open_(each.fileno()) for pair in pairs for each in pair)))
+
+    gc.disable()
+    try:
+        for _ in range(5):
+            Forgotten()
+        process = run(main)
+    finally:
+        gc.enable()
+    assert process.link.receive() == (Beaten(20), [])
 
 
 def test_how_long_a_child_waited_for_a_processor_is_known():
