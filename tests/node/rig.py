@@ -272,6 +272,22 @@ class PhoneLine:
         self.sock.close()
 
 
+@contextlib.contextmanager
+def media_process(node: Rig) -> Iterator[Process]:
+    """The media process of a rig, which outlives the workers."""
+    identity = Identity("one", "core-uuid", time.time())
+    process = fork("media", call("node.media.__main__:main", identity, node.configuration, node.run_dir), 0.0)
+    try:
+        select.select([process.link], [], [], WITHIN)
+        received = process.link.receive()
+        assert received is not None, "the media process says nothing"
+        assert isinstance(received[0], Ready)
+        yield process
+    finally:
+        process.kill()
+        process.link.close()
+
+
 def until(holds: Callable[[], object], within: float = WITHIN) -> None:
     """Wait until this holds, at most that long."""
     deadline = time.monotonic() + within

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import os
-import select
 import sqlite3
 import time
 from collections.abc import Iterator
@@ -12,14 +11,13 @@ from pathlib import Path
 
 import pytest
 
-from ha.process import Process, call, fork
-from node.config import Identity
-from node.link import Beat, Beaten, Fenced, Lease, Ready, Revived
+from ha.process import Process
+from node.link import Beat, Beaten, Fenced, Lease, Revived
 from node.worker import SILENT
 from store.backends import open_store
 from store.interface import Put, opened
 from store.records import CallRecord, DialogRecord, LegRecord
-from tests.node.rig import PASSWORD, PhoneLine, Rig, Worker, rig, until
+from tests.node.rig import PASSWORD, PhoneLine, Rig, Worker, media_process, rig, until
 from tests.support.phone import Phone
 from tests.support.sipmessage import digest
 
@@ -246,14 +244,8 @@ def call_record(
 
 @pytest.fixture
 def media(node: Rig) -> Iterator[Process]:
-    """The media process, which outlives the workers."""
-    identity = Identity("one", "core-uuid", time.time())
-    process = fork("media", call("node.media.__main__:main", identity, node.configuration, node.run_dir), 0.0)
-    select.select([process.link], [], [], 10)
-    assert isinstance(process.link.receive()[0], Ready)  # type: ignore[index]
-    yield process
-    process.kill()
-    process.link.close()
+    with media_process(node) as process:
+        yield process
 
 
 def channels(node: Rig) -> list[dict[str, str]]:

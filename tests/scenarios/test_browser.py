@@ -19,11 +19,6 @@ pytestmark = [pytest.mark.real, pytest.mark.peers]
 
 
 @pytest.fixture
-def authority(tmp_path: Path) -> Authority:
-    return Authority(tmp_path / "certs")
-
-
-@pytest.fixture
 def node(tmp_path: Path, authority: Authority) -> Iterator[Node]:
     address = loopback_address()
     (authority.folder / "wss.pem").write_text(authority.issue(DOMAIN, address))

@@ -10,7 +10,7 @@ import pytest
 from tests.support.baresip import Baresip, all_gone, connect, hang_up, hold_and_take_back, registered, ring
 from tests.support.certificates import Authority
 from tests.support.kamailio import Edge
-from tests.support.node import DOMAIN, PASSWORD, Node, loopback_address, shared_settings, until
+from tests.support.node import DOMAIN, PASSWORD, Node, loopback_address, secured, until
 from tests.support.phone import Phone
 from tests.support.ports import block
 
@@ -18,15 +18,8 @@ pytestmark = [pytest.mark.real, pytest.mark.peers]
 
 
 @pytest.fixture(scope="module")
-def authority(tmp_path_factory: pytest.TempPathFactory) -> Authority:
-    return Authority(tmp_path_factory.mktemp("certs"))
-
-
-@pytest.fixture(scope="module")
 def node(tmp_path_factory: pytest.TempPathFactory, authority: Authority) -> Iterator[Node]:
-    folder, address = tmp_path_factory.mktemp("kamailio"), loopback_address()
-    settings = shared_settings(address, folder / "store.db") | authority.settings(address, DOMAIN)
-    made = Node("solo", folder / "solo", settings, standalone=True)
+    made = secured(tmp_path_factory.mktemp("kamailio"), authority)
     with made.serving():
         yield made
 

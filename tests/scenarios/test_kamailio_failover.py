@@ -12,22 +12,15 @@ import pytest
 from tests.support.baresip import Baresip, all_gone, connect, hang_up, hold_and_take_back, registered
 from tests.support.certificates import Authority
 from tests.support.kamailio import Edge
-from tests.support.node import DOMAIN, PASSWORD, Node, Pair, loopback_address, shared_settings, until
+from tests.support.node import DOMAIN, PASSWORD, Node, Pair, loopback_address, secured, until
 
 pytestmark = [pytest.mark.real, pytest.mark.peers]
 
 
 @pytest.fixture
-def authority(tmp_path: Path) -> Authority:
-    return Authority(tmp_path / "certs")
-
-
-@pytest.fixture
 def node(tmp_path: Path, authority: Authority) -> Iterator[Node]:
     """Of its own for each test: a worker that is killed too often is taken for one that its calls kill."""
-    address = loopback_address()
-    settings = shared_settings(address, tmp_path / "store.db") | authority.settings(address, DOMAIN)
-    made = Node("solo", tmp_path / "solo", settings, standalone=True)
+    made = secured(tmp_path, authority)
     with made.serving():
         yield made
 

@@ -11,27 +11,21 @@ import pytest
 from tests.support.baresip import Baresip, all_gone, connect, hang_up, hold_and_take_back, registered
 from tests.support.certificates import Authority
 from tests.support.kamailio import Edge
-from tests.support.node import DOMAIN, PASSWORD, ROOT, Node, loopback_address, shared_settings, until
+from tests.support.node import DOMAIN, PASSWORD, ROOT, Node, loopback_address, secured, until
 
 pytestmark = [pytest.mark.real, pytest.mark.peers]
 
 
 @pytest.fixture
-def authority(tmp_path: Path) -> Authority:
-    return Authority(tmp_path / "certs")
-
-
-@pytest.fixture
 def node(tmp_path: Path, authority: Authority) -> Iterator[Node]:
     """With `enable-rfc-5626`."""
-    conf, address = tmp_path / "conf", loopback_address()
+    conf = tmp_path / "conf"
     shutil.copytree(ROOT / "conf", conf)
     profile = conf / "sip_profiles" / "internal.xml"
     profile.write_text(
         profile.read_text().replace("<settings>", '<settings><param name="enable-rfc-5626" value="true"/>')
     )
-    settings = shared_settings(address, tmp_path / "store.db") | authority.settings(address, DOMAIN)
-    made = Node("solo", tmp_path / "solo", settings, standalone=True, conf=conf)
+    made = secured(tmp_path, authority, conf)
     with made.serving():
         yield made
 

@@ -10,7 +10,7 @@ import pytest
 from tests.support.baresip import Baresip, all_gone, registered
 from tests.support.certificates import Authority
 from tests.support.linphone import PAUSED, PAUSED_BY_OTHER, RUNNING, Linphone
-from tests.support.node import DOMAIN, PASSWORD, Node, loopback_address, shared_settings
+from tests.support.node import DOMAIN, PASSWORD, Node, secured
 
 pytestmark = [pytest.mark.real, pytest.mark.peers]
 
@@ -18,15 +18,8 @@ NOTHING = ""
 
 
 @pytest.fixture(scope="module")
-def authority(tmp_path_factory: pytest.TempPathFactory) -> Authority:
-    return Authority(tmp_path_factory.mktemp("certs"))
-
-
-@pytest.fixture(scope="module")
 def running(tmp_path_factory: pytest.TempPathFactory, authority: Authority) -> Iterator[Node]:
-    folder, address = tmp_path_factory.mktemp("linphone"), loopback_address()
-    settings = shared_settings(address, folder / "store.db") | authority.settings(address, DOMAIN)
-    made = Node("solo", folder / "solo", settings, standalone=True)
+    made = secured(tmp_path_factory.mktemp("linphone"), authority)
     with made.serving():
         yield made
 

@@ -16,6 +16,7 @@ import time
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
+from tests.support.certificates import Authority
 from tests.support.netns import Host
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -269,6 +270,13 @@ def shared_settings(address: str, store: Path) -> dict[str, str]:
         "switchname": "sofia-pair",
         "core_db_dsn": f"sqlite://{store}",
     }
+
+
+def secured(folder: Path, authority: Authority, conf: Path = ROOT / "conf") -> Node:
+    """A node for itself, on an address of its own, that speaks TLS with a certificate of this authority."""
+    address = loopback_address()
+    settings = shared_settings(address, folder / "store.db") | authority.settings(address, DOMAIN)
+    return Node("solo", folder / "solo", settings, standalone=True, conf=conf)
 
 
 def until(holds, within: float, what: str, *nodes: Node) -> None:  # type: ignore[no-untyped-def]

@@ -3,22 +3,18 @@
 from __future__ import annotations
 
 import asyncio
-import select
-import time
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
-from ha.process import Process, call, fork
-from node.config import Identity
-from node.link import Ready
+from ha.process import Process
 from tests.node.calls.peer import OFFER, Peer
 from tests.node.calls.rig import Cast, until
 from tests.node.calls.rig import Rig as Scene
 from tests.node.calls.scene import play
 from tests.node.calls.test_replaces import naming
-from tests.node.rig import PASSWORD, Rig, rig
+from tests.node.rig import PASSWORD, Rig, media_process, rig
 from tests.support.node import STRETCH
 from tests.support.phone import Line, Phone
 from tests.support.sipmessage import parameter
@@ -69,13 +65,8 @@ def node(tmp_path: Path) -> Iterator[Rig]:
 
 @pytest.fixture
 def media(node: Rig) -> Iterator[Process]:
-    identity = Identity("one", "core-uuid", time.time())
-    process = fork("media", call("node.media.__main__:main", identity, node.configuration, node.run_dir), 0.0)
-    select.select([process.link], [], [], 10)
-    assert isinstance(process.link.receive()[0], Ready)  # type: ignore[index]
-    yield process
-    process.kill()
-    process.link.close()
+    with media_process(node) as process:
+        yield process
 
 
 def phone(user: str, node: Rig) -> Phone:

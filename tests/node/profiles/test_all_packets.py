@@ -3,16 +3,12 @@
 from __future__ import annotations
 
 import contextlib
-import select
-import time
 from collections.abc import Iterator
 from pathlib import Path
 
-from ha.process import call, fork
-from node.config import Identity
 from node.sip import auth
 from tests.node.registrar.test_registrar import configured
-from tests.node.rig import PASSWORD, PhoneLine, Rig, rig
+from tests.node.rig import PASSWORD, PhoneLine, Rig, media_process, rig
 from tests.support.sipmessage import Sip, digest, uri_of
 
 OFFER = (
@@ -24,15 +20,8 @@ OFFER = (
 @contextlib.contextmanager
 def demanding(run_dir: Path, *, on: bool = True) -> Iterator[Rig]:
     """A node with its media process."""
-    with rig(run_dir) as node:
-        identity = Identity("one", "core-uuid", time.time())
-        media = fork("media", call("node.media.__main__:main", identity, node.configuration, node.run_dir), 0.0)
-        select.select([media.link], [], [], 10)
-        try:
-            yield configured(node, auth_all_packets=on, auth_calls=True, apply_inbound_acl=())
-        finally:
-            media.kill()
-            media.link.close()
+    with rig(run_dir) as node, media_process(node):
+        yield configured(node, auth_all_packets=on, auth_calls=True, apply_inbound_acl=())
 
 
 def calling(phone: PhoneLine) -> Sip:
