@@ -13,7 +13,7 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 
 from tests.support.certificates import Authority
@@ -34,6 +34,8 @@ WARNINGS = "default::ResourceWarning,default::RuntimeWarning"
 
 broken: list[str] = []
 "What nodes have printed that they should not have, in the present test."
+listeners: list[Callable[[Node, str], None]] = []
+"Who hears what befalls nodes: started, active, standby, ready, killed, stopped."
 _addresses = itertools.count(1)
 
 
@@ -65,6 +67,8 @@ class Node:
     ) -> None:
         self.name, self.run_dir, self.settings, self.conf = name, run_dir, dict(settings), conf
         self.standalone, self.host = standalone, host
+        self.environment: dict[str, str] = {}
+        "What its processes find in their environment besides ours."
         self.may_break = False
         "The test breaks its code: it may print tracebacks."
         self.console_port = int(self.settings.setdefault("event_socket_port", str(free_port())))
@@ -77,6 +81,7 @@ class Node:
 
     def start(self) -> None:
         self.run_dir.mkdir(parents=True, exist_ok=True)
+        self.tell("started")
         words = [*(self.host.prefix if self.host else ()), sys.executable, "-m", "ha", "run", "--conf", str(self.conf)]
         words += ["--run-dir", str(self.run_dir), "--node", self.name]
         words += [word for item in self.settings.items() for word in ("--set", "=".join(item))]
@@ -85,12 +90,17 @@ class Node:
             self.process = subprocess.Popen(
                 words,
                 cwd=ROOT,
-                env={**os.environ, "PYTHONWARNINGS": WARNINGS},
+                env={**os.environ, "PYTHONWARNINGS": WARNINGS, **self.environment},
                 stdout=output,
                 stderr=output,
                 stdin=subprocess.DEVNULL,
                 start_new_session=True,
             )
+
+    def tell(self, what: str) -> None:
+        """Something has befallen it."""
+        for listener in listeners:
+            listener(self, what)
 
     # ---- what it says of itself -------------------------------------------------------------------------------------
 
@@ -127,10 +137,12 @@ class Node:
 
     def wait_role(self, role: str, within: float = 20.0) -> None:
         until(lambda: self.role == role, within, f"{self.name} to be {role}", self)
+        self.tell(role)
 
     def wait_ready(self, within: float = 20.0) -> None:
         """A standby whose processes are all loaded."""
         until(lambda: self.role == "standby" and bool(self.status()["ready"]), within, f"{self.name} to be ready", self)
+        self.tell("ready")
 
     def revived(self) -> dict[str, dict[str, int]]:
         """For each slot that has gone through its claim: calls, legs, failed."""
@@ -176,6 +188,7 @@ class Node:
         """SIGKILL every process of the node at once, as a power cut would; returns the moment."""
         assert self.process is not None
         moment = time.monotonic()
+        self.tell("killed")
         with contextlib.suppress(ProcessLookupError):
             os.killpg(self.process.pid, signal.SIGKILL)
         self.process.wait()
@@ -187,6 +200,7 @@ class Node:
             return 0
         try:
             if self.process.poll() is None:
+                self.tell("stopped")
                 self.process.terminate()
             return self.process.wait(within * STRETCH)
         except subprocess.TimeoutExpired:
