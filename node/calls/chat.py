@@ -111,7 +111,7 @@ class Delivery:
 
     def _on_answer(self, response: Response | None) -> None:
         self._left -= 1
-        status = response.status if response is not None else UNAVAILABLE
+        status = response.status if response is not None and response.status != 408 else UNAVAILABLE
         if status < 300 or self._status in (0, UNAVAILABLE):
             self._status = status
             self._accepts = (response.header("Accept") or "") if response is not None and status == 415 else ""

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING
 from node.calls import alignment, anchor, bridge, display, hold, invite, refresh, retarget, serving, timer
 from node.calls.bridge import OfferStep, OfferView
 from node.calls.leg import Leg
-from node.calls.reply import answer, contact_user, own_user
+from node.calls.reply import PATIENCE, REFUSED, answer, contact_user, own_user
 from node.media import objection
 from node.sip import compose
 from node.sip.errors import SipError, UnsupportedMedia
@@ -25,6 +25,7 @@ from store.records import PendingInvite
 if TYPE_CHECKING:
     from node.calls.call import Call
     from node.sip.layer import ServerTransaction
+    from node.transport.endpoint import Alarm
 
 log = logging.getLogger(__name__)
 
@@ -178,7 +179,18 @@ def _offer_stored(
 class Modification:
     """An offer of one leg on its way to the other one, and the answer back."""
 
-    __slots__ = ("_ack_pending", "_before", "_offered", "call", "over", "request", "source", "target", "transaction")
+    __slots__ = (
+        "_ack_pending",
+        "_alarm",
+        "_before",
+        "_offered",
+        "call",
+        "over",
+        "request",
+        "source",
+        "target",
+        "transaction",
+    )
 
     def __init__(self, call: Call, source: Leg, target: Leg, request: Request, transaction: ServerTransaction) -> None:
         self.call = call
@@ -189,6 +201,8 @@ class Modification:
         self.over = False
         self._ack_pending = False
         self._offered = ""
+        self._alarm: Alarm | None = None
+        "When the author of an UPDATE hears that it takes too long."
         self._before = target.media.local_sdp if target.media is not None else ""
 
     def begin(self) -> None:
@@ -203,6 +217,8 @@ class Modification:
             # 100 when it is on record: a successor must hear of it again if it is not.
             call.once_stored(call.say_trying, source)
             hold_server(call, source, self.request, self.transaction)
+        else:
+            self._alarm = call.later(PATIENCE, self._too_late)
         try:
             offer = anchor.offer_to(call.exchange, target, sdp) if sdp else ""
         except SipError as error:
@@ -253,17 +269,22 @@ class Modification:
             else:
                 self._on_answer(leg, response)
             return
-        if self.over:
-            return
-        self.call.settle(leg)
-        self._revert()
-        if response is None or status == 481:
+        gone = response is None or status == 481
+        if not self.over:
+            self.call.settle(leg)
+            self._revert()
+            self._pass_refusal(status, response)
+        if gone and leg in self.call.legs and leg.confirmed and not leg.cause:
             # RFC 3261 12.2.1.2: its dialog is gone, and with it the call.
-            self._refuse(408 if response is None else 500)
             self.call.lost(leg, "RECOVERY_ON_TIMER_EXPIRE" if response is None else "NORMAL_TEMPORARY_FAILURE")
-            return
-        retry = response.header("Retry-After")
-        self._refuse(status, (("Retry-After", retry),) if retry else ())
+
+    def _pass_refusal(self, status: int, response: Response | None) -> None:
+        """As relayed requests are refused; to an UPDATE a 408 is not to be said (RFC 4320)."""
+        said = 408 if response is None else REFUSED.get(status, status)
+        retry = response.header("Retry-After") if response is not None else None
+        self._refuse(
+            504 if said == 408 and self.request.method != "INVITE" else said, (("Retry-After", retry),) if retry else ()
+        )
 
     def _on_again(self, leg: Leg, response: Response) -> None:
         """Its 2xx again: so the ACK was lost."""
@@ -354,6 +375,13 @@ class Modification:
         self._withdraw()
         self._close()
 
+    def _too_late(self) -> None:
+        """The author of an UPDATE will not wait much longer for its answer; what the other leg says may yet count."""
+        if not self.over:
+            self.over = True
+            self._withdraw()
+            self._refuse(504)
+
     def _withdraw(self) -> None:
         """Our offer to the other leg is of no use any more: a re-INVITE is taken back."""
         call, target = self.call, self.target
@@ -381,6 +409,9 @@ class Modification:
             self.target.media.local_sdp = self._before
 
     def _close(self) -> None:
+        if self._alarm is not None:
+            self._alarm.cancel()
+            self._alarm = None
         if self.call.modification is self:
             self.call.modification = None
 

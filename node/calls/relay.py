@@ -7,18 +7,18 @@ that: `deflect`, or the other leg whose REFER was passed on (`proxy-refer`).
 from __future__ import annotations
 
 import re
-from functools import partial
 from typing import TYPE_CHECKING
 
 from node.calls import announce, deflect, invite, refer
 from node.calls.leg import Leg
-from node.calls.reply import answer
+from node.calls.reply import PATIENCE, REFUSED, answer
 from node.sip.errors import TooManyHops
 from node.sip.message import Request, Response
 
 if TYPE_CHECKING:
     from node.calls.call import Call
     from node.sip.layer import ServerTransaction
+    from node.transport.endpoint import Alarm
 
 PASSED_ON = frozenset(
     (
@@ -39,6 +39,8 @@ PASSED_ON = frozenset(
 
 TOLD_BACK = ("Accept", "Accept-Encoding", "Recv-Info", "Allow-Events", "Unsupported", "Retry-After", "Warning")
 "Header fields of an answer that say why it was a refusal."
+SAID = {**REFUSED, 408: 504}
+"What is said instead of some refusals; a 408 is not to be said (RFC 4320)."
 _KEYS_PRESSED = ("application/dtmf-relay", "application/dtmf", "application/vnd.nortelnetworks.digits")
 UNDERSTOOD = {
     "INFO": (*_KEYS_PRESSED, "application/media_control+xml", "message/update_display", "message/sipfrag"),
@@ -78,7 +80,8 @@ def pass_on(call: Call, leg: Leg, request: Request, transaction: ServerTransacti
         # The subscription that it makes has its number there, and another one here.
         partner.variables[f"sip_refer_id_{relayed.cseq.number}"] = str(request.cseq.number)
         call.save()
-    call.ask(partner, relayed, partial(_on_passed_on, call, leg, request, transaction))
+    passage = Passage(call, leg, request, transaction)
+    call.ask(partner, relayed, passage.hear)
 
 
 def _alone(call: Call, leg: Leg, request: Request, transaction: ServerTransaction) -> None:
@@ -162,22 +165,37 @@ def _is_foreign(name: str) -> bool:
     return name.startswith("x-") and not name.startswith("x-fs-")
 
 
-def _on_passed_on(
-    call: Call,
-    leg: Leg,
-    request: Request,
-    transaction: ServerTransaction,
-    partner: Leg,
-    status: int,
-    response: Response | None,
-) -> None:
-    if status < 200 or not leg.live:
-        return
-    # 481 of the other leg is said of its dialog, not of this one; its challenge nobody here can answer.
-    said = {481: 500, 401: 403, 407: 403}.get(status, status)
-    told = [
-        (name, value) for name in TOLD_BACK if response is not None and (value := response.header(name)) is not None
-    ]
-    answer(call, leg, request, transaction, 504 if response is None else said, headers=tuple(told))
-    if status == 481 and request.method != "NOTIFY":
-        call.lost(partner, "NORMAL_TEMPORARY_FAILURE")
+class Passage:
+    """A request that was passed on and waits for its answer; late is worse than none (`reply.PATIENCE`)."""
+
+    __slots__ = ("_alarm", "_call", "_leg", "_request", "_transaction")
+
+    def __init__(self, call: Call, leg: Leg, request: Request, transaction: ServerTransaction) -> None:
+        self._call = call
+        self._leg = leg
+        self._request = request
+        self._transaction = transaction
+        self._alarm: Alarm | None = call.later(PATIENCE, self._give_up)
+
+    def hear(self, partner: Leg, status: int, response: Response | None) -> None:
+        """What the other leg answers."""
+        if status < 200:
+            return
+        told = [
+            (name, value) for name in TOLD_BACK if response is not None and (value := response.header(name)) is not None
+        ]
+        self._answer(504 if response is None else SAID.get(status, status), tuple(told))
+        if status == 481 and self._request.method != "NOTIFY" and self._leg.live:
+            self._call.lost(partner, "NORMAL_TEMPORARY_FAILURE")
+
+    def _give_up(self) -> None:
+        self._answer(504, ())
+
+    def _answer(self, status: int, headers: tuple[tuple[str, str], ...]) -> None:
+        if self._alarm is None:
+            return
+        self._alarm.cancel()
+        self._alarm = None
+        if not self._leg.live:
+            status, headers = 487, ()  # it has hung up meanwhile (RFC 3261 15.1.2)
+        answer(self._call, self._leg, self._request, self._transaction, status, headers=headers)

@@ -14,6 +14,15 @@ if TYPE_CHECKING:
 
 Headers = tuple[tuple[str, str], ...]
 
+PATIENCE = 24.0
+"""Seconds after which a request other than INVITE is answered that has been passed on, and is not answered there.
+
+Its author's own transaction lasts 32 (RFC 3261 17.1.2.2), ours to the other leg just as long, and a 408 may not be said
+(RFC 4320): who waited for that would never answer. A phone whose connection is gone has had its 20 (`Detour`).
+"""
+REFUSED = {481: 500, 401: 403, 407: 403}
+"What the other leg says of its own dialog, or asks of us and nobody here can answer, is said otherwise to this one."
+
 
 def answer(
     call: Call,

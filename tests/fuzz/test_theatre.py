@@ -193,3 +193,22 @@ def test_what_was_held_for_a_claim_is_released_though_an_adoption_outlasts_it():
         assert sorted(text[8:11] for text in heard) == ["481", "481"]
     finally:
         theatre.close()
+
+
+@pytest.mark.parametrize("method", ["MESSAGE", "UPDATE"])
+def test_what_the_other_side_never_answers_is_answered_while_its_author_still_waits(theatre, actor, method):
+    """A connection that nobody reads any more: both transactions once ended in the same instant, and nothing was said."""
+    invite, dialog = call_itself(actor)
+    actor.send(actor.answer(invite, 200, actor.description, "Allow: INVITE, ACK, BYE, CANCEL, UPDATE\r\n"))
+    actor.confirm(dialog, heard_of(actor, "INVITE", 2.0)[0])
+    actor.send(actor.request("ACK", dialog))
+    theatre.clock.turn(theatre.clock.time() + 1.0)
+    body, asked = actor.description if method == "UPDATE" else "", actor.now()
+    actor.send(actor.request(method, dialog, body=body))
+    heard: list[str] = []
+    while not heard and actor.now() < asked + 30:
+        heard = [text for text in actor.listen(1.0) if text.startswith("SIP/2.0")]  # and answers nothing
+    assert [text[:11] for text in heard] == ["SIP/2.0 504"]
+    theatre.clock.turn(theatre.clock.time() + 40.0)
+    assert bool(theatre.duty.switchboard.exchange.calls) == (method != "UPDATE"), "its session is not what it was"
+    assert theatre.trouble.found == []

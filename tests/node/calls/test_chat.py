@@ -46,6 +46,15 @@ def test_a_refusal_of_the_body_comes_back_with_what_the_phone_would_read(node: R
     assert (refusal.status, refusal.get("Accept"), refusal.get("X-Own")) == (415, "text/plain", "")
 
 
+def test_a_phone_that_has_run_out_of_time_is_not_passed_back_as_such(node: Rig) -> None:
+    """A 408 may not be said of a MESSAGE (RFC 4320), and was once said by saying nothing."""
+    bob, alice = node.phone("1001"), node.phone("1000")
+    assert bob.register().status == 200
+    written(alice)
+    bob.send(delivered(bob).answer(408, "Request Timeout", "b"))
+    assert alice.receive().status == 480
+
+
 def test_one_phone_that_takes_it_is_enough(node: Rig) -> None:
     alice, phones = node.phone("1000"), [node.phone("1001"), node.phone("1001")]
     for phone in phones:

@@ -75,6 +75,23 @@ def test_a_partners_refusal_comes_back_with_what_explains_it() -> None:
     play(scene)
 
 
+@pytest.mark.parametrize(("said", "heard"), [(408, 504), (481, 500), (407, 403)])
+def test_what_a_partner_says_of_its_own_dialog_or_transaction_is_not_said_to_the_other(said: int, heard: int) -> None:
+    async def scene(rig: Rig, cast: Cast) -> None:
+        alice, bob, ok = await calling(rig, "1001", "1000", [], [])
+        alice.within(ok, "INFO")
+        bob.answer(await bob.expect("INFO"), said)
+        assert (await alice.expect(heard)).method == "INFO"
+        if said == 481:
+            alice.answer(await alice.expect("BYE"), 200)
+            alice.close()
+            bob.close()
+        else:
+            await over(alice, ok, bob)
+
+    play(scene)
+
+
 def test_what_is_passed_on_has_one_hop_less_and_none_left_is_483() -> None:
     """RFC 7332: whoever goes in a circle through us comes to an end."""
 
