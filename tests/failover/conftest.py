@@ -2,17 +2,21 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Generator, Iterator
+from contextlib import contextmanager
 
 import pytest
 
 from tests.failover import report
 from tests.failover.page import page
 from tests.support import node as node_module
+from tests.support.chronicle import Chronicle
 from tests.support.node import Node
 
 NOT_FAILOVERS = ("report: ", "history: ")
 "Tests of the tests."
+LOOK = ("active", "ready", "stopped")
 BAD = ("killed", "stopped", "frozen")
 _of: dict[str, report.Scenario] = {}
 
@@ -27,6 +31,44 @@ def scenario(request: pytest.FixtureRequest, nodes_do_not_break: None) -> Iterat
             yield running
         finally:
             node_module.listeners.remove(_on_event)
+
+
+@pytest.fixture(autouse=True)
+def chronicle(scenario: report.Scenario) -> Iterator[Chronicle]:
+    """The history of this test's nodes, judged when all of them have been stopped."""
+    with Chronicle() as chronicle, chronicling(chronicle):
+        yield chronicle
+    judge(chronicle, scenario)
+
+
+@contextmanager
+def chronicling(chronicle: Chronicle) -> Iterator[None]:
+    """Every node that is started meanwhile is heard, and its store looked into whenever something befalls it."""
+
+    def on_event(node: Node, what: str) -> None:
+        if what == "started":
+            chronicle.hear(node)
+        elif what in LOOK:
+            chronicle.note(node)
+
+    node_module.listeners.append(on_event)
+    try:
+        yield
+    finally:
+        node_module.listeners.remove(on_event)
+
+
+def judge(chronicle: Chronicle, scenario: report.Scenario) -> None:
+    """Draw who ruled when, and fail if two acted at once."""
+    wrong = chronicle.verdict()
+    now, ago = time.time(), time.monotonic()
+    for reign in chronicle.reigns():
+        begin, end = (max(scenario.began, ago - (now - moment)) for moment in (reign.begin, reign.end))
+        words = f"epoch {reign.epoch}: {reign.answers} answers, {reign.writes} writes"
+        scenario.marks.append(report.Mark(begin - scenario.began, reign.node, words, end - scenario.began))
+    if chronicle.rows:
+        scenario.two_actives = max(scenario.two_actives or 0, len(wrong))
+    assert wrong == [], "two nodes acted at once:\n" + "\n".join(wrong[:20])
 
 
 def name_of(nodeid: str) -> str:
