@@ -209,6 +209,13 @@ class Store(Protocol):
 Factory = Callable[[], Store]
 
 
+class Prompt:
+    """A factory whose stores keep nobody waiting and never fail: a loop may commit by them itself."""
+
+    def __call__(self) -> Store:
+        raise NotImplementedError
+
+
 @contextmanager
 def opened(factory: Factory) -> Iterator[Store]:
     """A store for the length of a `with`, for those who may block."""

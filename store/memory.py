@@ -18,10 +18,10 @@ from store.interface import (
     RULER,
     Changes,
     Description,
-    Factory,
     Heritage,
     Outcome,
     Put,
+    Prompt,
     Write,
     judge,
 )
@@ -50,9 +50,19 @@ class Book:
 _books: dict[str, Book] = {}
 
 
-def memory_store(name: str, clock: Callable[[], float] = time.time) -> Factory:
-    book = _books.setdefault(name, Book())
-    return lambda: MemoryStore(book, clock)
+def memory_store(name: str, clock: Callable[[], float] = time.time) -> MemoryFactory:
+    return MemoryFactory(_books.setdefault(name, Book()), clock)
+
+
+@dataclass(frozen=True)
+class MemoryFactory(Prompt):
+    """Makes the stores of one book."""
+
+    book: Book
+    clock: Callable[[], float]
+
+    def __call__(self) -> MemoryStore:
+        return MemoryStore(self.book, self.clock)
 
 
 class MemoryStore:

@@ -15,8 +15,9 @@ from typing import Any, Protocol, TypeVar
 
 from store.breaker import Breaker
 from store.committer import Answered, Committer, Replayed, Result, Settled, Shared, WriterStats
+from store.direct import Direct
 from store.errors import StoreError, Unavailable
-from store.interface import Factory, Outcome, Put, Remove, Store, Write
+from store.interface import Factory, Outcome, Prompt, Put, Remove, Store, Write
 from store.journal import MemoryJournal, Spill
 from store.pending import Entry, Question, Queue
 from store.records import CallRecord, Registration
@@ -74,6 +75,9 @@ class Writer:
             self._bring,
         )
         self._committer = self._new_committer(())
+        self._direct: Direct | None = None
+        if isinstance(factory, Prompt):
+            self._direct = Direct(factory(), self._shared.stats, settle=self._settle_all, call_later=call_later)
 
     @property
     def stats(self) -> WriterStats:
@@ -127,6 +131,8 @@ class Writer:
         if self._closed:
             return
         self._closed = True
+        if self._direct is not None:
+            self._direct.tell()
         self._shared.queue.close()
         if self._committer.thread.is_alive():
             self._committer.thread.join(within)
@@ -161,6 +167,8 @@ class Writer:
             return
         late = Unavailable(f"the store did not answer within {deadline:g} s")
         asked.alarm = self._call_later(deadline, partial(self._tell_answer, asked, late))
+        if self._direct is not None:
+            self._direct.commit()
         self._shared.queue.ask(asked)
         self._set_alarm()
 
@@ -168,6 +176,9 @@ class Writer:
 
     def _enter(self, write: Write, then: Then | None) -> None:
         shared = self._shared
+        if self._direct is not None and self._nothing_before():
+            self._direct.add(Entry(write, then, 0.0))
+            return
         now, deadline = time.monotonic(), self.settings.deadline
         entry = Entry(write, then, now + deadline)
         carrier = None if self._closed else shared.queue.add(entry)
@@ -186,6 +197,11 @@ class Writer:
                 self._waiters.append(carrier)
         if self._alarm is None:
             self._set_alarm()
+
+    def _nothing_before(self) -> bool:
+        """Is there nothing that has to reach the store by the thread first: what a predecessor has left in the journal?"""
+        shared = self._shared
+        return not (self._closed or shared.journal.pending or shared.queue or self._committer.busy)
 
     def _bring(self, result: Result) -> None:
         """From the thread: into the loop with it."""
