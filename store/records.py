@@ -1,7 +1,7 @@
 """The records that rest in the store: one typed struct a thing, each with its owner, epoch and version.
 
 Encoded as msgpack maps (names, not positions), so that a reader accepts what one version before or after it wrote:
-a field it does not know is passed over, a field that is missing takes its default.
+a field that is missing takes its default; one that it does not know is kept in `beyond`, and written again.
 
 No record can be part of a cycle, so none is looked at by the collector (`gc=False`): a worker has them by ten thousands.
 """
@@ -12,12 +12,14 @@ from typing import Any, Literal, TypeVar
 
 import msgspec
 
+from store import beyond
+
 Transport = Literal["UDP", "TCP", "TLS", "WS", "WSS"]
 CallState = Literal["routing", "ringing", "answered", "ended"]
 LegState = Literal["trying", "ringing", "early", "answered", "ended"]
 
 
-class Record(msgspec.Struct, kw_only=True, omit_defaults=True, gc=False):
+class Record(msgspec.Struct, kw_only=True, omit_defaults=True, gc=False, forbid_unknown_fields=True):
     """What every record carries: who wrote it last, under which epoch, and how often it has been written."""
 
     node: str = ""
@@ -28,9 +30,11 @@ class Record(msgspec.Struct, kw_only=True, omit_defaults=True, gc=False):
     "Epoch the owner wrote under; the store refuses an epoch older than the slot's fence."
     version: int = 0
     "Grows by one with every write; the store ignores an older version of the same record."
+    beyond: dict[str, Any] | None = None
+    "What a newer release has put here, by name."
 
 
-class FlowRecord(msgspec.Struct, kw_only=True, omit_defaults=True, frozen=True, gc=False):
+class FlowRecord(msgspec.Struct, kw_only=True, omit_defaults=True, frozen=True, gc=False, forbid_unknown_fields=True):
     """The way a message came or goes: `node.sip.flow.Flow` at rest."""
 
     profile: str
@@ -93,7 +97,7 @@ class Registration(Record, kw_only=True, omit_defaults=True):
         return f"{self.profile_name}|{self.sip_user}@{self.sip_host}|{self.contact}"
 
 
-class DialogRecord(msgspec.Struct, kw_only=True, omit_defaults=True, gc=False):
+class DialogRecord(msgspec.Struct, kw_only=True, omit_defaults=True, gc=False, forbid_unknown_fields=True):
     """One side of a SIP dialog (RFC 3261 12): enough to send and to judge the next request in it."""
 
     call_id: str
@@ -113,9 +117,11 @@ class DialogRecord(msgspec.Struct, kw_only=True, omit_defaults=True, gc=False):
     "We may have used any CSeq up to this one since; a successor goes on above it."
     remote_cseq: int = 0
     secure: bool = False
+    beyond: dict[str, Any] | None = None
+    "What a newer release has put here, by name."
 
 
-class PendingInvite(msgspec.Struct, kw_only=True, omit_defaults=True, gc=False):
+class PendingInvite(msgspec.Struct, kw_only=True, omit_defaults=True, gc=False, forbid_unknown_fields=True):
     """An INVITE transaction that is not over: not answered finally, or answered and not yet acknowledged."""
 
     role: Literal["server", "client"]
@@ -128,7 +134,7 @@ class PendingInvite(msgspec.Struct, kw_only=True, omit_defaults=True, gc=False):
     cancelled: bool = False
 
 
-class ReliableRecord(msgspec.Struct, kw_only=True, omit_defaults=True, gc=False):
+class ReliableRecord(msgspec.Struct, kw_only=True, omit_defaults=True, gc=False, forbid_unknown_fields=True):
     """What an INVITE that came in is told reliably before its answer (RFC 3262 3)."""
 
     required: bool = False
@@ -149,7 +155,7 @@ class ReliableRecord(msgspec.Struct, kw_only=True, omit_defaults=True, gc=False)
     "Status and session description of those that follow when the one before is acknowledged."
 
 
-class EarlyRecord(msgspec.Struct, kw_only=True, omit_defaults=True, gc=False):
+class EarlyRecord(msgspec.Struct, kw_only=True, omit_defaults=True, gc=False, forbid_unknown_fields=True):
     """An early dialog of an INVITE of ours, made by a reliable provisional response; a forking proxy makes several."""
 
     dialog: DialogRecord
@@ -162,7 +168,7 @@ class EarlyRecord(msgspec.Struct, kw_only=True, omit_defaults=True, gc=False):
     "Our PRACK as sent, with its Via, while it has no answer: a successor repeats it."
 
 
-class MediaRecord(msgspec.Struct, kw_only=True, omit_defaults=True, gc=False):
+class MediaRecord(msgspec.Struct, kw_only=True, omit_defaults=True, gc=False, forbid_unknown_fields=True):
     """One leg's side of the media: our address and ports, the peer's, and both SDPs as they stand."""
 
     address: str = ""
@@ -190,9 +196,11 @@ class MediaRecord(msgspec.Struct, kw_only=True, omit_defaults=True, gc=False):
     held: Literal["", "local", "remote", "both"] = ""
     ssrc: int = 0
     "SSRC of what we ourselves send to this leg (playback, echo excepted)."
+    beyond: dict[str, Any] | None = None
+    "What a newer release has put here, by name."
 
 
-class ReferralRecord(msgspec.Struct, kw_only=True, omit_defaults=True, gc=False):
+class ReferralRecord(msgspec.Struct, kw_only=True, omit_defaults=True, gc=False, forbid_unknown_fields=True):
     """A REFER of this leg's peer (RFC 3515): what it asked for, how far that has come, and what the peer was told of it."""
 
     cseq: int
@@ -217,7 +225,7 @@ class ReferralRecord(msgspec.Struct, kw_only=True, omit_defaults=True, gc=False)
     "UUID of the leg that is transferred."
 
 
-class LegRecord(msgspec.Struct, kw_only=True, omit_defaults=True, gc=False):
+class LegRecord(msgspec.Struct, kw_only=True, omit_defaults=True, gc=False, forbid_unknown_fields=True):
     """One side of a call."""
 
     uuid: str
@@ -279,6 +287,8 @@ class LegRecord(msgspec.Struct, kw_only=True, omit_defaults=True, gc=False):
     "Extension, dialplan and context that it is to go to in a call of its own (`uuid_transfer -both`)."
     proven: str = ""
     "With `auth-all-packets`: who its INVITE proved to be, as `user@domain`. Its other requests must prove the same."
+    beyond: dict[str, Any] | None = None
+    "What a newer release has put here, by name."
 
 
 class Step(msgspec.Struct, frozen=True, array_like=True, gc=False):
@@ -328,29 +338,67 @@ class Lease(msgspec.Struct, frozen=True, kw_only=True, gc=False):
 
 
 def encode(record: Record) -> bytes:
+    if holds_more(record):
+        return _encode_more(record)
     try:
         return msgspec.msgpack.encode(record)
     except UnicodeEncodeError:
         return ESCAPED + msgspec.msgpack.encode(_translated(record, _STORABLE))
 
 
+def holds_more(record: Record) -> bool:
+    """Is there something of a newer release in it?"""
+    if record.beyond is not None:
+        return True
+    return isinstance(record, CallRecord) and any(
+        leg.beyond is not None
+        or (leg.dialog is not None and leg.dialog.beyond is not None)
+        or (leg.media is not None and leg.media.beyond is not None)
+        for leg in record.legs
+    )
+
+
+def _encode_more(record: Record) -> bytes:
+    values = beyond.spread(msgspec.to_builtins(record, builtin_types=(bytes,)), type(record))
+    try:
+        return msgspec.msgpack.encode(values)
+    except UnicodeEncodeError:
+        return ESCAPED + msgspec.msgpack.encode(_translated(values, _STORABLE))
+
+
 def decode_registration(data: bytes) -> Registration:
     if data[:1] == ESCAPED:
-        return _original(_registration.decode(data[1:]))
-    return _registration.decode(data)
+        return _original(_decoded(_registration, data[1:], Registration))
+    return _decoded(_registration, data, Registration)
 
 
 def decode_call(data: bytes) -> CallRecord:
     if data[:1] == ESCAPED:
-        return _original(_call.decode(data[1:]))
-    return _call.decode(data)
+        return _original(_decoded(_call, data[1:], CallRecord))
+    return _decoded(_call, data, CallRecord)
+
+
+def registration_of(values: dict[str, Any]) -> Registration:
+    """From plain values by name. Raises `msgspec.ValidationError`."""
+    try:
+        return msgspec.convert(values, Registration)
+    except msgspec.ValidationError:
+        return beyond.convert(values, Registration)
 
 
 def as_stored(record: R, data: bytes) -> R:
     """The record with every text as it rests in the store, given what `encode` made of it."""
     if data[:1] == ESCAPED:
-        return msgspec.msgpack.decode(data[1:], type=type(record))
+        return _decoded(msgspec.msgpack.Decoder(type(record)), data[1:], type(record))
     return record
+
+
+def _decoded(decoder: msgspec.msgpack.Decoder[R], data: bytes, kind: type[R]) -> R:
+    """Field by field, if a newer release wrote it. Raises `msgspec.MsgspecError`."""
+    try:
+        return decoder.decode(data)
+    except msgspec.ValidationError:
+        return beyond.convert(msgspec.msgpack.decode(data, type=dict[str, Any]), kind)
 
 
 def storable(text: str) -> str:

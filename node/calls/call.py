@@ -53,6 +53,7 @@ class Call:
         "_mail",
         "_once",
         "answered_by",
+        "beyond",
         "bridged",
         "created",
         "dialing",
@@ -92,6 +93,8 @@ class Call:
         self.created = exchange.wall()
         self.expires = 0.0
         self.recovered = False
+        self.beyond: dict[str, Any] | None = None
+        "What a newer release has written of it."
         self.dialing: Dialing | None = None
         self.modification: Modification | None = None
         self.referred: Pursuit | None = None

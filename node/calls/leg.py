@@ -59,6 +59,7 @@ class Leg:
         "answered",
         "asked",
         "awaits_ack",
+        "beyond",
         "bridged_at",
         "callee_id_name",
         "callee_id_number",
@@ -175,6 +176,8 @@ class Leg:
         "Extension, dialplan and context that it is to go to in a call of its own."
         self.proven = ""
         "With `auth-all-packets`: the user whose secret its INVITE proved to know, as all its requests must."
+        self.beyond: dict[str, Any] | None = None
+        "What a newer release has written of it."
         self.repeat: Any = None
         "The alarm that sends our 2xx again, or our reliable provisional response."
         self.refresh: Any = None

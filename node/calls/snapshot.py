@@ -1,7 +1,8 @@
 """A call as a record, and back: what a successor needs to live on from here, and nothing else (pure).
 
 Where an object at rest is one of `store.records` already (media, pending INVITE), the record holds the live one itself:
-it is encoded within the put, and may change afterwards.
+it is encoded within the put, and may change afterwards. What a newer release knows of a call, a leg, its dialog or media goes
+from record to record unread.
 """
 
 from __future__ import annotations
@@ -36,6 +37,7 @@ def snapshot(call: Call) -> CallRecord:
         progress=call.progress,
         created=call.created,
         expires=call.expires,
+        beyond=call.beyond,
     )
 
 
@@ -58,6 +60,7 @@ def _tombstone(leg: Leg) -> LegRecord:
         state="ended",
         dialog=leg.dialog.to_record() if leg.dialog is not None else None,
         cause=leg.cause,
+        beyond=leg.beyond,
     )
 
 
@@ -106,6 +109,7 @@ def leg_record(leg: Leg) -> LegRecord:
         taken_from=leg.taken_from,
         parting=leg.parting,
         proven=leg.proven,
+        beyond=leg.beyond,
     )
 
 
@@ -134,7 +138,7 @@ def restored_leg(record: LegRecord) -> Leg:
     leg.reliable = record.reliable
     leg.early = [Early.from_record(early) for early in record.early]
     leg.referral, leg.taken_from, leg.parting = record.referral, record.taken_from, record.parting
-    leg.proven = record.proven
+    leg.proven, leg.beyond = record.proven, record.beyond
     return leg
 
 
@@ -149,4 +153,5 @@ def restored(call: Call, record: CallRecord) -> None:
     call.version = record.version
     call.created = record.created
     call.expires = record.expires
+    call.beyond = record.beyond
     call.recovered = True

@@ -106,13 +106,14 @@ def former(record: Registration, bindings: Iterable[Registration]) -> Registrati
 
 
 def carry_over(record: Registration, known: Registration) -> None:
-    """What a refresh keeps: the state of the OPTIONS pings; and the version must grow."""
+    """What a refresh keeps: the state of the OPTIONS pings, what a newer release knows of it; and the version must grow."""
     if record.version <= known.version:
         record.version = known.version + 1
     record.ping_status = known.ping_status
     record.ping_count = known.ping_count
     record.ping_time = known.ping_time
     record.rpid = known.rpid
+    record.beyond = known.beyond
 
 
 # ---- what it is told -------------------------------------------------------------------------------------------------

@@ -29,6 +29,7 @@ class Dialog:
     """One dialog, seen from our side."""
 
     __slots__ = (
+        "beyond",
         "call_id",
         "cseq",
         "cseq_reserved",
@@ -74,6 +75,8 @@ class Dialog:
         self.remote_cseq = remote_cseq
         "The highest CSeq number of the peer's requests; 0 before the first."
         self.secure = secure
+        self.beyond: dict[str, object] | None = None
+        "What a newer release has written of it."
 
     # ---- how dialogs come to be ------------------------------------------------------------------------------------
 
@@ -266,7 +269,8 @@ class Dialog:
     @classmethod
     def from_record(cls, record: DialogRecord) -> Dialog:
         """A successor's: its next CSeq is above everything the predecessor may have used; it reserves anew when written."""
-        return cls(
+            beyond=self.beyond,
+        dialog = cls(
             record.call_id,
             record.local_tag,
             record.remote_tag,
@@ -283,6 +287,8 @@ class Dialog:
 def _contact(request: Request) -> str:
     contacts = request.contacts
     if not contacts:
+        dialog.beyond = record.beyond
+        return dialog
         raise Malformed("Contact", "missing")
     return str(contacts[0].uri)
 

@@ -15,7 +15,7 @@ from typing import Any
 import msgspec
 
 from store.interface import Write
-from store.records import ESCAPED, CallRecord, Registration, decode_call, original, storable
+from store.records import ESCAPED, CallRecord, Registration, decode_call, original, registration_of, storable
 from store.sql.statements import CALLS, Dialect, Row, Table, Value
 
 _OWNER = ("slot", "epoch", "version")
@@ -51,7 +51,7 @@ class Rows:
         self._natural: Callable[[Any], Values] = attrgetter("sip_user", "sip_host", "profile_name", "contact")
         texts = [field.name for field in msgspec.structs.fields(Registration) if field.type is str]
         self._texts: Callable[[Any], tuple[str, ...]] = attrgetter(*(name for name in texts if name in columns))
-        rest = [field for field in msgspec.structs.fields(Registration) if field.name not in columns]
+        rest = [field for field in msgspec.structs.fields(Registration) if field.name not in (*columns, "beyond")]
         self._rest: Callable[[Any], Values] = attrgetter(*(field.name for field in rest))
         self._make_rest = msgspec.defstruct(
             "Rest", [(field.name, field.type, field.default) for field in rest], omit_defaults=True
@@ -73,6 +73,8 @@ class Rows:
         if isinstance(record, CallRecord):
             return self._clean(_call_row(record, write.data))
         rest = msgspec.msgpack.encode(self._make_rest(*self._rest(record)))
+        if record.beyond is not None:
+            rest = msgspec.msgpack.encode(record.beyond | _map.decode(rest))
         if write.data[:1] == ESCAPED:
             rest = ESCAPED + rest
         values = self._values(record)
@@ -105,7 +107,7 @@ class Rows:
         values = columns | rest | {name: columns[name] for name in _OWNER}
         if escaped:
             values = {name: original(value) if isinstance(value, str) else value for name, value in values.items()}
-        return msgspec.convert(values, Registration)
+        return registration_of(values)
 
 
 _map = msgspec.msgpack.Decoder(dict[str, Any])

@@ -38,6 +38,17 @@ class StoreContract:
         assert other.registrations() == [registration()]
         assert other.calls() == [call()]
 
+    def test_what_a_newer_release_put_into_records_is_kept_when_they_are_written_again(self, store: Store) -> None:
+        news = {"later": {"a": [1, 2]}, "sooner": "é"}
+        mine, bound = call(), registration()
+        mine.beyond = mine.legs[0].beyond = bound.beyond = news
+        store.commit([Put(mine), Put(bound)])
+        (found,), (known,) = store.calls(), store.registrations()
+        assert (found.beyond, found.legs[0].beyond, known.beyond) == (news, news, news)
+        found.version, known.version = 2, 2
+        store.commit([Put(found), Put(known)])
+        assert (store.calls(), store.registrations()) == ([found], [known])
+
     def test_nothing_to_write_is_no_error(self, store: Store) -> None:
         assert store.commit([]) == []
 

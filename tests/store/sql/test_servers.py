@@ -464,11 +464,12 @@ def test_what_a_newer_release_put_into_a_record_outlives_a_claim(server: Databas
         newer = msgspec.msgpack.decode(Put(call()).data) | {"later": {"a": [1, 2]}}
         newer["legs"][0]["later"] = "kept"
         store.commit([Put.restored(call(), msgspec.msgpack.encode(newer))])
-        assert store.calls() == [call()]
+        read = call(beyond={"later": {"a": [1, 2]}})
+        read.legs[0].beyond = {"later": "kept"}
+        assert store.calls() == [read]
         epoch = store.raise_fence("internal#0")
-        assert store.claim(["internal#0"], node="b", slot="internal#0", epoch=epoch) == [
-            call(node="b", epoch=epoch, version=2)
-        ]
+        read.node, read.epoch, read.version = "b", epoch, 2
+        assert store.claim(["internal#0"], node="b", slot="internal#0", epoch=epoch) == [read]
         assert isinstance(store, SqlStore)
         (row,) = store.session.query("SELECT record FROM recovery")
     assert msgspec.msgpack.decode(bytes(row[0])) == newer
