@@ -264,12 +264,12 @@ class Dialog:
             cseq_reserved=self.cseq_reserved,
             remote_cseq=self.remote_cseq,
             secure=self.secure,
+            beyond=self.beyond,
         )
 
     @classmethod
     def from_record(cls, record: DialogRecord) -> Dialog:
         """A successor's: its next CSeq is above everything the predecessor may have used; it reserves anew when written."""
-            beyond=self.beyond,
         dialog = cls(
             record.call_id,
             record.local_tag,
@@ -282,13 +282,13 @@ class Dialog:
             remote_cseq=record.remote_cseq,
             secure=record.secure,
         )
+        dialog.beyond = record.beyond
+        return dialog
 
 
 def _contact(request: Request) -> str:
     contacts = request.contacts
     if not contacts:
-        dialog.beyond = record.beyond
-        return dialog
         raise Malformed("Contact", "missing")
     return str(contacts[0].uri)
 
