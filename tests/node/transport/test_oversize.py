@@ -45,12 +45,25 @@ class Heard:
         return lambda *_words: None
 
 
+def on_one_port() -> tuple[socket.socket, socket.socket]:
+    """TCP and UDP on loopback by the same port, which nobody else has for either."""
+    while True:
+        stream, datagrams = socket.socket(), socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
+        stream.bind(("127.0.0.1", 0))
+        try:
+            datagrams.bind(stream.getsockname())
+        except OSError:
+            stream.close()
+            datagrams.close()
+        else:
+            return stream, datagrams
+
+
 class Peer:
-    """UDP, and TCP on the same port where it is wanted."""
+    """UDP, and TCP on the same port where it is wanted; else nobody listens there."""
 
     def __init__(self, *, tcp: bool) -> None:
-        self.udp = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
-        self.udp.bind(("127.0.0.1", 0))
+        self.listener, self.udp = on_one_port()
         self.udp.setblocking(False)
         self.address: tuple[str, int] = self.udp.getsockname()
         self.datagrams: list[bytes] = []
@@ -62,7 +75,7 @@ class Peer:
 
     async def open(self) -> None:
         if self.tcp:
-            self.server = await asyncio.start_server(self._serve, *self.address)
+            self.server = await asyncio.start_server(self._serve, sock=self.listener)
 
     def _read(self) -> None:
         self.datagrams.append(self.udp.recv(65535))
@@ -94,6 +107,8 @@ class Peer:
             self.writer.close()
         if self.server is not None:
             self.server.close()
+        else:
+            self.listener.close()
 
 
 class Bench:
@@ -211,20 +226,18 @@ def test_a_peer_that_does_not_answer_the_connection_gets_the_datagram_soon(
 
     async def test(bench: Bench) -> None:
         peer = await bench.peer(tcp=False)
-        with socket.socket() as deaf:
-            deaf.bind(peer.address)
-            deaf.listen(0)
-            knocking = []
-            for _ in range(4):
-                sock = socket.socket()
-                sock.setblocking(False)
-                sock.connect_ex(peer.address)
-                knocking.append(sock)
-            bench.send(peer)
-            await until(lambda: peer.datagrams)
-            assert b"\r\nVia: SIP/2.0/UDP " in peer.datagrams[0]
-            for sock in knocking:
-                sock.close()
+        peer.listener.listen(0)
+        knocking = []
+        for _ in range(4):
+            sock = socket.socket()
+            sock.setblocking(False)
+            sock.connect_ex(peer.address)
+            knocking.append(sock)
+        bench.send(peer)
+        await until(lambda: peer.datagrams)
+        assert b"\r\nVia: SIP/2.0/UDP " in peer.datagrams[0]
+        for sock in knocking:
+            sock.close()
 
     play(tmp_path, test, timer_t1=100)
 
