@@ -124,7 +124,10 @@ class LateJournal:
     def settle(self, journal: Journal) -> None:
         """What a crashed predecessor left in it is replayed from now on. Raises `JournalFailed`."""
         journal.open()
-        self._journal = journal
+        early, self._journal = self._journal, journal
+        while (lot := early.oldest()) is not None:
+            journal.append(lot.writes)
+            early.forget(lot)
 
     @property
     def pending(self) -> bool:
@@ -136,11 +139,17 @@ class LateJournal:
     def close(self) -> None:
         self._journal.close()
 
-    def append(self, writes: Sequence[Write]) -> int:
+    def append(self, writes: Sequence[Write]) -> list[Write]:
         return self._journal.append(writes)
+
+    def flush(self) -> None:
+        self._journal.flush()
 
     def oldest(self) -> Lot | None:
         return self._journal.oldest()
+
+    def more_than(self, lot: Lot | None) -> bool:
+        return self._journal.more_than(lot)
 
     def forget(self, lot: Lot) -> None:
         self._journal.forget(lot)

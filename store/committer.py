@@ -1,13 +1,14 @@
-"""The writer's thread: it owns the store, commits what the queue gives it, and journals what it cannot commit.
+"""The writer's thread: it owns the store, commits what the queue gives it, and replays what is in the journal.
 
-Order is kept per record by one rule: nothing new is committed while the journal holds something older. A thread that
-hangs in a call to the store is abandoned by the writer, which starts another committer in its place; the old one finds
+Order is kept per record by one rule: nothing new is committed while the journal holds something older. While the store is
+slow, gone, or given what it has missed, the queue is diverted: the scribe journals all that comes. A thread that hangs in a call to the store is abandoned by the writer, which starts another committer in its place; the old one finds
 that out when it comes back, and ends without touching anything they share.
 """
 
 from __future__ import annotations
 
 import logging
+import sys
 import threading
 import time
 from collections.abc import Callable, Sequence
@@ -17,13 +18,19 @@ from typing import Any, NamedTuple, TypeVar
 from store.breaker import Breaker, State
 from store.errors import StoreError, Unavailable
 from store.interface import Factory, Outcome, Store, Write
+from store.journal import Lot as Replay
 from store.journal import Spill, latest
 from store.pending import Entry, Lot, Question, Queue
+from store.scribe import Kept, Lost, Scribe
 from store.settings import WriterSettings
 
 log = logging.getLogger(__name__)
 
 T = TypeVar("T")
+
+RIGHT_OF_WAY = 0.0005
+"Seconds that the loop waits for the interpreter at most while there is a replay: Python's own 5 ms add up in a dialog."
+ORDINARY = sys.getswitchinterval()
 
 
 @dataclass(slots=True)
@@ -74,14 +81,7 @@ class Replayed(NamedTuple):
     outcomes: Sequence[Outcome]
 
 
-class Left(NamedTuple):
-    """What a committer that was given up had in hand."""
-
-    entries: Sequence[Entry]
-    question: Question[Any] | None
-
-
-Result = Settled | Answered | Replayed
+Result = Settled | Answered | Replayed | Kept | Lost
 
 
 @dataclass(eq=False)
@@ -92,6 +92,7 @@ class Shared:
     settings: WriterSettings
     queue: Queue
     journal: Spill
+    scribe: Scribe
     breaker: Breaker
     stats: WriterStats
     tell: Callable[[Result], None]
@@ -107,10 +108,9 @@ class Abandoned(Exception):
 
 
 class Committer:
-    def __init__(self, shared: Shared, inherited: Sequence[Entry] = (), *, may_ask: Callable[[], bool]) -> None:
+    def __init__(self, shared: Shared, *, may_ask: Callable[[], bool]) -> None:
         self._shared = shared
         self._settings = shared.settings
-        self._inherited = inherited
         self._may_ask = may_ask
         "Whether there are not too many threads hanging in the store already."
         self._store: Store | None = None
@@ -118,7 +118,6 @@ class Committer:
         self._gone = False
         self._busy_since: float | None = None
         self._patience = 0.0
-        self._in_hand: Sequence[Entry] = ()
         self._asked: Question[Any] | None = None
         self.thread = threading.Thread(target=self._run, name="store-writer", daemon=True)
 
@@ -126,7 +125,7 @@ class Committer:
 
     @property
     def busy(self) -> bool:
-        return self._busy_since is not None or bool(self._in_hand)
+        return self._busy_since is not None or self._shared.queue.in_hand
 
     def busy_for(self, now: float) -> float:
         """Seconds since the call to the store began that is under way; 0 if none is."""
@@ -136,17 +135,19 @@ class Committer:
     def hangs(self, now: float) -> bool:
         return self.busy_for(now) > self._patience
 
-    def abandon(self, *, forced: bool = False) -> Left | None:
-        """Give the thread up, if it hangs indeed; returns what it had in hand, whose outcome nobody knows."""
+    def abandon(self, why: str, *, forced: bool = False) -> bool:
+        """Give the thread up, if it hangs indeed. What it had in hand is journaled: nobody knows what becomes of it."""
         with self._shared.lock:
             if self._busy_since is None and self.thread.is_alive() and not forced:
-                return None
+                return False
             self._gone = True
-            left = Left(self._in_hand, self._asked)
-            self._in_hand, self._asked = (), None
+            asked, self._asked = self._asked, None
+        self._shared.queue.divert()
+        if asked is not None:
+            self._shared.tell(Answered(asked, Unavailable(why)))
         if self._store is not None:
             self._store.abandon()
-        return left
+        return True
 
     # ---- the thread --------------------------------------------------------------------------------------------------
 
@@ -159,8 +160,6 @@ class Committer:
             self._drop_store()
 
     def _live(self) -> None:
-        if self._inherited:
-            self.spill(self._inherited)
         lot: Lot | None = []
         while lot is not None:
             try:
@@ -170,8 +169,7 @@ class Committer:
             except Exception:
                 log.exception("the store's writer broke, and goes on")
                 self._drop_store()
-                if isinstance(lot, list):
-                    self.spill(lot)
+                self._shared.queue.divert()
             lot = self._shared.queue.take(self._pause())
 
     def _pause(self) -> float | None:
@@ -179,16 +177,18 @@ class Committer:
         breaker = self._shared.breaker
         if breaker.state is State.OPEN:
             return max(0.001, breaker.probe_at - time.monotonic())
-        return 0.001 if self._shared.journal.pending else None
+        return 0.001 if self._shared.journal.pending or self._shared.queue.diverted else None
 
     def _attend(self, lot: Lot) -> None:
+        queue = self._shared.queue
         if isinstance(lot, Question):
             self._answer(lot)
-        elif len(lot) > self._settings.batch_limit:
-            # More came than the store takes: into the journal with all of it, in order.
-            self.spill(lot)
-        elif not self._ready() or (lot and not self._commit(lot)):
-            self.spill(lot)
+        elif lot:
+            if not self._commit(lot):
+                queue.divert()
+        elif not self._ready():
+            for question in queue.take_questions():
+                self._shared.tell(Answered(question, self._not_there()))
 
     def _ready(self) -> bool:
         """Whether the store can be asked and the journal is empty."""
@@ -227,15 +227,36 @@ class Committer:
         return store
 
     def _replay(self, store: Store) -> None:
-        while (lot := self._shared.journal.oldest()) is not None:
-            newest = latest(lot.writes)
-            for start in range(0, len(newest), self._settings.batch_limit):
-                writes = newest[start : start + self._settings.batch_limit]
-                outcomes = self._inherit(store, writes, self._put(store, writes))
-                self._shared.stats.replayed += len(writes)
-                self._shared.tell(Replayed(writes, outcomes))
-                self._succeeded()
-            self._shared.journal.forget(lot)
+        """Until the journal is empty and writes come here again."""
+        shared = self._shared
+        if not (shared.journal.pending or shared.queue.diverted):
+            return
+        # It is much work in Python, and the loop must get the interpreter whenever it wants it.
+        sys.setswitchinterval(RIGHT_OF_WAY)
+        try:
+            while (lot := shared.journal.oldest()) is not None or not shared.scribe.rejoin(None):
+                if lot is not None:
+                    self._replay_lot(store, lot)
+        finally:
+            if not self._gone:
+                sys.setswitchinterval(ORDINARY)
+
+    def _replay_lot(self, store: Store, lot: Replay) -> None:
+        shared, limit = self._shared, self._settings.batch_limit
+        newest = latest(lot.writes)
+        if len(newest) > limit:
+            # Nobody is to wait for so much.
+            shared.queue.divert()
+        elif shared.breaker.state is State.CLOSED and shared.queue.diverted:
+            # Else what comes meanwhile would be journaled for ever, where much comes.
+            shared.scribe.rejoin(lot)
+        for start in range(0, len(newest), limit):
+            writes = newest[start : start + limit]
+            outcomes = self._inherit(store, writes, self._put(store, writes))
+            shared.stats.replayed += len(writes)
+            shared.tell(Replayed(writes, outcomes))
+            self._succeeded()
+        shared.journal.forget(lot)
 
     def _inherit(self, store: Store, writes: Sequence[Write], outcomes: list[Outcome]) -> list[Outcome]:
         """What was written under an epoch that is over by now is tried once more, in the name of its own node."""
@@ -252,20 +273,20 @@ class Committer:
 
     def _commit(self, entries: list[Entry]) -> bool:
         """Commit them; False if they have to go to the journal."""
-        writes = [entry.write for entry in entries]
+        queue = self._shared.queue
         # One failure may be a connection that went stale, so it is tried again on a new one.
         while self._ready():
+            if not queue.begin():
+                return True
             assert self._store is not None, "a store that is ready is open"
-            self._in_hand = entries
             started = time.monotonic()
             try:
-                outcomes = self._put(self._store, writes)
+                outcomes = self._put(self._store, [entry.write for entry in entries])
             except StoreError as error:
+                queue.failed()
                 self._failed(error)
                 continue
-            finally:
-                if not self._gone:
-                    self._in_hand = ()
+            queue.settled()
             self._succeeded()
             self._shared.stats.last_commit_seconds = time.monotonic() - started
             self._shared.tell(Settled(entries, outcomes))
@@ -281,7 +302,7 @@ class Committer:
             if len(writes) > 1:
                 return [self._put(store, [write])[0] for write in writes]
             log.exception("the store does not accept a write of %s: %s", writes[0].record.key, error)
-            self._shared.stats.lost += 1
+            self._shared.tell(Lost(writes))
             return [Outcome.AT_RISK]
         self._shared.stats.commits += 1
         self._shared.stats.items += len(writes)
@@ -292,7 +313,7 @@ class Committer:
             return
         answer: Any
         if not self._ready():
-            answer = Unavailable(self._shared.stats.error or "the store is not there")
+            answer = self._not_there()
         else:
             assert self._store is not None, "a store that is ready is open"
             store = self._store
@@ -312,17 +333,8 @@ class Committer:
             self._asked = None
         self._shared.tell(Answered(question, answer))
 
-    def spill(self, entries: Sequence[Entry]) -> None:
-        if not entries:
-            return
-        stats = self._shared.stats
-        try:
-            stats.lost += self._shared.journal.append([entry.write for entry in entries])
-            stats.journaled += len(entries)
-        except (StoreError, OSError) as error:
-            stats.lost += len(entries)
-            log.error("%d writes are lost, the store is gone and so is the journal: %s", len(entries), error)
-        self._shared.tell(Settled(entries, [Outcome.AT_RISK] * len(entries)))
+    def _not_there(self) -> Unavailable:
+        return Unavailable(self._shared.stats.error or "the store is not there")
 
     def _succeeded(self) -> None:
         """It has taken writes, or there are none to try it with. That it can be read is not enough: a disk may be full."""
@@ -339,6 +351,8 @@ class Committer:
         breaker.failed(time.monotonic())
         stats.error = str(error)
         stats.open = breaker.state is State.OPEN
+        if stats.open:
+            self._shared.queue.divert()
         if before is State.CLOSED:
             log.warning("the store fails%s: %s", ", going on without it" if stats.open else ", trying again", error)
         self._drop_store()

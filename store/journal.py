@@ -11,6 +11,7 @@ from __future__ import annotations
 import logging
 import os
 import struct
+import threading
 import zlib
 from collections import deque
 from collections.abc import Iterator, Sequence
@@ -74,26 +75,39 @@ class Spill(Protocol):
     def open(self) -> None: ...
     def close(self) -> None: ...
 
-    def append(self, writes: Sequence[Write]) -> int:
-        """Keep them behind what is there; returns how many older ones had to be dropped for it."""
+    def append(self, writes: Sequence[Write]) -> list[Write]:
+        """Keep them behind what is there; returns older ones that had to be dropped for it."""
+
+    def flush(self) -> None:
+        """To the disk itself with what was appended."""
 
     def oldest(self) -> Lot | None:
         """What has to be replayed next; the same again until it is forgotten."""
+
+    def more_than(self, lot: Lot | None) -> bool:
+        """Is there anything but this?"""
 
     def forget(self, lot: Lot) -> None: ...
 
 
 class Journal:
-    """The journal of one slot. What a crashed predecessor left under the same stem is ours to replay."""
+    """The journal of one slot. What a crashed predecessor left under the same stem is ours to replay.
+
+    One thread may append, one flush, and one replay, all at once.
+    """
 
     def __init__(self, stem: Path, settings: JournalSettings | None = None) -> None:
         self._stem = stem
         self._settings = settings or JournalSettings()
+        self._lock = threading.Lock()
+        "Held for bookkeeping and while something is appended; not while it is flushed or read."
         self._sizes: dict[int, int] = {}
         "Bytes of each segment, by number, oldest first."
         self._next = 1
         self._file: int | None = None
         "Descriptor of the newest segment, while we append to it."
+        self._full: list[int] = []
+        "Descriptors of segments that are complete and not flushed yet."
 
     @property
     def pending(self) -> bool:
@@ -113,40 +127,58 @@ class Journal:
         self._next = max(self._sizes, default=0) + 1
 
     def close(self) -> None:
-        if self._file is not None:
-            os.close(self._file)
-            self._file = None
+        with self._lock:
+            self._end_segment()
+            full, self._full = self._full, []
+        for descriptor in full:
+            os.close(descriptor)
 
-    def append(self, writes: Sequence[Write]) -> int:
+    def append(self, writes: Sequence[Write]) -> list[Write]:
         data = b"".join(_frame(write) for write in writes)
-        try:
-            dropped = self._make_room(len(data))
-            if self._file is None:
-                self._begin_segment()
-            self._write(data)
-        except OSError as error:
-            raise JournalFailed(f"{self._stem}: cannot be written ({error})") from error
-        if self._sizes[self._next - 1] >= self._settings.segment:
-            self.close()
+        with self._lock:
+            try:
+                dropped = self._make_room(len(data))
+                if self._file is None:
+                    self._begin_segment()
+                self._write(data)
+            except OSError as error:
+                raise JournalFailed(f"{self._stem}: cannot be written ({error})") from error
+            if self._sizes[self._next - 1] >= self._settings.segment:
+                self._end_segment()
         return dropped
 
+    def flush(self) -> None:
+        with self._lock:
+            full, self._full = self._full, []
+            # A duplicate of our own: the segment may be ended while the disk takes its time.
+            newest = [os.dup(self._file)] if self._file is not None and self._settings.sync else []
+        failed: OSError | None = None
+        for descriptor in (*full, *newest):
+            try:
+                os.fdatasync(descriptor)
+            except OSError as error:
+                failed = error
+            os.close(descriptor)
+        if failed is not None:
+            raise failed
+
     def oldest(self) -> Lot | None:
-        if not self._sizes:
-            return None
-        number = next(iter(self._sizes))
-        if number == self._next - 1:
-            # What comes while it is replayed goes to a segment of its own.
-            self.close()
-        try:
-            data = self._path(number).read_bytes()
-        except OSError as error:
-            log.error("journal segment %s cannot be read, passed over: %s", self._path(number), error)
-            data = b""
-        return Lot(number, list(self._writes(data, self._path(number))))
+        with self._lock:
+            number = next(iter(self._sizes), None)
+            if number is None:
+                return None
+            if number == self._next - 1:
+                # What comes while it is replayed goes to a segment of its own.
+                self._end_segment()
+        return self._read(number)
+
+    def more_than(self, lot: Lot | None) -> bool:
+        with self._lock:
+            return any(lot is None or number != lot.number for number in self._sizes)
 
     def forget(self, lot: Lot) -> None:
-        self._sizes.pop(lot.number, None)
-        self._path(lot.number).unlink(missing_ok=True)
+        with self._lock:
+            self._forget(lot)
 
     # ---- below -------------------------------------------------------------------------------------------------------
 
@@ -157,6 +189,25 @@ class Journal:
         name = path.name
         middle = name[len(self._stem.name) + 1 : -len(SUFFIX)]
         return int(middle) if name == f"{self._stem.name}.{middle}{SUFFIX}" and middle.isdecimal() else None
+
+    def _read(self, number: int) -> Lot:
+        try:
+            data = self._path(number).read_bytes()
+        except OSError as error:
+            log.error("journal segment %s cannot be read, passed over: %s", self._path(number), error)
+            data = b""
+        return Lot(number, list(self._writes(data, self._path(number))))
+
+    def _forget(self, lot: Lot) -> None:
+        if self._sizes.pop(lot.number, None) is not None:
+            self._path(lot.number).unlink(missing_ok=True)
+
+    def _end_segment(self) -> None:
+        if self._file is not None and self._settings.sync:
+            self._full.append(self._file)
+        elif self._file is not None:
+            os.close(self._file)
+        self._file = None
 
     def _begin_segment(self) -> None:
         flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_APPEND | os.O_CLOEXEC
@@ -179,21 +230,21 @@ class Journal:
         try:
             while view:
                 view = view[os.write(self._file, view) :]
-            if self._settings.sync:
-                os.fdatasync(self._file)
         except OSError:
             # Half a frame would hide all that follows it.
             os.ftruncate(self._file, before)
             raise
         self._sizes[number] = before + len(data)
 
-    def _make_room(self, need: int) -> int:
-        dropped = 0
+    def _make_room(self, need: int) -> list[Write]:
+        dropped: list[Write] = []
         while self._sizes and self.size + need > self._settings.limit:
-            lot = self.oldest()
-            assert lot is not None, "there is a segment"
-            self.forget(lot)
-            dropped += len(lot.writes)
+            number = next(iter(self._sizes))
+            if number == self._next - 1:
+                self._end_segment()
+            lot = self._read(number)
+            self._forget(lot)
+            dropped += lot.writes
             log.error("journal %s is full: dropped the oldest %d writes", self._stem, len(lot.writes))
         return dropped
 
@@ -217,6 +268,7 @@ class MemoryJournal:
 
     def __init__(self, limit: int) -> None:
         self._limit = limit
+        self._lock = threading.Lock()
         self._lots: deque[Lot] = deque()
         self._number = 0
 
@@ -230,20 +282,31 @@ class MemoryJournal:
     def close(self) -> None:
         pass
 
-    def append(self, writes: Sequence[Write]) -> int:
-        self._number += 1
-        self._lots.append(Lot(self._number, list(writes)))
-        dropped = 0
-        while len(self._lots) > 1 and sum(len(lot.writes) for lot in self._lots) > self._limit:
-            dropped += len(self._lots.popleft().writes)
+    def append(self, writes: Sequence[Write]) -> list[Write]:
+        dropped: list[Write] = []
+        with self._lock:
+            # Below zero: never the number of a segment on disk.
+            self._number -= 1
+            self._lots.append(Lot(self._number, list(writes)))
+            while len(self._lots) > 1 and sum(len(lot.writes) for lot in self._lots) > self._limit:
+                dropped += self._lots.popleft().writes
         return dropped
 
+    def flush(self) -> None:
+        pass
+
     def oldest(self) -> Lot | None:
-        return self._lots[0] if self._lots else None
+        with self._lock:
+            return self._lots[0] if self._lots else None
+
+    def more_than(self, lot: Lot | None) -> bool:
+        with self._lock:
+            return any(lot is None or each.number != lot.number for each in self._lots)
 
     def forget(self, lot: Lot) -> None:
-        if self._lots and self._lots[0].number == lot.number:
-            self._lots.popleft()
+        with self._lock:
+            if self._lots and self._lots[0].number == lot.number:
+                self._lots.popleft()
 
 
 def _frame(write: Write) -> bytes:

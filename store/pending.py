@@ -20,7 +20,7 @@ NEVER = 1 << 60
 class Entry:
     """One write on its way, and who waits for it."""
 
-    __slots__ = ("due", "key", "then", "told", "write")
+    __slots__ = ("counted", "due", "key", "then", "told", "write")
 
     def __init__(self, write: Write, then: Callable[[Outcome], None] | None, due: float) -> None:
         self.write = write
@@ -30,6 +30,8 @@ class Entry:
         "When who waits is told that it is at risk."
         self.told = False
         "Whether it was said to be at risk."
+        self.counted = False
+        "Whether it is settled for good: in the store, or in the journal."
 
     def newer_than(self, other: Entry) -> bool:
         mine, theirs = self.write.record, other.write.record
@@ -74,7 +76,10 @@ class Bell:
 
 
 class Queue:
-    """In order, save that a write takes the place of an older one of the same record that still waits here."""
+    """In order, save that a write takes the place of an older one of the same record that still waits here.
+
+    While it is diverted, the writes are the scribe's; questions stay with the thread of the store.
+    """
 
     def __init__(self, settings: WriterSettings) -> None:
         self._settings = settings
@@ -88,6 +93,13 @@ class Queue:
         self._last = 0.0
         "When the thread took the last lot."
         self._closed = False
+        self.diverted = False
+        self._scribe = Bell()
+        "Rung under the lock: loop and thread both do it."
+        self._taken: list[Entry] = []
+        "What the thread has in hand."
+        self._begun = False
+        "Whether it is being committed."
 
     def __len__(self) -> int:
         return len(self._items)
@@ -111,6 +123,9 @@ class Queue:
                 return None
             items.append(entry)
             latest[key] = entry
+            if self.diverted:
+                self._scribe.ring()
+                return entry
             if waiting + 1 < self._wake_at:
                 return entry
             self._wake_at = NEVER  # it is on its way: the next one need not call it again
@@ -131,33 +146,101 @@ class Queue:
     def take(self, timeout: float | None) -> Lot | None:
         """The next writes, or the next question; an empty list after the timeout; None when closed and empty.
 
-        After a rest the first write is taken at once. Under load lots are taken one window apart, or when full.
+        After a rest the first write is taken at once. Under load lots are taken one window apart, or when full. Diverted,
+        it gives an empty list also when there is a question: nothing is asked before the writes that came before it.
         """
         pause = self._last + self._settings.window - time.monotonic()
         if pause > 0:
             # Woken for the first write already, it would sleep again for the rest of the window.
             self._sleep(self._settings.batch, pause)
-        if not self._items:
+        if not self._items or self.diverted:
             self._sleep(1, timeout)
         with self._lock:
-            if not self._items:
+            if self.overflows:
+                self._divert()
+            if self.diverted or not self._items:
                 return None if self._closed else []
             self._last = time.monotonic()
-            return self._next_lot(NEVER if self.overflows else self._settings.batch_limit)
+            return self._next_lot(self._settings.batch_limit)
 
-    def drain(self) -> list[Entry | Question[Any]]:
-        """Everything at once."""
+    @property
+    def in_hand(self) -> bool:
+        return bool(self._taken)
+
+    def settled(self) -> None:
+        """What was taken has its outcome."""
+        self._taken = []
+
+    # ---- past the store ----------------------------------------------------------------------------------------------
+
+    def begin(self) -> bool:
+        """What was taken is about to be committed; False if it was diverted meanwhile, and is not ours any more."""
         with self._lock:
-            items = list(self._items)
-            self._items.clear()
+            self._begun = bool(self._taken)
+            return self._begun
+
+    def failed(self) -> None:
+        """It was not committed. Diverted now, it would be taken away."""
+        with self._lock:
+            self._begun = False
+
+    def divert(self) -> None:
+        """Writes go to the scribe from now on, those too that the thread of the store has in hand.
+
+        What that is committing at this moment may reach the store all the same; it is written twice then, which changes
+        nothing. What it has not begun to commit it finds taken away.
+        """
+        with self._lock:
+            self._divert()
+
+    def rejoin(self) -> None:
+        """Writes go to the store again. The scribe has none in hand."""
+        with self._lock:
+            self.diverted = False
+
+    def take_diverted(self) -> list[Entry]:
+        """For the scribe: the writes that wait, if they are his."""
+        with self._lock:
+            if not self.diverted:
+                return []
+            items = self._items
+            entries = [item for item in items if isinstance(item, Entry)]
+            questions = [item for item in items if isinstance(item, Question)]
+            items.clear()
+            items.extend(questions)
             self._latest.clear()
+            return entries
+
+    def await_diverted(self) -> None:
+        self._scribe.wait(None)
+
+    def wake_scribe(self) -> None:
+        with self._lock:
+            self._scribe.ring()
+
+    def take_questions(self) -> list[Question[Any]]:
+        """Those that wait, whatever waits before them."""
+        with self._lock:
+            questions = [item for item in self._items if isinstance(item, Question)]
+            for question in questions:
+                self._items.remove(question)
             self._questions = 0
-            return items
+            return questions
+
+    def _divert(self) -> None:
+        self.diverted = True
+        taken, self._taken = self._taken, []
+        self._items.extendleft(reversed(taken))
+        if not self._begun:
+            taken.clear()
+        self._scribe.ring()
+
+    # ---- below -------------------------------------------------------------------------------------------------------
 
     def _sleep(self, wake_at: int, timeout: float | None) -> None:
-        """Until there are so many items, or a question, or it is closed."""
+        """Until there are so many items that are ours, or a question, or it is closed."""
         with self._lock:
-            if len(self._items) >= wake_at or self._questions or self._closed:
+            if (len(self._items) >= wake_at and not self.diverted) or self._questions or self._closed:
                 return
             self._bell.still()
             self._wake_at = wake_at
@@ -180,4 +263,5 @@ class Queue:
             if self._latest.get(item.key) is item:
                 del self._latest[item.key]
             lot.append(item)
+        self._taken, self._begun = lot, False
         return lot

@@ -41,6 +41,9 @@ class WriterSettings:
     deadline: float = 0.2
     "Seconds after which who waits for a write is told that it is at risk."
 
+    detour: float = 0.8
+    "Share of the deadline after which what waits goes to the journal: who is told at the deadline has it there."
+
     hang: float = 2.0
     "Seconds one call to the store may take; then its thread is given up and replaced."
 
@@ -57,6 +60,8 @@ class WriterSettings:
             raise ValueError(
                 "the writer's deadline must not be longer than the time after which the store counts as hung"
             )
+        if not 0 < self.detour <= 1:
+            raise ValueError("the writer's detour must be a share of its deadline")
         if not 0 < self.batch <= self.batch_limit <= self.queue:
             raise ValueError("the writer's batch, batch limit and queue must grow in this order")
 
@@ -72,7 +77,7 @@ class JournalSettings:
     "Bytes after which a new segment is begun."
 
     sync: bool = True
-    "Flush to the disk itself after each batch, so that it survives a power cut, not only a crash."
+    "Flush to the disk itself soon after each batch, so that it survives a power cut, not only a crash."
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

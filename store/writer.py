@@ -21,6 +21,7 @@ from store.interface import Factory, Outcome, Prompt, Put, Remove, Store, Write
 from store.journal import MemoryJournal, Spill
 from store.pending import Entry, Question, Queue
 from store.records import CallRecord, Registration
+from store.scribe import Kept, Lost, Scribe
 from store.settings import WriterSettings
 
 log = logging.getLogger(__name__)
@@ -30,6 +31,8 @@ T = TypeVar("T")
 Then = Callable[[Outcome], None]
 
 BROKE = "what waited for the store broke"
+LAST = 1.0
+"Seconds that the journal's disk may take at the end."
 
 
 class Alarm(Protocol):
@@ -65,16 +68,20 @@ class Writer:
         self._alarm: Alarm | None = None
         self._given_up: list[Committer] = []
         self._closed = False
+        self._patience = self.settings.deadline * self.settings.detour
+        queue = Queue(self.settings)
+        journal = journal if journal is not None else MemoryJournal(self.settings.queue)
         self._shared = Shared(
             factory,
             self.settings,
-            Queue(self.settings),
-            journal if journal is not None else MemoryJournal(self.settings.queue),
+            queue,
+            journal,
+            Scribe(queue, journal, self._bring, self.settings.window),
             Breaker(self.settings.breaker),
             WriterStats(),
             self._bring,
         )
-        self._committer = self._new_committer(())
+        self._committer = self._new_committer()
         self._direct: Direct | None = None
         if isinstance(factory, Prompt):
             self._direct = Direct(factory(), self._shared.stats, settle=self._settle_all, call_later=call_later)
@@ -86,8 +93,8 @@ class Writer:
 
     @property
     def behind(self) -> bool:
-        """Does the journal hold what the store has not got yet?"""
-        return self._shared.journal.pending
+        """Does the journal hold what the store has not got yet, or is it about to?"""
+        return self._shared.journal.pending or self._shared.queue.diverted
 
     @property
     def heir(self) -> str:
@@ -123,6 +130,7 @@ class Writer:
     def start(self) -> None:
         """Open the journal and the store; what the journal holds is committed first. Raises `JournalFailed`."""
         self._shared.journal.open()
+        self._shared.scribe.start()
         self._committer.thread.start()
         self._set_alarm()
 
@@ -136,9 +144,9 @@ class Writer:
         self._shared.queue.close()
         if self._committer.thread.is_alive():
             self._committer.thread.join(within)
-        if self._committer.thread.is_alive() or len(self._shared.queue):
-            self._save_the_rest()
-        self._shared.journal.close()
+        if self._committer.thread.is_alive():
+            self._committer.abandon("the writer is closed", forced=True)
+        self._save_the_rest(max(within, LAST))
         self._deliver()
         while self._waiters:
             entry = self._waiters.popleft()
@@ -188,13 +196,10 @@ class Writer:
             self._call_soon(partial(self._settle, entry, Outcome.AT_RISK))
             return
         if then is not None:
-            busy = self._committer.busy_for(now)
-            if busy > deadline or (busy > 0.0 and (shared.stats.open or shared.journal.pending)):
-                # What is before it has missed its deadline already, or the store is only being tried, or is given what
-                # it has missed first: this one would wait for nothing.
-                self._call_soon(partial(self._settle, carrier, Outcome.AT_RISK))
-            else:
-                self._waiters.append(carrier)
+            self._waiters.append(carrier)
+            if self._committer.busy_for(now) > self._patience:
+                # What is before it has waited too long already.
+                shared.queue.divert()
         if self._alarm is None:
             self._set_alarm()
 
@@ -217,6 +222,10 @@ class Writer:
             match self._results.popleft():
                 case Settled(entries, outcomes):
                     self._settle_all(entries, outcomes)
+                case Kept(entries):
+                    self._on_kept(entries)
+                case Lost(writes, entries):
+                    self._on_lost(writes, entries)
                 case Replayed(writes, outcomes):
                     # Written under an epoch of the past perhaps: its refusal says nothing about who is the owner now.
                     self._count(writes, outcomes, ours=False)
@@ -230,8 +239,9 @@ class Writer:
                 plain = False
                 self._settle(entry, outcome)
                 continue
-            if entry.told:
+            if entry.told and not entry.counted:
                 self._shared.stats.late += 1
+            entry.counted = True
             then = entry.then
             if then is not None:
                 entry.then = None
@@ -242,14 +252,32 @@ class Writer:
         if not plain:
             self._count([entry.write for entry in entries], outcomes, ours=True)
 
+    def _on_kept(self, entries: Sequence[Entry]) -> None:
+        """They are in the journal: who waits is told so. What was committed all the same is not counted twice."""
+        for entry in entries:
+            if not entry.counted:
+                entry.counted = True
+                self._shared.stats.journaled += 1
+                self._settle(entry, Outcome.AT_RISK)
+
+    def _on_lost(self, writes: Sequence[Write], entries: Sequence[Entry]) -> None:
+        self._shared.stats.lost += len(writes)
+        for write in writes:
+            self._tell_unstored(None, write)
+        for entry in entries:
+            entry.counted = True
+            self._settle(entry, Outcome.AT_RISK)
+
     def _settle(self, entry: Entry, outcome: Outcome) -> None:
         if outcome is Outcome.AT_RISK:
             if not entry.told:
                 self._shared.stats.at_risk += 1
                 self._tell_unstored(outcome, entry.write)
             entry.told = True
-        elif entry.told:
-            self._shared.stats.late += 1
+        else:
+            if entry.told and not entry.counted:
+                self._shared.stats.late += 1
+            entry.counted = True
         then, entry.then = entry.then, None
         if then is not None:
             _call_back(then, outcome)
@@ -290,8 +318,10 @@ class Writer:
 
     def _next_look(self) -> float:
         if not self._waiters:
-            return self.settings.deadline
-        return min(self.settings.deadline, max(0.0, self._waiters[0].due - time.monotonic()))
+            return self._patience
+        now, due = time.monotonic(), self._waiters[0].due
+        early = due - self.settings.deadline + self._patience
+        return min(self._patience, max(0.0, (early if early > now else due) - now))
 
     def _look(self) -> None:
         self._alarm = None
@@ -302,44 +332,46 @@ class Writer:
                 self._settle(entry, Outcome.AT_RISK)
         if self._closed:
             return
+        if self.delay >= self._patience or self._committer.busy_for(now) >= self._patience:
+            self._shared.queue.divert()
         if self._committer.hangs(now) or not self._committer.thread.is_alive():
             self._replace_committer(now)
         if self._waiters or self._committer.busy or len(self._shared.queue):
             self._set_alarm()
 
     def _replace_committer(self, now: float) -> None:
-        left = self._committer.abandon()
-        if left is None:
+        why = f"a call to the store took longer than {self.settings.hang:g} s"
+        if not self._committer.abandon(why):
             return
         stats = self._shared.stats
         stats.hung += 1
         stats.open = True
-        stats.error = f"a call to the store took longer than {self.settings.hang:g} s"
-        log.error("%s: giving its thread up, going on without the store", stats.error)
+        stats.error = why
+        log.error("%s: giving its thread up, going on without the store", why)
         self._shared.breaker.trip(now)
         self._given_up.append(self._committer)
-        if left.question is not None:
-            self._tell_answer(left.question, Unavailable(stats.error))
-        self._committer = self._new_committer(left.entries)
+        self._committer = self._new_committer()
         self._committer.thread.start()
 
-    def _new_committer(self, inherited: Sequence[Entry]) -> Committer:
-        return Committer(self._shared, inherited, may_ask=self._may_ask)
+    def _new_committer(self) -> Committer:
+        return Committer(self._shared, may_ask=self._may_ask)
 
     def _may_ask(self) -> bool:
         hanging = [committer for committer in self._given_up if committer.thread.is_alive()]
         self._given_up[:] = hanging
         return len(hanging) < self.settings.hung_threads
 
-    def _save_the_rest(self) -> None:
-        """The thread does not come to an end: journal what it has in hand and what still waits for it."""
-        in_hand = self._committer.abandon(forced=True)
-        assert in_hand is not None, "forced"
-        waiting = self._shared.queue.drain()
-        self._new_committer(()).spill([*in_hand.entries, *(item for item in waiting if isinstance(item, Entry))])
-        for asked in (in_hand.question, *waiting):
-            if isinstance(asked, Question):
-                self._tell_answer(asked, Unavailable("the writer is closed"))
+    def _save_the_rest(self, within: float) -> None:
+        """Into the journal with what the store did not get."""
+        shared = self._shared
+        for asked in shared.queue.take_questions():
+            self._tell_answer(asked, Unavailable("the writer is closed"))
+        if len(shared.queue):
+            shared.queue.divert()
+        if shared.scribe.finish(within):
+            shared.journal.close()
+        else:
+            log.error("the disk does not take the journal: %d writes are lost", len(shared.queue))
 
 
 def _call_back(then: Callable[[Any], None], value: Any) -> None:

@@ -28,6 +28,7 @@ class Faults:
         self.poison: str | None = None
         "A user whose registration breaks the driver."
         self._cut = False
+        self._commits_left: int | None = None
         self._thaw = threading.Event()
         self._thaw.set()
         self.frozen = threading.Semaphore(0)
@@ -46,6 +47,10 @@ class Faults:
         """From now on calls do not come back, until `thaw`."""
         self._thaw = threading.Event()
 
+    def freeze_from(self, commits: int) -> None:
+        """So many more get through before it freezes."""
+        self._commits_left = commits
+
     def thaw(self) -> None:
         """Let go all that are frozen, and do not freeze others."""
         self._thaw.set()
@@ -63,6 +68,13 @@ class Faults:
     def mend(self) -> None:
         self._cut = False
         self.thaw()
+
+    def count_down(self) -> None:
+        if self._commits_left is not None:
+            self._commits_left -= 1
+            if self._commits_left < 0:
+                self._commits_left = None
+                self.freeze()
 
     def strike(self) -> None:
         if self._cut:
@@ -95,6 +107,7 @@ class FaultyStore:
         self._store.abandon()
 
     def commit(self, writes: Sequence[Write]) -> list[Outcome]:
+        self._faults.count_down()
         self._faults.strike()
         if any(getattr(write.record, "sip_user", "") == self._faults.poison for write in writes):
             raise ValueError("the driver chokes")

@@ -123,7 +123,7 @@ def test_a_segment_that_is_long_enough_is_followed_by_the_next(stem: Path) -> No
 
 def test_a_full_journal_drops_the_oldest_and_says_so(stem: Path, caplog: pytest.LogCaptureFixture) -> None:
     mine = journal(stem, segment=1000, limit=3000)
-    dropped = sum(mine.append([Put(registration(str(n)))]) for n in range(100))
+    dropped = sum(len(mine.append([Put(registration(str(n)))])) for n in range(100))
     assert mine.size <= 3000
     assert dropped > 0
     assert "dropped the oldest" in caplog.text
@@ -149,7 +149,7 @@ def test_no_place_for_it_is_a_clear_error(tmp_path: Path) -> None:
 
 def test_in_memory_the_oldest_goes_when_there_are_too_many() -> None:
     mine = MemoryJournal(limit=10)
-    dropped = sum(mine.append([Put(call(version=n)), Put(registration(version=n))]) for n in range(8))
+    dropped = sum(len(mine.append([Put(call(version=n)), Put(registration(version=n))])) for n in range(8))
     assert dropped == 6
     lot = mine.oldest()
     assert lot is not None
