@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 
+from node.calls import urgency
 from node.calls.switchboard import Reinvite, Result, Switchboard
 from node.config import Configuration
 from node.config.identity import Identity
@@ -128,6 +129,8 @@ class Duty:
         own.events.listen(self._inquiries.tell)
         self._held = Held()
         self._claims: set[Succession] = set()
+        self._recovering = 0
+        "Claims that are not over, or whose re-INVITEs are not answered."
         self._orphans: dict[str, list[Callable[[], None]]] = {}
         self._looked: dict[str, float] = {}
         "Slots that we do not have, and until when their records are not looked for again."
@@ -208,7 +211,7 @@ class Duty:
         self.switchboard.sweep_media()
         self._tell_revived()
         if self._counted[0]:
-            self._tell_recovered(self._counted[0])
+            self._tell_custom("sofia::recovery_recovered", [("recovered_calls", str(self._counted[1]))])
 
     def _tell_revived(self) -> None:
         calls, legs, failed = self._told = list(self._counted)
@@ -236,12 +239,17 @@ class Duty:
         by then legs that did not survive theirs are counted as failed.
         """
         asking = 1
+        self.switchboard.ledger.begin()
 
         def answered() -> None:
             nonlocal asking
             asking -= 1
-            if not asking and settled is not None:
-                settled()
+            if not asking:
+                self._recovering -= 1
+                if not self._recovering:
+                    self.switchboard.ledger.end()
+                if settled is not None:
+                    settled()
 
         def revive(records: list[CallRecord]) -> None:
             nonlocal asking
@@ -284,7 +292,9 @@ class Duty:
             give_up=give_up,
             call_later=self._loop.call_later,
             now=self._loop.time,
+            rank=lambda record: urgency.rank(record, self.switchboard.emergency(record.profile_name)),
         )
+        self._recovering += 1
         self._claims.add(succession)
         succession.start()
 
@@ -309,12 +319,6 @@ class Duty:
         if self._own.events.wanted(subclass):
             self._own.events.fire(Event(name="CUSTOM", subclass=subclass, headers=headers))
 
-    def _tell_recovered(self, calls: int) -> None:
-        events = self._own.events
-        if events.wanted("sofia::recovery_recovered"):
-            headers = [("recovered_calls", str(calls))]
-            events.fire(Event(name="CUSTOM", subclass="sofia::recovery_recovered", headers=headers))
-
     # ---- what comes later ------------------------------------------------------------------------------------------
 
     def recover(self, slots: list[str], epoch: int, done: Callable[[bool, object], None]) -> None:
@@ -325,10 +329,6 @@ class Duty:
         self._hold()
 
         told = False
-
-        def revived() -> None:
-            self._release()
-            self._tell_recovered(counted[0])
 
         def tell() -> None:
             nonlocal told
@@ -341,7 +341,7 @@ class Duty:
             tell()
 
         patience = self._loop.call_later(RECOVERED_WITHIN, tell)
-        self._claim(slots or [self.slot], epoch or self._owner.epoch, counted, revived, settled)
+        self._claim(slots or [self.slot], epoch or self._owner.epoch, counted, self._release, settled)
 
     def set_epoch(self, epoch: int) -> None:
         self._owner.epoch = epoch

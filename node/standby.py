@@ -6,12 +6,12 @@ comes again must not become a second call, and a request in a dialog must not be
 
 from __future__ import annotations
 
+import heapq
 import logging
 import math
-from collections import deque
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Protocol, TypeVar
+from typing import Any, Protocol, TypeVar
 
 from node.sip.errors import SipError
 from node.sip.flow import Flow
@@ -96,7 +96,9 @@ class Succession:
         give_up: Callable[[str], None],
         call_later: Callable[[float, Callable[[], None]], Alarm],
         now: Callable[[], float],
+        rank: Callable[[CallRecord], Any] = lambda record: 0,
     ) -> None:
+        """`rank`: of what is claimed and not revived, the smallest comes first."""
         self.claimed = 0
         self._claim = claim
         self._asker = asker
@@ -106,8 +108,13 @@ class Succession:
         self._call_later = call_later
         self._now = now
         self._began = now()
-        self._waiting: deque[CallRecord] = deque()
+        self._rank = rank
+        self._waiting: list[tuple[Any, int, CallRecord]] = []
         "Claimed, and not revived yet."
+        self._turning = False
+        "The next slice has its turn already."
+        self._exhausted = False
+        "The store has none left."
         self._told = False
         self._over = False
 
@@ -131,22 +138,32 @@ class Succession:
         elif isinstance(answer, StoreError):
             self._try_again(answer)
         elif answer:
-            self.claimed += len(answer)
-            self._waiting = deque(answer)
-            self._revive_some()
+            for record in answer:
+                self.claimed += 1
+                heapq.heappush(self._waiting, (self._rank(record), self.claimed, record))
+            if not self._turning:
+                self._revive_some()
+            self.start()  # the store works on the next ones while these are revived
         else:
-            self._over = True
-            self._finish()
+            self._exhausted = True
+            self._end_if_done()
 
     def _revive_some(self) -> None:
         """A few calls a turn of the loop: between them beats are answered, and requests of calls that are back."""
+        self._turning = False
         if self._over:
             return
-        self._revive([self._waiting.popleft() for _ in range(min(SLICE, len(self._waiting)))])
+        self._revive([heapq.heappop(self._waiting)[2] for _ in range(min(SLICE, len(self._waiting)))])
         if self._waiting:
+            self._turning = True
             self._call_later(0, self._revive_some)
         else:
-            self.start()
+            self._end_if_done()
+
+    def _end_if_done(self) -> None:
+        if self._exhausted and not self._waiting:
+            self._over = True
+            self._finish()
 
     def _try_again(self, error: StoreError) -> None:
         """The store is gone: go on trying, but do not keep new calls waiting for it."""

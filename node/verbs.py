@@ -63,6 +63,7 @@ class Verbs:
             "simplify": lambda words, then: then(True, switchboard.simplify(words[0])),
             "kill": lambda words, then: then(True, switchboard.kill(*words[:2])),
             "hupall": lambda words, then: then(True, switchboard.hupall(*words[:1])),
+            "recovery": lambda words, then: then(True, switchboard.recovery()),
             "originate": self._originate,
             "profile": self._profile,
             "registrations": self._registrations,

@@ -276,7 +276,8 @@ class Call:
         leg.awaits_ack = False
         kind = invite.SDP if sdp else None
         body = sdp.encode("utf-8", "surrogateescape")
-        ack = leg.dialog.ack(leg.invite_cseq, headers=leg.credentials, body=body, content_type=kind)
+        swapped = leg.variables.get(refresh.SWAPPED) == str(leg.invite_cseq)
+        ack = leg.dialog.ack(leg.invite_cseq, headers=leg.credentials, body=body, content_type=kind, swapped=swapped)
         self.exchange.send(ack, leg.flow)
 
     # ---- an unanswered caller --------------------------------------------------------------------------------------

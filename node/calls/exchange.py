@@ -9,8 +9,8 @@ from collections import deque
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any, NamedTuple
 
+from node.calls.moving import media_named
 from node.config import Configuration
-from node.config.acl import of_our_network
 from node.config.profile import ProfileSettings
 from node.directory import Directory
 from node.events import EventStream
@@ -136,10 +136,7 @@ class Exchange:
         """The address that our descriptions name towards this leg."""
         settings = self.profile(leg.profile)
         assert settings is not None, "media on a profile that is not there"
-        if not settings.auto_nat or leg.flow is None:
-            return settings.public_rtp_ip
-        inside = of_our_network(self.configuration.acl, settings.local_network_acl, leg.flow.remote[0])
-        return settings.rtp_ip if inside else settings.public_rtp_ip
+        return media_named(settings, self.configuration.acl, leg.flow.remote[0] if leg.flow is not None else "")
 
     def send(self, request: Any, flow: Flow) -> None:
         """A request outside any transaction: the ACK to a 2xx."""

@@ -2,24 +2,22 @@
 
 What a record says is made true again, in this order: dialogs can be asked for, INVITE transactions answer, media flows on
 the ports it had, what waited to be acknowledged is repeated, and the dialplan goes on. Only then, and only where the peer must
-learn a new address (or the operator wants it), legs are re-INVITEd, no more than `rate` a second.
+learn a new address (or the operator wants it), legs are re-INVITEd, when the pace allows. Each leg yields a result.
 """
 
 from __future__ import annotations
 
 import logging
 import random
-from collections import deque
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
 from functools import partial
-from typing import Literal
 
 from node.calls import (
     alignment,
     anchor,
     applications,
     bridge,
+    moving,
     outcome,
     parting,
     prack,
@@ -34,10 +32,14 @@ from node.calls import (
 from node.calls.asked import Asked
 from node.calls.call import Call
 from node.calls.exchange import Exchange
+from node.calls.ledger import Ledger, Result
 from node.calls.leg import Leg
 from node.calls.modify import Modification
+from node.calls.moving import Reinvite
+from node.calls.pace import Pace
 from node.calls.serving import T1
 from node.calls.snapshot import restored
+from node.calls.urgency import Rank, emergency_numbers, rank
 from node.events import Event
 from node.media.errors import MediaError
 from node.sip.flow import Flow
@@ -46,23 +48,14 @@ from store.records import CallRecord
 
 log = logging.getLogger(__name__)
 
-Reinvite = Literal["auto", "always", "never"]
-
 ATTEMPTS = 4
 "Times a re-INVITE is repeated after a 491."
+LONGEST = 2 * 64 * T1
+"Seconds after which whatever a leg was asked for is answered or given up."
 
 
-@dataclass(frozen=True, slots=True)
-class Result:
-    """What became of one leg in a recovery."""
-
-    uuid: str
-    "Of the leg."
-    call: str
-    "UUID of its call."
-    ok: bool
-    cause: str
-    "`revived`, `reinvited`, or why the leg was given up, e.g. `481`."
+class BadRecord(Exception):
+    """What a record holds cannot be made true again; the call is ended."""
 
 
 class Recovery:
@@ -72,20 +65,23 @@ class Recovery:
         self,
         exchange: Exchange,
         *,
+        pace: Pace,
+        ledger: Ledger,
         reinvite: Reinvite = "auto",
-        rate: float = 0.0,
         then: Callable[[list[Result]], None] | None = None,
     ) -> None:
         self._exchange = exchange
+        self._pace = pace
+        self._ledger = ledger
         self._reinvite = reinvite
-        self._rate = rate
         self._then = then
         self._results: dict[str, Result] = {}
-        self._queue: deque[tuple[Call, Leg]] = deque()
+        self._ranks: dict[str, Rank] = {}
+        "Of the calls."
         self._asked: dict[str, tuple[Call, Leg]] = {}
-        "Legs whose re-INVITE has no final answer yet."
-        self._opening = 0
-        self._pacing = False
+        "Legs whose re-INVITE waits for its turn, or has no final answer yet."
+        self._opening: dict[str, tuple[Call, Leg]] = {}
+        "Legs whose port is not open yet."
         self._told = False
 
     def run(self, records: Sequence[CallRecord]) -> list[Result]:
@@ -93,20 +89,28 @@ class Recovery:
         for record in records:
             if record.state == "ended" or record.uuid in self._exchange.calls:
                 continue
+            self._ledger.counts.calls += 1
             try:
                 self._revive(record)
             except Exception:
                 log.exception("call %s could not be revived", record.uuid)
                 self._give_up(record, "bad record")
-        self._next()
-        return list(self._results.values())
+        results = list(self._results.values())
+        if self._asked or self._opening:
+            # A leg that ends by itself meanwhile does not tell us.
+            self._exchange.endpoint.later(LONGEST, self._tell_if_done)
+        self._tell_if_done()
+        return results
 
     def _give_up(self, record: CallRecord, cause: str) -> None:
         call = self._exchange.calls.get(record.uuid)
         if call is not None:
             call.post(call.end, "NORMAL_TEMPORARY_FAILURE")
         for leg in record.legs:
-            self._note(leg.uuid, record.uuid, ok=False, cause=cause)
+            if leg.state != "ended":
+                call_id = leg.dialog.call_id if leg.dialog is not None else ""
+                self._note(Result(leg.uuid, record.uuid, False, cause, leg.profile, call_id, leg.direction))
+                self._settle(leg.uuid)
 
     # ---- one call ----------------------------------------------------------------------------------------------------
 
@@ -115,6 +119,7 @@ class Recovery:
         call = Call(exchange, record.uuid, record.profile_name)
         restored(call, record)
         exchange.calls[call.uuid] = call
+        self._ranks[call.uuid] = rank(record, emergency_numbers(exchange.configuration, record.profile_name))
         union.claim(call)
         replaces.forget_unanswered(call)
         live = [leg for leg in call.legs if leg.live and leg.dialog is not None]
@@ -122,7 +127,17 @@ class Recovery:
             exchange.enrol(call, leg)
             if not leg.live:
                 exchange.depart(leg)
-        call.post(self._bring_back, call, live)
+        call.post(self._bring_back_or_end, call, live)
+
+    def _bring_back_or_end(self, call: Call, live: list[Leg]) -> None:
+        try:
+            self._bring_back(call, live)
+        except Exception as error:
+            for leg in live:
+                self._opening.pop(leg.uuid, None)
+                self._note(result(call, leg, ok=False, cause="bad record"))
+                self._answered(leg.uuid)
+            raise BadRecord(f"call {call.uuid} could not be revived") from error
 
     def _bring_back(self, call: Call, live: list[Leg]) -> None:
         exchange = self._exchange
@@ -141,13 +156,15 @@ class Recovery:
             call.tell("CHANNEL_CREATE", leg)
             if leg.direction == "outbound":
                 call.tell("CHANNEL_ORIGINATE", leg)
-            self._note(leg.uuid, call.uuid, ok=True, cause="revived", leg=leg)
+            self._note(result(call, leg, ok=True, cause="revived"))
+            self._relocate(call, leg)
         for leg in unknown:
             log.error("call %s: there is no profile %s, ending leg %s", call.uuid, leg.profile, leg.uuid)
-            self._note(leg.uuid, call.uuid, ok=False, cause="no profile", leg=leg)
+            self._note(result(call, leg, ok=False, cause="no profile"))
             call.lost(leg, "INVALID_PROFILE")
         if unknown or not any(leg.live for leg in live):
             call.finish()
+            self._settle_rest(live)
             return
         self._resume_modification(call)
         transfer.prepare(call)
@@ -158,6 +175,23 @@ class Recovery:
         if self._reinvite == "always":
             for leg in live:
                 self._want(call, leg)
+        self._settle_rest(live)
+
+    def _settle_rest(self, legs: list[Leg]) -> None:
+        """Nothing is under way any more for these."""
+        for leg in legs:
+            if leg.uuid not in self._opening and leg.uuid not in self._asked:
+                self._settle(leg.uuid)
+
+    def _relocate(self, call: Call, leg: Leg) -> None:
+        """On a node with an address of its own: from now on the leg is served here, and hears so by our Contact."""
+        settings = self._exchange.profile(leg.profile)
+        if settings is None or leg.flow is None or not moving.contact_moved(leg.flow.local[0], settings):
+            return
+        leg.flow = leg.flow._replace(local=self._exchange.endpoint.local(leg.profile))
+        call.save()
+        if self._reinvite == "auto":
+            self._want(call, leg)
 
     def _revive_transaction(self, call: Call, leg: Leg) -> None:
         """The leg's INVITE goes on: a server one answers retransmissions, a client one waits for its response."""
@@ -233,38 +267,39 @@ class Recovery:
         if media is None or not media.port or settings is None:
             return
         named = self._exchange.media_address(leg)
-        moved = media.advertised not in ("", named) or media.address not in ("", *_addresses(settings))
+        moved = moving.media_moved(media, settings, named)
         if moved:
             media.address, media.advertised = settings.rtp_ip, named
-        self._opening += 1
+        self._opening[leg.uuid] = (call, leg)
         anchor.open_port(call, leg, partial(self._on_reopened, call, leg, media.port, moved=moved))
         anchor.tell(self._exchange, leg)
 
     def _on_reopened(self, call: Call, leg: Leg, port: int, error: MediaError | None, *, moved: bool) -> None:
-        self._opening -= 1
         media = leg.media
         if error is not None and media is not None and leg.live:
             # Somebody else has this port here: another one will do, if the peer is told.
             log.warning("call %s: port %d of leg %s is lost: %s", call.uuid, port, leg.uuid, error)
             media.port = 0
-            self._opening += 1
             anchor.open_port(call, leg, partial(self._on_other_port, call, leg))
             return
+        self._opening.pop(leg.uuid, None)
         if moved and self._reinvite == "auto":
             self._want(call, leg)
-        self._next()
+        self._settle_rest([leg])
+        self._tell_if_done()
 
     def _on_other_port(self, call: Call, leg: Leg, error: MediaError | None) -> None:
-        self._opening -= 1
+        self._opening.pop(leg.uuid, None)
         if error is not None:
-            self._note(leg.uuid, call.uuid, ok=False, cause="no port", leg=leg)
+            self._note(result(call, leg, ok=False, cause="no port"))
             call.kill(leg, "NORMAL_TEMPORARY_FAILURE")
         else:
             anchor.tell(self._exchange, leg)
             self._rejoin(call)
             if self._reinvite != "never":
                 self._want(call, leg)
-        self._next()
+        self._settle_rest([leg])
+        self._tell_if_done()
 
     def _rejoin(self, call: Call) -> None:
         """Who heard whom hears them again."""
@@ -282,70 +317,61 @@ class Recovery:
     def _want(self, call: Call, leg: Leg) -> None:
         """Have the leg told where we are now, when its turn comes."""
         if leg.confirmed and leg.uuid not in self._asked and leg.media is not None and leg.media.local_sdp:
-            if not self._asked:
-                # No re-INVITE takes longer; a leg that ends by itself meanwhile does not tell us.
-                self._exchange.endpoint.later(2 * 64 * T1, self._tell_if_done)
             self._asked[leg.uuid] = (call, leg)
-            self._queue.append((call, leg))
-
-    def _next(self) -> None:
-        """Send what the pace allows."""
-        if self._pacing:
-            return
-        while self._queue:
-            call, leg = self._queue.popleft()
-            call.post(self._send, call, leg, 1)
-            if self._rate > 0 and self._queue:
-                self._pacing = True
-                self._exchange.endpoint.later(1 / self._rate, self._go_on)
-                return
-        self._tell_if_done()
-
-    def _go_on(self) -> None:
-        self._pacing = False
-        self._next()
+            self._ledger.counts.asked += 1
+            self._pace.push(self._ranks[call.uuid], partial(call.post, self._send, call, leg, 1))
 
     def _send(self, call: Call, leg: Leg, attempt: int) -> None:
         if not leg.confirmed or leg.cause:
-            self._asked.pop(leg.uuid, None)
+            self._tell_if_done()
             return
         if leg.pending is not None or leg.awaits_ack or call.modification is not None:
             self._again(call, leg, attempt)
             return
-        self._fire("sofia::recovery_send", call, leg, "")
-        refresh.reinvite(call, leg, anchor.moved(leg), partial(self._on_reinvited, call, attempt))
+        self._tell("sofia::recovery_send", result(call, leg, ok=True, cause="").identity())
+        swapped = leg.direction == "outbound" and leg.is_true("sip_recovery_break_rfc")
+        refresh.reinvite(call, leg, anchor.moved(leg), partial(self._on_reinvited, call, attempt), swapped=swapped)
 
     def _again(self, call: Call, leg: Leg, attempt: int) -> None:
         """An INVITE is under way already: a little later, as after a 491 (RFC 3261 14.1)."""
         if attempt >= ATTEMPTS:
-            self._done(call, leg, ok=True, cause="revived")
+            self._done(result(call, leg, ok=True, cause="kept, too busy to be asked"))
             return
         pause = random.uniform(2.1, 4.0) if leg.direction == "outbound" else random.uniform(0.0, 2.0)
         call.later(pause, self._send, call, leg, attempt + 1)
 
     def _on_reinvited(self, call: Call, attempt: int, leg: Leg, status: int, response: Response | None) -> None:
-        if status == 491:
+        if status < 200:
+            return
+        if status == 491 or (status in (500, 503) and response is not None and response.header("Retry-After")):
+            # RFC 3261 14.2: it has an INVITE of its own under way, or has not answered our last one.
             self._again(call, leg, attempt)
         elif status < 300:
-            self._done(call, leg, ok=True, cause="reinvited")
+            self._done(result(call, leg, ok=True, cause="reinvited", status=status))
         elif response is None or bridge.ends_dialog(status) or self._reinvite == "auto":
             # It does not know this call any more, or cannot be reached where we are now.
             call.kill(leg, "RECOVERY_ON_TIMER_EXPIRE" if response is None else "NORMAL_TEMPORARY_FAILURE")
-            self._done(call, leg, ok=False, cause=str(status))
+            self._done(result(call, leg, ok=False, cause=str(status), status=status if response is not None else 0))
         else:
-            self._done(call, leg, ok=True, cause=f"kept after {status}")
+            self._done(result(call, leg, ok=True, cause=f"kept after {status}", status=status))
 
-    def _done(self, call: Call, leg: Leg, *, ok: bool, cause: str) -> None:
-        self._asked.pop(leg.uuid, None)
-        self._note(leg.uuid, call.uuid, ok=ok, cause=cause, leg=leg)
+    def _done(self, result: Result) -> None:
+        self._note(result)
+        self._answered(result.uuid)
         self._tell_if_done()
 
+    def _answered(self, uuid: str) -> None:
+        if self._asked.pop(uuid, None) is not None:
+            self._ledger.counts.asked -= 1
+        self._settle(uuid)
+
     def _tell_if_done(self) -> None:
-        for call, leg in [asked for asked in self._asked.values() if not asked[1].live]:
+        for call, leg in [gone for gone in (*self._asked.values(), *self._opening.values()) if not gone[1].live]:
             # It went while it was being asked: with its other side, or by itself.
-            del self._asked[leg.uuid]
-            self._note(leg.uuid, call.uuid, ok=False, cause=leg.cause, leg=leg)
-        if self._queue or self._asked or self._opening or self._told:
+            self._opening.pop(leg.uuid, None)
+            self._note(result(call, leg, ok=False, cause=leg.cause))
+            self._answered(leg.uuid)
+        if self._asked or self._opening or self._told:
             return
         self._told = True
         if self._then is not None:
@@ -354,28 +380,27 @@ class Recovery:
 
     # ---- telling -----------------------------------------------------------------------------------------------------
 
-    def _note(self, uuid: str, call_uuid: str, *, ok: bool, cause: str, leg: Leg | None = None) -> None:
-        self._results[uuid] = Result(uuid, call_uuid, ok, cause)
-        level = logging.INFO if ok else logging.WARNING
-        log.log(level, "call %s: leg %s %s", call_uuid, uuid, cause if ok else f"is lost: {cause}")
-        call = self._exchange.calls.get(call_uuid)
-        if call is not None and leg is not None:
-            self._fire("sofia::recovery_recv", call, leg, cause)
+    def _note(self, result: Result) -> None:
+        before = self._results.get(result.uuid)
+        self._results[result.uuid] = result
+        self._ledger.note(result, before)
+        level = logging.INFO if result.ok else logging.WARNING
+        log.log(
+            level, "call %s: leg %s %s", result.call, result.uuid, f"{'' if result.ok else 'is lost: '}{result.cause}"
+        )
+        self._tell("sofia::recovery_recv", result.headers())
 
-    def _fire(self, subclass: str, call: Call, leg: Leg, status: str) -> None:
+    def _settle(self, uuid: str) -> None:
+        """Nothing more comes of this leg's recovery."""
+        if (result := self._results.get(uuid)) is not None:
+            self._tell("sofia::recovery_recovered", result.headers())
+
+    def _tell(self, subclass: str, headers: list[tuple[str, str]]) -> None:
         events = self._exchange.events
-        if not events.wanted(subclass):
-            return
-        headers = [
-            ("profile_name", leg.profile),
-            ("recovered_uuid", leg.uuid),
-            ("call_uuid", call.uuid),
-            ("call_id", leg.dialog.call_id if leg.dialog is not None else ""),
-        ]
-        if status:
-            headers.append(("status", status))
-        events.fire(Event(name="CUSTOM", subclass=subclass, headers=headers))
+        if events.wanted(subclass):
+            events.fire(Event(name="CUSTOM", subclass=subclass, headers=headers))
 
 
-def _addresses(settings: object) -> tuple[str, ...]:
-    return (*getattr(settings, "rtp_ips", ()), getattr(settings, "rtp_ip", ""))
+def result(call: Call, leg: Leg, *, ok: bool, cause: str, status: int = 0) -> Result:
+    call_id = leg.dialog.call_id if leg.dialog is not None else ""
+    return Result(leg.uuid, call.uuid, ok, cause, leg.profile, call_id, leg.direction, status)

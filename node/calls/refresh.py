@@ -20,18 +20,25 @@ if TYPE_CHECKING:
 
 log = logging.getLogger(__name__)
 
+SWAPPED = "sip_recovery_swapped_cseq"
+"Variable, ours: the CSeq of the INVITE whose From and To changed places; those of its ACK do too."
 
-def reinvite(call: Call, leg: Leg, sdp: str, then: Then, more: Sequence[tuple[str, str]] = ()) -> None:
+
+def reinvite(
+    call: Call, leg: Leg, sdp: str, then: Then, more: Sequence[tuple[str, str]] = (), *, swapped: bool = False
+) -> None:
     """Offer a leg something by ourselves; `then` hears of the final response, which is acknowledged already.
 
-    `more`: further header fields.
+    `more`: further header fields. `swapped`: From and To change places (`sip_recovery_break_rfc`).
     """
     assert leg.dialog is not None
     headers = [*call.exchange.headers(leg.profile), *timer.asking(call, leg), *more, ("Content-Disposition", "session")]
-    write_invite(call, leg, sdp, headers, partial(on_reinvited, call, then))
+    write_invite(call, leg, sdp, headers, partial(on_reinvited, call, then), swapped=swapped)
 
 
-def write_invite(call: Call, leg: Leg, sdp: str, headers: list[tuple[str, str]], then: Then) -> None:
+def write_invite(
+    call: Call, leg: Leg, sdp: str, headers: list[tuple[str, str]], then: Then, *, swapped: bool = False
+) -> None:
     """Write a re-INVITE, with an offer or (empty) without one, and send it when it is on record."""
     assert leg.dialog is not None
     assert leg.flow is not None
@@ -41,7 +48,10 @@ def write_invite(call: Call, leg: Leg, sdp: str, headers: list[tuple[str, str]],
         headers=headers,
         body=sdp.encode("utf-8", "surrogateescape"),
         content_type=invite.SDP if sdp else None,
+        swapped=swapped,
     )
+    if swapped:
+        leg.variables[SWAPPED] = str(request.cseq.number)
     leg.delayed = not sdp
     call.send_written(leg, request, then)
 

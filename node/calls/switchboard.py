@@ -37,8 +37,12 @@ from node.calls.arrival import Arrival
 from node.calls.asked import Asked
 from node.calls.call import Call
 from node.calls.exchange import Exchange, new_uuid
+from node.calls.ledger import Ledger, Result
 from node.calls.leg import Leg
-from node.calls.recover import Recovery, Reinvite, Result
+from node.calls.moving import Reinvite
+from node.calls.pace import Pace
+from node.calls.recover import Recovery
+from node.calls.urgency import emergency_numbers
 from node.config import Configuration
 from node.config.profile import ProfileSettings
 from node.directory import Directory, User
@@ -98,6 +102,8 @@ class Switchboard:
             core_uuid=core_uuid,
             wall=wall,
         )
+        self.ledger = Ledger(wall)
+        self.pace = Pace(endpoint.later, endpoint.now)
         self.draining = False
         self.elsewhere: replaces.Elsewhere | None = None
         "Brings a request to who has its record, or the record to us."
@@ -475,7 +481,17 @@ class Switchboard:
     ) -> list[Result]:
         """Take over the calls of these records. Returns what became of each leg at once; `then` is called with the
         final results when the last re-INVITE is answered (at most `rate` re-INVITEs a second, 0 for no limit)."""
-        return Recovery(self.exchange, reinvite=reinvite, rate=rate, then=then).run(records)
+        self.pace.rate = rate
+        recovery = Recovery(self.exchange, pace=self.pace, ledger=self.ledger, reinvite=reinvite, then=then)
+        return recovery.run(records)
+
+    def emergency(self, profile: str) -> tuple[str, ...]:
+        """The numbers whose calls come before others."""
+        return emergency_numbers(self.exchange.configuration, profile)
+
+    def recovery(self) -> dict[str, object]:
+        """How far the recovery is, and the last legs with their results."""
+        return {"slot": self.exchange.slot, **self.ledger.status(len(self.pace))}
 
     def sweep_media(self) -> None:
         """All records of the slot are revived: what else the media process holds for it is nobody's."""
@@ -487,6 +503,7 @@ class Switchboard:
 
     def close(self) -> None:
         """Stop all timers and forget the calls, without a BYE: somebody else goes on with them."""
+        self.pace.close()
         for call in list(self.exchange.calls.values()):
             call.forget()
         self.exchange.calls.clear()

@@ -324,6 +324,8 @@ class ProfileSettings:
     "Ours. None: as ha.conf says."
     recovery_rate: int | None = None
     "Ours: re-INVITEs a second of a recovery. None: as ha.conf says."
+    emergency_numbers: tuple[str, ...] | None = None
+    "Ours: whose calls are recovered before others. None: as ha.conf says."
     odbc_dsn: str = field(default="", repr=False)
     dbname: str = ""
     watchdog_enabled: bool = False

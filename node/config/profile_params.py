@@ -20,6 +20,7 @@ from node.config.values import (
     endpoint,
     lenient,
     local_address,
+    numbers,
     port,
     public_address,
     regex,
@@ -262,6 +263,7 @@ def _plain(number: Reader, first_only: Reader) -> dict[Reader, str]:
         choice("default", "user-only", "user-domain", "verbatim"): "p-asserted-id-parse",
         words(*POLICIES, separator="|"): "tls-verify-policy",
         words(separator="|"): "tls-verify-in-subjects",
+        numbers: "emergency-numbers",
         words(*VERSIONS): "tls-version",
     }
 

@@ -20,6 +20,7 @@ from node.config.values import (
     endpoint,
     interface_address,
     is_true,
+    numbers,
     port,
     read_params,
     string,
@@ -82,6 +83,7 @@ HA_PARAMETERS = {
     "recover-on-promote": Parameter("recover_on_promote", boolean),
     "recovery-reinvite": Parameter("recovery_reinvite", choice("auto", "always", "never")),
     "recovery-rate": Parameter("recovery_rate", whole(1, 100000)),
+    "emergency-numbers": Parameter("emergency_numbers", numbers),
     "heartbeat": Parameter("heartbeat", whole(1)),
     "heartbeat-timeout": Parameter("heartbeat_timeout", whole(1)),
 }

@@ -109,6 +109,8 @@ class HaSection:
     recovery_reinvite: Literal["auto", "always", "never"] = "auto"
     recovery_rate: int = 200
     "re-INVITEs a second."
+    emergency_numbers: tuple[str, ...] | None = None
+    "Calls to these are recovered before others."
     heartbeat: int = 50
     "Between two beats of the supervisor to a worker."
     heartbeat_timeout: int = 1000

@@ -25,6 +25,7 @@ CODECS = re.compile(
     re.IGNORECASE,
 )
 "The names FreeSWITCH's own modules give."
+NUMBER = re.compile(r"\+?[0-9*#]{1,32}", re.ASCII)
 CODEC = re.compile(r"(?:\w+\.)?(?P<name>[A-Za-z0-9-]+)(?:@\d+[hibkc])*(?:~.*)?")
 
 Reader = Callable[[str], Any]
@@ -206,6 +207,15 @@ def words(*known: str, separator: str = ",") -> Reader:
         return found
 
     return read
+
+
+def numbers(text: str) -> tuple[str, ...] | None:
+    """A list of numbers as they are dialled: `112,911,+4989112`."""
+    found = tuple(part.strip() for part in text.split(",") if part.strip())
+    for part in found:
+        if NUMBER.fullmatch(part) is None:
+            raise ValueError(f"has what is no number to dial: {part!r}")
+    return found or None
 
 
 def local_address(text: str) -> str:

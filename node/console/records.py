@@ -15,7 +15,7 @@ from node.console.site import Silent
 from store.backends import open_store
 from store.errors import StoreError
 from store.interface import Outcome, Remove, Store
-from store.records import Registration
+from store.records import CallRecord, Registration
 from store.settings import WriterSettings
 from store.writer import Writer
 
@@ -46,6 +46,10 @@ class Records:
         """Those not past due, the oldest first of each user. Raises Silent."""
         rows = await self._ask(lambda store: store.registrations(profile=profile))
         return sorted(rows, key=lambda row: (row.expires, row.key))
+
+    async def calls(self) -> list[CallRecord]:
+        """Those that are not over. Raises Silent."""
+        return await self._ask(lambda store: store.calls())
 
     async def remove(self, rows: Iterable[Registration]) -> None:
         """Delete them; what a phone has renewed in the meantime stays. Raises Silent."""

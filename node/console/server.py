@@ -38,7 +38,7 @@ from node.events import Event
 from node.link import Link
 from node.sip.mask import shown
 from node.transport.outside import Outside
-from store.records import Registration
+from store.records import CallRecord, Registration
 
 log = logging.getLogger(__name__)
 
@@ -246,6 +246,9 @@ class Console:
 
     async def registrations(self, profile: str | None = None) -> list[Registration]:
         return await self._records.registrations(profile)
+
+    async def calls(self) -> list[CallRecord]:
+        return await self._records.calls()
 
     async def remove(self, registrations: Iterable[Registration]) -> None:
         await self._records.remove(registrations)

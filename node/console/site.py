@@ -14,7 +14,7 @@ from node.console.gauge import Gauge
 from node.debug import levels_at_start
 from node.directory import Directory
 from node.events import Event
-from store.records import Registration
+from store.records import CallRecord, Registration
 
 COMPONENTS = (
     "all", "default", "tport", "iptsec", "nea", "nta", "nth_client", "nth_server", "nua", "soa", "sresolv", "stun",
@@ -116,6 +116,10 @@ class Site(Protocol):
     async def profile_states(self) -> dict[str, ProfileState]: ...
 
     async def registrations(self, profile: str | None = None) -> list[Registration]: ...
+
+    async def calls(self) -> list[CallRecord]:
+        """The calls on record, whoever has them. Raises Silent."""
+        ...
 
     async def remove(self, registrations: Iterable[Registration]) -> None: ...
 

@@ -162,15 +162,19 @@ class Dialog:
         body: bytes = b"",
         content_type: str | None = None,
         max_forwards: int = 70,
+        swapped: bool = False,
     ) -> Request:
-        """The next request in this dialog, with the next CSeq. Not for ACK."""
+        """The next request in this dialog, with the next CSeq. Not for ACK.
+
+        `swapped`: From and To change places, against RFC 3261 12.2.1.1, for a peer that knows the dialog that way round.
+        """
         self.cseq += 1
         uri, routes = self._way()
         return compose.request(
             method,
             uri,
-            from_=self.local_field,
-            to=self.remote_field,
+            from_=self.remote_field if swapped else self.local_field,
+            to=self.local_field if swapped else self.remote_field,
             call_id=self.call_id,
             cseq=self.cseq,
             max_forwards=max_forwards,
@@ -188,14 +192,15 @@ class Dialog:
         headers: Iterable[tuple[str, str]] = (),
         body: bytes = b"",
         content_type: str | None = None,
+        swapped: bool = False,
     ) -> Request:
         """The ACK to the 2xx of the INVITE with this CSeq (RFC 3261 13.2.2.4); to be sent with `layer.with_via`."""
         uri, routes = self._way()
         return compose.request(
             "ACK",
             uri,
-            from_=self.local_field,
-            to=self.remote_field,
+            from_=self.remote_field if swapped else self.local_field,
+            to=self.local_field if swapped else self.remote_field,
             call_id=self.call_id,
             cseq=cseq,
             routes=routes,

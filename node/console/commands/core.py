@@ -10,6 +10,7 @@ from datetime import datetime
 from urllib.parse import unquote
 
 from node.config.acl import check
+from node.console.commands.sofia_recover import recover_all
 from node.console.format import uptime as uptime_text
 from node.console.format import url_encode
 from node.console.names import LEVELS, level_number
@@ -131,8 +132,8 @@ FSCTL = (
 async def fsctl(site: Site, rest: str) -> str:
     switch = site.configuration.switch
     match words(rest):
-        case ["recover"]:
-            return "+OK\n" if "ERR" not in await site.run("sofia recover") else "-ERR\n"
+        case ["recover", *more]:
+            return await recover_all(site, more[0] if more else "")
         case ["hupall", *more]:
             await site.run(" ".join(["hupall", *more]))
             return "+OK\n"

@@ -140,13 +140,13 @@ COMPLETION = (
     "profile <profile> gwlist|siptrace|capture|watchdog",
     "profile <profile> stop wait",
     "profile <profile> flush_inbound_reg reboot",
-    "profile <profile> recover flush",
+    "profile <profile> recover flush|status|--dry-run",
     "profile <profile> register|unregister all",
     "profile <profile> register|unregister|killgw|startgw <gateway>",
     "profile <profile> killgw|startgw _all_",
     "profile <profile> siptrace|capture|watchdog on|off",
     "profile <profile> gwlist up|down",
-    "recover flush",
+    "recover flush|status|--dry-run",
 )
 
 COMMANDS = (Command("sofia", sofia, "<cmd> <args>", "Sofia Controls", COMPLETION),)

@@ -162,7 +162,7 @@ async def _watchdog(site: Site, found: ProfileSettings, more: Sequence[str]) -> 
 
 
 async def _recover(site: Site, found: ProfileSettings, more: Sequence[str]) -> str:
-    return await recover_profile(site, found.name, flush=bool(more) and more[0].lower() == "flush")
+    return await recover_profile(site, found.name, more)
 
 
 # ---- gateways ------------------------------------------------------------------------------------------------------

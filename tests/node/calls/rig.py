@@ -20,7 +20,8 @@ from tempfile import TemporaryDirectory
 from types import MappingProxyType
 
 from node.calls.call import Call
-from node.calls.recover import Reinvite, Result
+from node.calls.ledger import Result
+from node.calls.moving import Reinvite
 from node.calls.switchboard import Switchboard
 from node.config import Configuration, load
 from node.directory import Directory
@@ -41,6 +42,7 @@ from store.records import CallRecord, Registration, decode_call, encode
 from store.writer import Writer
 from tests.node.calls.clock import ahead
 from tests.support.phone import Phone
+from tests.support.ports import free_port
 
 DOMAIN = "pbx.test"
 SLOT = "internal#0"
@@ -143,13 +145,6 @@ def extension(number: str, *actions: tuple[str, str]) -> str:
         f'<extension name="x{number}"><condition field="destination_number" expression="^{number}$">'
         f"{lines}</condition></extension>"
     )
-
-
-def free_port() -> int:
-    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as probe:
-        probe.bind(("127.0.0.1", 0))
-        port: int = probe.getsockname()[1]
-        return port
 
 
 class Stage:

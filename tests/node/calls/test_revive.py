@@ -6,7 +6,7 @@ import asyncio
 import gc
 import weakref
 
-from node.calls.recover import Result
+from node.calls.ledger import Result
 from tests.node.calls.crash import check_cseq
 from tests.node.calls.peer import OFFER, Peer
 from tests.node.calls.rig import Cast, Rig, node, stage, until

@@ -72,6 +72,7 @@ VALUES = [
     ("watchdog-step-timeout", "30000", "watchdog_step_timeout", 30000),
     ("timer-T1", "250", "timer_t1", 250),
     ("recovery-reinvite", "never", "recovery_reinvite", "never"),
+    ("emergency-numbers", "112, +4989112,*31#", "emergency_numbers", ("112", "+4989112", "*31#")),
     ("challenge-realm", "auto_from", "challenge_realm", "auto_from"),
 ]
 
@@ -225,6 +226,7 @@ def test_profiles_keep_the_order_of_the_document(tmp_path: Path) -> None:
         ("ext-rtp-ip", "stun:x:0", "ext-rtp-ip must name a server"),
         ("ext-sip-ip", "host:", "ext-sip-ip must name a host"),
         ("ext-sip-ip", "autonat:here", "ext-sip-ip is no IP address"),
+        ("emergency-numbers", "112,help", "emergency-numbers has what is no number to dial: 'help'"),
     ],
 )
 def test_what_makes_no_sense_is_told_with_its_place(tmp_path: Path, name: str, text: str, sentence: str) -> None:
