@@ -13,7 +13,8 @@ import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
-from tests.support.node import ROOT, STRETCH, free_port, loopback_address
+from tests.support.node import ROOT, STRETCH, loopback_address
+from tests.support.ports import free_port
 
 PROFILE = """<profile name="{name}"><settings>
 <param name="sip-ip" value="{host}"/><param name="rtp-ip" value="{host}"/><param name="sip-port" value="{port}"/>
@@ -30,18 +31,18 @@ TREE = """<?xml version="1.0"?>
 <configuration name="ha.conf"><settings>
 <param name="peer-address" value="$${{peer_address}}"/><param name="peer-listen" value="$${{peer_listen}}"/>
 {ha}
-</settings></configuration>
+</settings>{hooks}</configuration>
 </section>
 <section name="dialplan"><context name="default"/></section>
 <section name="directory"><domain name="sofia.test"/></section>
 </document>"""
 
 
-def tree(directory: Path, *profiles: str, ha: str = "") -> Path:
+def tree(directory: Path, *profiles: str, ha: str = "", hooks: str = "") -> Path:
     """Write a configuration of these profiles; returns its directory."""
     conf = directory / "conf"
     conf.mkdir(parents=True, exist_ok=True)
-    (conf / "freeswitch.xml").write_text(TREE.format(profiles="".join(profiles), ha=ha))
+    (conf / "freeswitch.xml").write_text(TREE.format(profiles="".join(profiles), ha=ha, hooks=hooks))
     return conf
 
 
@@ -110,6 +111,13 @@ class Running:
     def wait(self, role: str, within: float = 15.0) -> Running:
         until(lambda: self.role == role, within, f"{self.name} to be {role}", self)
         return self
+
+    def notices(self) -> list[tuple[str, dict[str, str]]]:
+        """The events that the supervisor has fired: subclass and headers."""
+        with contextlib.suppress(OSError):
+            lines = (self.run_dir / "notices").read_text().splitlines()
+            return [(subclass, dict(headers)) for subclass, headers in map(json.loads, lines)]
+        return []
 
     def children(self, kind: str) -> list[int]:
         return [child["pid"] for child in self.ask("status")["children"] if child["kind"] == kind]

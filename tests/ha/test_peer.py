@@ -11,7 +11,8 @@ from ha.loop import Loop
 from ha.peer import STRANGERS, PeerLink
 from ha.session import HandedOver, PeerBeat, Said
 from ha.settings import PeerSettings
-from tests.support.node import STRETCH, free_port
+from tests.support.node import STRETCH
+from tests.support.ports import free_port
 
 BEAT = PeerBeat(role="standby", epoch=1, ready=True, lease="free")
 

@@ -14,8 +14,8 @@ import wave
 from collections.abc import Callable
 from pathlib import Path
 
-from tests.support.node import DOMAIN, STRETCH, Node, free_port, until
-from tests.support.ports import block
+from tests.support.node import DOMAIN, STRETCH, Node, until
+from tests.support.ports import block, free_port
 
 MODULES = ("g711", "aufile", "aubridge", "sndfile", "ctrl_tcp", "cons", "menu")
 

@@ -18,7 +18,8 @@ from typing import Any
 
 import pyodbc
 
-from tests.support.node import STRETCH, free_port
+from tests.support.node import STRETCH
+from tests.support.ports import free_port
 
 LIMIT = 60.0 * STRETCH
 "Seconds a server may take for what is asked of it."

@@ -18,6 +18,7 @@ from pathlib import Path
 
 from tests.support.certificates import Authority
 from tests.support.netns import Host
+from tests.support.ports import free_port
 
 ROOT = Path(__file__).resolve().parents[2]
 PASSWORD = "sesame-for-tests"
@@ -37,13 +38,6 @@ broken: list[str] = []
 listeners: list[Callable[[Node, str], None]] = []
 "Who hears what befalls nodes: started, active, standby, ready, killed, stopped."
 _addresses = itertools.count(1)
-
-
-def free_port(host: str = "127.0.0.1") -> int:
-    with socket.socket() as sock:
-        sock.bind((host, 0))
-        port: int = sock.getsockname()[1]
-        return port
 
 
 def loopback_address() -> str:

@@ -1,4 +1,7 @@
-"""Ports for programs that want a range of them."""
+"""Ports for programs that want one by number, or a range of them.
+
+All are below those that the kernel gives away by itself: such a one would be gone by the time it is wanted.
+"""
 
 from __future__ import annotations
 
@@ -7,10 +10,20 @@ import os
 import socket
 
 BLOCK = 300
-# Below what the kernel gives away by itself, above what other tests name. Two runs at once begin at different places.
+# Above what other tests name. Two runs at once begin at different places.
 _first = itertools.cycle(range(20000, 20000 + 40 * BLOCK, BLOCK))
 for _ in range(os.getpid() % 40):
     next(_first)
+
+
+_single = itertools.cycle(range(10000, 16000))
+for _ in range(os.getpid() * 97 % 6000):
+    next(_single)
+
+
+def free_port(host: str = "127.0.0.1") -> int:
+    """One that nobody has on UDP or TCP, and that was not given away lately."""
+    return next(port for port in itertools.islice(_single, 6000) if _free(host, port))
 
 
 def block(host: str = "127.0.0.1") -> int:

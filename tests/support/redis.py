@@ -13,7 +13,8 @@ from typing import Any
 import redis
 
 from tests.support.certificates import Authority
-from tests.support.node import STRETCH, free_port
+from tests.support.node import STRETCH
+from tests.support.ports import free_port
 
 LIMIT = 20.0 * STRETCH
 "Seconds that anything here may take at most."

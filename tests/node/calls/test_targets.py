@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import socket
 from collections.abc import AsyncIterator, Awaitable, Callable
 from dataclasses import replace
 from types import MappingProxyType
@@ -15,6 +14,7 @@ from node.calls.call import Call
 from tests.node.calls.peer import OFFER, Peer
 from tests.node.calls.rig import Rig, Stage, extension, stage, until
 from tests.support.nameserver import NameServer
+from tests.support.ports import free_port
 from tests.support.sipmessage import Sip
 
 EXTENSIONS = extension("7100", ("set", "hangup_after_bridge=true"), ("bridge", "sofia/external/100@example.org"))
@@ -91,13 +91,6 @@ async def scene(**params: object) -> AsyncIterator[Scene]:
             yield played
         finally:
             played.close()
-
-
-def free_port() -> int:
-    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as probe:
-        probe.bind(("127.0.0.1", 0))
-        port: int = probe.getsockname()[1]
-        return port
 
 
 def play(test: Callable[[Scene], Awaitable[None]], **params: object) -> None:

@@ -19,6 +19,7 @@ from node.console.protocol import Message, MessageReader, command
 from node.events import Event
 from node.link import Answer, Ask, Beat, Beaten, Link, LinkClosed, Ready
 from tests.node.console import tree
+from tests.support.ports import free_port
 
 STRETCH = float(os.environ.get("TEST_STRETCH", "1"))
 STARTED = 1_795_405_000.0
@@ -29,12 +30,6 @@ def until(holds: Callable[[], object], what: str, within: float = 10.0) -> None:
     while not holds():
         assert time.monotonic() < deadline, f"waited {within * STRETCH:g} s for {what}"
         time.sleep(0.01)
-
-
-def free_port() -> int:
-    with socket.socket() as sock:
-        sock.bind(("127.0.0.1", 0))
-        return int(sock.getsockname()[1])
 
 
 class Worker:

@@ -18,8 +18,9 @@ import pytest
 
 from node.console import cli
 from node.console.shell import completions
-from tests.node.console.rig import STRETCH, Console, free_port
+from tests.node.console.rig import STRETCH, Console
 from tests.node.console.tree import PASSWORD
+from tests.support.ports import free_port
 
 ROOT = Path(__file__).parents[3]
 RUN = [sys.executable, "-m", "node.console.cli"]
