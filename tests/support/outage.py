@@ -154,3 +154,11 @@ VICTIMS: dict[str, Callable[[Path], AbstractContextManager[Victim]]] = {
     "mariadb": mariadb_victim,
     "sqlite": sqlite_victim,
 }
+NETWORK = ("cut off", "answers garbage", "packets vanish")
+FAULTS = {
+    "redis": ("killed", "frozen", *NETWORK, "read-only", "full"),
+    "postgres": ("killed", "frozen", *NETWORK, "read-only"),
+    "mariadb": ("killed", "frozen", *NETWORK),
+    "sqlite": ("locked", "full"),
+}
+"What befalls each of them."

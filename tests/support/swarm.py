@@ -58,6 +58,7 @@ class Swarm:
         self.caller_user, self.callee_user = "1010", "1011"
         self.calls: dict[str, SwarmCall] = {}
         self.callees: dict[str, Side] = {}
+        self._by_number: dict[int, SwarmCall] = {}
         self.statuses: collections.Counter[tuple[str, int]] = collections.Counter()
         "Final responses by method and status."
         self.ringing: dict[str, tuple[Sip, Side, tuple[str, int]]] = {}
@@ -108,7 +109,7 @@ class Swarm:
         side.target = f"sip:{self.callee_user}@{self.domain}"
         side.remote = f"<{side.target}>"
         call = SwarmCall(len(self.calls), side)
-        self.calls[side.call_id] = call
+        self.calls[side.call_id] = self._by_number[call.number] = call
         self._send_invite(call, [])
         return call
 
@@ -217,10 +218,9 @@ class Swarm:
         side.local = f"{message.get('To')};tag={side.tag}"
         self.callees[message.call_id] = side
         self.ringing[message.call_id] = (message, side, source)
-        number = int(message.get("X-Swarm") or -1)
-        for call in self.calls.values():
-            if call.number == number:
-                call.callee = side
+        call = self._by_number.get(int(message.get("X-Swarm") or -1))
+        if call is not None:
+            call.callee = side
         self._send(message.answer(180, "Ringing", side.tag, self._contact()).encode(), source, self._in)
         if self.answer_after is not None:
             asyncio.get_running_loop().call_later(self.answer_after, self._answer, message.call_id)
@@ -286,11 +286,13 @@ class Swarm:
                 return
             except ConnectionError:
                 continue
-            message = Sip.parse(packet)
-            if message.is_response:
-                self._on_response(message, sock)
-            else:
-                self._on_request(message, source, sock)
+            self._take(Sip.parse(packet), source, sock)
+
+    def _take(self, message: Sip, source: tuple[str, int], sock: socket.socket) -> None:
+        if message.is_response:
+            self._on_response(message, sock)
+        else:
+            self._on_request(message, source, sock)
 
     async def _tick(self) -> None:
         """Repeat what was not answered (RFC 3261 17.1.1.2, 17.1.2.2, 13.3.1.4)."""

@@ -1,0 +1,111 @@
+"""Calls whose phones know how long each answer took: from the moment it was asked for to the moment it reached their host.
+
+The arrival is the kernel's time of the datagram, so that a phone that is late to look does not count. What the machine itself
+takes is shown by an echo beside them: a process that does nothing but send back what it gets, and is asked as often.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import socket
+import struct
+import subprocess
+import sys
+import time
+from typing import Self
+
+from tests.support.node import DOMAIN, PASSWORD
+from tests.support.sipmessage import Sip
+from tests.support.swarm import Swarm, SwarmCall
+
+SO_TIMESTAMPNS = 35
+STAMP = struct.Struct("@ll")
+ECHO = """
+import socket, sys
+sock = socket.socket(fileno=int(sys.argv[1]))
+while True:
+    data, source = sock.recvfrom(2048)
+    sock.sendto(data, source)
+"""
+
+
+def at(share: float, figures: list[float]) -> float:
+    ordered = sorted(figures)
+    return ordered[min(len(ordered) - 1, int(share * len(ordered)))]
+
+
+class TimedSwarm(Swarm):
+    """Times by method, in seconds; and of the echo."""
+
+    def __init__(self, server: tuple[str, int]) -> None:
+        super().__init__(server, DOMAIN, PASSWORD)
+        self.took: dict[str, list[float]] = {"OPTIONS": [], "BYE": [], "echo": []}
+        self._asked: dict[tuple[str, str], float] = {}
+        self._arrived = 0.0
+        self._mirror = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
+        self._mirror.bind(("127.0.0.1", 0))
+        words = [sys.executable, "-c", ECHO, str(self._mirror.fileno())]
+        self._echo = subprocess.Popen(words, pass_fds=[self._mirror.fileno()])
+        for sock in (self._out, self._in):
+            sock.setsockopt(socket.SOL_SOCKET, SO_TIMESTAMPNS, 1)
+
+    async def __aexit__(self, *_exception: object) -> None:
+        self._echo.kill()
+        self._echo.wait()
+        self._mirror.close()
+        await super().__aexit__()
+
+    async def __aenter__(self) -> Self:
+        await super().__aenter__()
+        return self
+
+    def forget_times(self) -> None:
+        """What was before does not count."""
+        for figures in self.took.values():
+            figures.clear()
+
+    def told(self, method: str) -> str:
+        figures = self.took[method]
+        return f"{at(0.99, figures) * 1000:.1f} ms ({max(figures) * 1000:.0f})" if figures else "none"
+
+    def ping(self, call: SwarmCall) -> None:
+        """An OPTIONS in its dialog, and an echo beside it."""
+        message = self._in_dialog(call.caller, "OPTIONS", self._out)
+        self._request(message, self._out)
+        self._asked[message.branch, "echo"] = time.time()
+        self._out.sendto(f"echo {message.branch}".encode(), self._mirror.getsockname())
+
+    def _request(self, message: Sip, sock: socket.socket) -> None:
+        self._asked.setdefault((message.branch, message.method), time.time())
+        super()._request(message, sock)
+
+    def _on_response(self, message: Sip, sock: socket.socket) -> None:
+        if message.status >= 200:
+            self._took(message.branch, message.method)
+        super()._on_response(message, sock)
+
+    def _took(self, branch: str, method: str) -> None:
+        asked = self._asked.pop((branch, method), None)
+        if asked is not None and method in self.took:
+            self.took[method].append(self._arrived - asked)
+
+    def _read(self, sock: socket.socket) -> None:
+        with contextlib.suppress(BlockingIOError):
+            for _ in range(64):
+                try:
+                    packet, control, _flags, source = sock.recvmsg(65536, 64)
+                except ConnectionError:
+                    continue
+                self._arrived = _stamp(control)
+                if packet.startswith(b"echo "):
+                    self._took(packet[5:].decode(), "echo")
+                else:
+                    self._take(Sip.parse(packet), source, sock)
+
+
+def _stamp(control: list[tuple[int, int, bytes]]) -> float:
+    for level, kind, data in control:
+        if (level, kind) == (socket.SOL_SOCKET, SO_TIMESTAMPNS):
+            seconds, nanoseconds = STAMP.unpack_from(data)
+            return float(seconds + nanoseconds / 1e9)
+    return time.time()
