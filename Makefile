@@ -1,4 +1,4 @@
-# setup | demo | run | check | test | outages | bench | floods | fuzz : see README.md
+# setup | demo | run | check | test | outages | matrix | faults | bench | floods | fuzz : see README.md
 SHELL := /bin/bash
 PYTHON ?= $(shell for p in /usr/bin/python3.11 /usr/bin/python3 python3; do $$p -c 'import sys, venv, ensurepip; sys.exit(sys.version_info < (3, 11))' 2>/dev/null && { echo $$p; break; }; done)
 VENV := .venv
@@ -7,7 +7,7 @@ STAMP := $(VENV)/.ready
 TEST_STAMP := $(VENV)/.ready-test
 BENCH_STAMP := $(VENV)/.ready-bench
 
-.PHONY: setup demo run check test outages bench floods fuzz clean
+.PHONY: setup demo run check test outages matrix faults bench floods fuzz clean
 
 setup: $(STAMP)
 
@@ -50,6 +50,15 @@ test: $(TEST_STAMP)
 outages: $(TEST_STAMP)
 	@bash tests/support/install.sh
 	SOFIA_OUTAGE_SECONDS=60 SOFIA_OUTAGE_REGISTERS=200 SOFIA_OUTAGE_CALLS=20 $(PY) -m pytest tests/outages -s $(ARGS)
+
+# Every cell of the matrix of failovers; every fault, the long ones too, and fifty histories of real nodes.
+matrix: $(TEST_STAMP)
+	@bash tests/support/install.sh
+	SOFIA_MATRIX=whole $(PY) -m pytest tests/failover/test_matrix.py $(ARGS)
+
+faults: $(TEST_STAMP)
+	@bash tests/support/install.sh
+	SOFIA_FAULTS=whole $(PY) -m pytest tests/failover --timeout 1800 $(ARGS)
 
 bench: $(BENCH_STAMP)
 	@bash tests/support/install.sh

@@ -17,7 +17,7 @@ from tests.support.certificates import Authority
 from tests.support.node import DOMAIN, PASSWORD, STRETCH
 
 CONFIGURATION = Path(__file__).with_name("kamailio.cfg")
-PORTS = {"udp": 5060, "tcp": 5060, "tls": 5061}
+PORTS = {"udp": 5060, "tcp": 5060, "tls": 5061, "ws": 5060}
 
 
 class Edge:
@@ -32,10 +32,12 @@ class Edge:
         towards: str,
         forked: tuple[str, str, str] = ("nobody", "sip:invalid", "sip:invalid"),
         flows: bool = False,
+        web: bool = False,
     ) -> None:
-        """`towards`: the transport by which it speaks to the node's address.
+        """`towards`: the transport by which it speaks to the node's address. Both addresses may be of IPv6.
 
         `forked`: a user for whom it rings two contacts at once. `flows`: it keeps those of phones (RFC 5626).
+        `web`: it takes WebSockets too.
         """
         self.host, self.authority = host, authority
         self._temporary = tempfile.TemporaryDirectory(prefix="kamailio-")
@@ -43,9 +45,9 @@ class Edge:
         certificate = self._folder / "edge.pem"
         certificate.write_text(authority.issue("edge.test", host))
         words = {
-            "HOST": host,
-            "NODE": node,
-            "TARGET": f"{node}:{PORTS[towards]}",
+            "HOST": bracketed(host),
+            "NODE": bracketed(node),
+            "TARGET": f"{bracketed(node)}:{PORTS[towards]}",
             "TOWARDS": towards,
             "CERTIFICATE": certificate,
             "AUTHORITY": authority.certificate,
@@ -55,6 +57,7 @@ class Edge:
         }
         defined = "".join(f'#!substdef "!EDGE_{name}!{value}!g"\n' for name, value in words.items())
         defined += "#!define FLOWS\n" if flows else ""
+        defined += "#!define WEB\n" if web else ""
         (self._folder / "edge.cfg").write_text(f'#!KAMAILIO\n{defined}include_file "{CONFIGURATION}"\n')
 
     def address(self, transport: str) -> tuple[str, int]:
@@ -118,3 +121,8 @@ class Edge:
             assert self._process.poll() is None, f"Kamailio has ended:\n{self.said()}"
             assert time.monotonic() < deadline, f"Kamailio never wrote {mark} {times} times:\n{self.said()}"
             time.sleep(0.02)
+
+
+def bracketed(host: str) -> str:
+    """As a URI has it."""
+    return f"[{host}]" if ":" in host else host

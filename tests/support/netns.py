@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import contextlib
 import ctypes
+import itertools
 import os
 import subprocess
 import threading
 from collections.abc import Iterator
 
 CLONE_NEWNET = 0x40000000
+_islands = itertools.count(1)
 _libc = ctypes.CDLL(None, use_errno=True)
 
 
@@ -73,6 +75,24 @@ class Network:
 
     def plug(self, host: Host) -> None:
         run("ip", "-n", self._switch, "link", "set", f"p{1 + self.hosts.index(host)}", "up")
+
+
+class Island(Host):
+    """A host that is on no network: only its loopback device, with all of 127/8 and what IPv6 addresses it is given."""
+
+    def __init__(self, *addresses: str) -> None:
+        super().__init__(f"sn{os.getpid() % 100000}i{next(_islands)}", "127.0.0.1")
+        self._addresses = addresses
+
+    def __enter__(self) -> Island:
+        run("ip", "netns", "add", self.name)
+        run("ip", "-n", self.name, "link", "set", "lo", "up")
+        for address in self._addresses:
+            run("ip", "-n", self.name, "addr", "add", f"{address}/128", "dev", "lo")
+        return self
+
+    def __exit__(self, *_exception: object) -> None:
+        subprocess.run(["ip", "netns", "del", self.name], check=False, capture_output=True)
 
 
 def run(*words: str) -> None:

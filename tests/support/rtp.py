@@ -21,6 +21,8 @@ class Audio:
         self._socket, self.port = _even_port(host)
         self.host = host
         self.peer: tuple[str, int] | None = None
+        self.interval = INTERVAL
+        "Seconds between two packets: many calls at once may do with fewer."
         self.sent = 0
         self.arrivals: list[tuple[float, int]] = []
         self._ssrc = random.getrandbits(32)
@@ -68,7 +70,7 @@ class Audio:
             with contextlib.suppress(OSError):
                 self._socket.sendto(header + struct.pack("!I", self.sent) + b"\xff" * 156, self.peer)
             self.sent += 1
-            due += INTERVAL
+            due += self.interval
             await asyncio.sleep(max(0.0, due - time.monotonic()))
 
     def _read(self) -> None:
