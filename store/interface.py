@@ -190,9 +190,9 @@ class Store(Protocol):
         """32 random bytes, made when first asked for, the same for all who share the store."""
 
     def changes(self, since: str) -> Changes | None:
-        """What other writers changed since a watermark; `` (nothing) gives the watermark of now.
+        """What anybody changed since a watermark; `` (nothing) gives the watermark of now.
 
-        None: this store keeps no account of changes, or not so far back: read all of it again.
+        None: the store's account of changes does not reach back so far: read all of it again.
         """
 
     # ---- for operators -----------------------------------------------------------------------------------------------

@@ -8,6 +8,7 @@ from __future__ import annotations
 import os
 import threading
 import time
+from collections import deque
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from typing import NamedTuple
@@ -20,12 +21,15 @@ from store.interface import (
     Description,
     Heritage,
     Outcome,
-    Put,
     Prompt,
+    Put,
     Write,
     judge,
 )
-from store.records import CallRecord, Lease, Registration, decode_call, decode_registration, encode, storable
+from store.records import CallRecord, Lease, Registration, decode_call, decode_registration, encode, original, storable
+
+KEPT = 10_000
+"Changes that those who follow are told of."
 
 
 class Row(NamedTuple):
@@ -45,6 +49,10 @@ class Book:
     epoch: int = 0
     lease: Lease | None = None
     secrets: dict[str, bytes] = field(default_factory=dict)
+    changed: deque[str] = field(default_factory=lambda: deque(maxlen=KEPT))
+    "Keys of the registrations that were changed last."
+    changes: int = 0
+    "How many were changed since it was made."
 
 
 _books: dict[str, Book] = {}
@@ -109,6 +117,7 @@ class MemoryStore:
             due = [r for r in self._registrations() if r.profile_name == profile and 0 < r.expires <= now]
             for registration in due:
                 del self.book.registrations[_key(registration)]
+                self._note(_key(registration))
             return due
 
     def calls(self, *, slots: Sequence[str] | None = None) -> list[CallRecord]:
@@ -190,8 +199,19 @@ class MemoryStore:
             return self.book.secrets.setdefault(name, os.urandom(32))
 
     def changes(self, since: str) -> Changes | None:
-        # Whoever shares it is in this process, and hears of changes otherwise.
-        return None
+        with self.book.lock:
+            book = self.book
+            new = book.changes - int(since) if since else 0
+            if new > len(book.changed):
+                return None
+            there, gone = [], []
+            for key in dict.fromkeys(list(book.changed)[len(book.changed) - new :]):
+                row = book.registrations.get(key)
+                if row is not None:
+                    there.append(decode_registration(row.data))
+                else:
+                    gone.append(original(key))
+            return Changes(str(book.changes), there, gone)
 
     # ---- for operators -----------------------------------------------------------------------------------------------
 
@@ -219,7 +239,13 @@ class MemoryStore:
                 rows[key] = Row(write.record.epoch, write.record.version, write.data)
             else:
                 rows.pop(key, None)
+            if isinstance(write.record, Registration):
+                self._note(key)
         return outcome
+
+    def _note(self, key: str) -> None:
+        self.book.changed.append(key)
+        self.book.changes += 1
 
     def _registrations(self) -> list[Registration]:
         with self.book.lock:

@@ -40,7 +40,9 @@ class Session(Protocol):
     def begin_schema(self) -> None:
         """Begin to change the tables; nobody else does meanwhile, even where there is none yet. Ended by `commit`."""
 
-    def commit(self) -> None: ...
+    def commit(self, closing: Sequence[Statement] = ()) -> None:
+        """Run these, then end the transaction: at once, where the driver can."""
+
     def rollback(self) -> None: ...
     def query(self, statement: str, values: Row = ()) -> list[Row]: ...
 

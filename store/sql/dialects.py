@@ -21,6 +21,10 @@ SQLITE = Dialect(
         "double": "REAL",
         "blob": "BLOB",
         "clustered": " WITHOUT ROWID",
+        "often_changed": "",
+        "plain": "",
+        "table": "TABLE",
+        "add": "INSERT INTO",
     },
     steps=FILE_STEPS,
     asks_version="SELECT sqlite_version()",
@@ -143,6 +147,10 @@ class MariadbDialect(Dialect):
 
     def adding(self, table: Table) -> str:
         return f" ON DUPLICATE KEY UPDATE {table.key[0]} = VALUES({table.key[0]})"
+
+    def overwriting(self, table: Table) -> str:
+        changes = ", ".join(f"{column} = VALUES({column})" for column in table.columns if column not in table.key)
+        return f" ON DUPLICATE KEY UPDATE {changes}"
 
 
 @lru_cache(16)

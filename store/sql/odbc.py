@@ -16,7 +16,7 @@ import os
 import socket
 import threading
 from collections import OrderedDict
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import replace
 from typing import TypeVar
@@ -29,7 +29,7 @@ from store.settings import OdbcSettings
 from store.sql.dialects import MARIADB, POSTGRESQL, SQLITE
 from store.sql.dsn import Server, Target
 from store.sql.refusals import refusal
-from store.sql.statements import Dialect, Row
+from store.sql.statements import Dialect, Row, Statement, Value
 
 log = logging.getLogger(__name__)
 
@@ -194,8 +194,13 @@ class OdbcSession:
             raise Unavailable(f"{self.place}: others kept its tables locked")
         self._schema_locked = True
 
-    def commit(self) -> None:
-        self._run("COMMIT")
+    def commit(self, closing: Sequence[Statement] = ()) -> None:
+        if self.dialect is POSTGRESQL:
+            self._run("; ".join([*(_with_values(*each) for each in closing), "COMMIT"]))
+        else:
+            for statement, values in closing:
+                self.change(statement, values)
+            self._run("COMMIT")
         self._unlock_schema()
 
     def rollback(self) -> None:
@@ -288,6 +293,24 @@ class OdbcSession:
 
 def _rows(cursor: pyodbc.Cursor) -> list[Row]:
     return list(cursor.fetchall()) if cursor.description else []
+
+
+def _with_values(statement: str, values: Row) -> str:
+    """With its values in it, for PostgreSQL to run it in one go with others."""
+    parts = iter(statement.split("?"))
+    text = next(parts)
+    for value, part in zip(values, parts, strict=True):
+        text += _literal(value) + part
+    return text
+
+
+def _literal(value: Value) -> str:
+    if isinstance(value, bytes):
+        return f"decode('{value.hex()}', 'hex')"
+    if isinstance(value, str):
+        assert value.isalnum(), "names of ours only"
+        return f"'{value}'"
+    return str(value)
 
 
 def _count(cursor: pyodbc.Cursor) -> int:

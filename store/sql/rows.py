@@ -86,6 +86,22 @@ class Rows:
         alike = values[: self._alike]
         return (*key, *alike, _likeness(alike), *values[self._alike :], rest)
 
+    def change(self, record: Registration, *, gone: bool) -> Any:
+        """Names a binding that has changed, as briefly as can be: what is gone must be named to those who knew it."""
+        if not self._digests:
+            return self._clean(tuple(map(storable, self._natural(record))))
+        name = storable(record.key)
+        return name if gone else digest(name)
+
+    def changed(self, change: Any) -> tuple[Values, str]:
+        """Its key in its table, and its natural key where that was told."""
+        if isinstance(change, bytes):
+            return (change,), ""
+        if isinstance(change, str):
+            return (digest(change),), change
+        user, host, profile, contact = change
+        return tuple(change), f"{profile}|{user}@{host}|{contact}"
+
     def call_id(self, call_id: str) -> str | bytes:
         """A Call-ID as its table has it."""
         return digest(storable(call_id)) if self._digests else storable(call_id)

@@ -89,9 +89,26 @@ SERVER_KEYS = (
 )
 "For who cannot name them with the table."
 
-FILE_STEPS: tuple[Step, ...] = (FIRST,)
-POSTGRESQL_STEPS: tuple[Step, ...] = ((*SERVER_FIRST, *SERVER_KEYS),)
-MARIADB_STEPS: tuple[Step, ...] = (SERVER_FIRST,)
+# What has become of registrations: see `store.sql.feed`.
+FEED = (
+    """
+    CREATE {table} sofia_feed (
+        writer {text} NOT NULL, number {bigint} NOT NULL, moment {double} NOT NULL, changed {blob} NOT NULL,
+        PRIMARY KEY (writer, number)
+    ){plain}
+    """,
+    """
+    CREATE {table} sofia_feed_heads (
+        writer {text} NOT NULL PRIMARY KEY, number {bigint} NOT NULL, moment {double} NOT NULL
+    ){often_changed}
+    """,
+    "{add} sofia_feed_heads (writer, number, moment) VALUES ('#', 0, 0)",
+    "{add} sofia_fences (slot, epoch) VALUES ('#followed', 0)",
+)
+
+FILE_STEPS: tuple[Step, ...] = (FIRST, FEED)
+POSTGRESQL_STEPS: tuple[Step, ...] = ((*SERVER_FIRST, *SERVER_KEYS), FEED)
+MARIADB_STEPS: tuple[Step, ...] = (SERVER_FIRST, FEED)
 "Step number n brings a database from version n to n + 1."
 
 CREATE_VERSION = "CREATE TABLE sofia_schema (version {bigint} NOT NULL)"

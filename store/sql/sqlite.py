@@ -9,7 +9,7 @@ from __future__ import annotations
 import os
 import sqlite3
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from contextlib import suppress
 from pathlib import Path
 from typing import Any, TypeVar
@@ -18,7 +18,7 @@ from store.errors import Busy, Damaged, Full, ReadOnly, Refused, StoreError, Una
 from store.retry import Backoff
 from store.settings import SqliteSettings
 from store.sql.dialects import SQLITE
-from store.sql.statements import Row
+from store.sql.statements import Row, Statement
 
 T = TypeVar("T")
 
@@ -103,7 +103,9 @@ class SqliteSession:
     def begin_schema(self) -> None:
         self.begin()
 
-    def commit(self) -> None:
+    def commit(self, closing: Sequence[Statement] = ()) -> None:
+        for statement, values in closing:
+            self._patiently(statement, values)
         self._patiently("COMMIT")
 
     def rollback(self) -> None:

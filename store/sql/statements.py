@@ -95,6 +95,11 @@ class Dialect:
         """What follows the source when a row that is there already stays."""
         return f" ON CONFLICT ({', '.join(table.key)}) DO NOTHING"
 
+    def overwriting(self, table: Table) -> str:
+        """What follows the source when a row that is there already is replaced, whatever it is."""
+        changes = ", ".join(f"{column} = excluded.{column}" for column in table.columns if column not in table.key)
+        return f" ON CONFLICT ({', '.join(table.key)}) DO UPDATE SET {changes}"
+
 
 @lru_cache(16)
 def _insert(table: Table) -> str:
@@ -153,3 +158,4 @@ BINDINGS = Table(
 `likeness` is a digest of what a refresh does not change: a write with the same need not bring that again."""
 CALLS = Table("recovery", _CALL, ("uuid",), ("slot", "epoch", "technology"), _OWNED, _LATEST)
 CALL_IDS = Table("sofia_call_ids", ("uuid", "call_id"), ("uuid", "call_id"), (), "", "")
+HEADS = Table("sofia_feed_heads", ("writer", "number", "moment"), ("writer",), (), "", "")

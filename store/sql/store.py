@@ -11,12 +11,13 @@ from typing import Any, TypeVar
 import msgspec
 
 from store.errors import Fenced, LeaseLost, SchemaTooNew, StoreError, Unavailable
-from store.interface import ANY_SLOT, RULER, Changes, Description, Heritage, Outcome, Write
+from store.interface import ANY_SLOT, RULER, Changes, Description, Heritage, Outcome, Put, Write
 from store.records import CallRecord, Lease, Registration, storable
 from store.sql import schema
 from store.sql.batch import Batch, Session, Uneven
+from store.sql.feed import FOLLOWED, Account, Follower
 from store.sql.rows import CALL_COLUMNS, Rows, call_of
-from store.sql.statements import CALLS, Row, places
+from store.sql.statements import CALLS, Dialect, Row, places
 
 log = logging.getLogger(__name__)
 
@@ -24,7 +25,6 @@ T = TypeVar("T")
 
 EPOCHS, FLUSHES = "#", "#flush"
 "Counters that stand among the fences: they are read with them, and no slot has such a name."
-FENCES = "SELECT slot, epoch FROM sofia_fences"
 
 LOT = 200
 "Rows deleted in one transaction: others wait for its lock."
@@ -43,6 +43,9 @@ class SqlStore:
         # The dialect is what the server says it is.
         self._rows = Rows(self.session.dialect)
         self._batch = Batch(self.session, self._rows)
+        self._account = Account(self.session)
+        self._follower = Follower(self.session, self._rows, self._batch, self._bindings)
+        self._reads_fences = _reading_fences(self.session.dialect)
         if self._version() != len(self.session.dialect.steps):
             self._migrate()
 
@@ -60,9 +63,9 @@ class SqlStore:
 
     def commit(self, writes: Sequence[Write]) -> list[Outcome]:
         try:
-            return self._transact(lambda fences: self._batch.write(writes, fences))
+            return self._transact(lambda fences: self._noted(writes, self._batch.write(writes, fences), fences))
         except Uneven:
-            return self._transact(lambda fences: self._batch.judge(writes, fences))
+            return self._transact(lambda fences: self._noted(writes, self._batch.judge(writes, fences), fences))
 
     def registrations(
         self, *, profile: str | None = None, user: str | None = None, host: str | None = None
@@ -75,7 +78,7 @@ class SqlStore:
                 values.append(storable(value))
         columns = self._rows.registration_columns
         rows = self.session.query(f"SELECT {columns} FROM sip_registrations WHERE {' AND '.join(conditions)}", values)
-        return self._decoded(rows, self._rows.registration)
+        return self._bindings(rows)
 
     def expire_registrations(self, profile: str) -> list[Registration]:
         dialect = self.session.dialect
@@ -86,17 +89,20 @@ class SqlStore:
         due = self.session.query(f"SELECT {key} FROM {table.name} WHERE profile_name = ? AND {past}", (profile,))
         statement = f"SELECT {self._rows.registration_columns}, {key} FROM {table.name} WHERE {past} AND "
 
-        def remove(keys: Sequence[Row], _fences: dict[str, int]) -> list[Row]:
-            gone: list[Row] = []
+        def remove(keys: Sequence[Row], fences: dict[str, int]) -> list[Registration]:
+            rows: list[Row] = []
             for among, values in self._batch.lots(table.key, keys):
-                gone += self.session.query(statement + among + dialect.lock_rows, values)
-            self._batch.delete(table, [row[-len(table.key) :] for row in gone])
+                rows += self.session.query(statement + among + dialect.lock_rows, values)
+            self._batch.delete(table, [row[-len(table.key) :] for row in rows])
+            gone = self._bindings(rows)
+            if fences.get(FOLLOWED):
+                self._account.note(self._rows.change(record, gone=True) for record in gone)
             return gone
 
-        gone: list[Row] = []
+        gone: list[Registration] = []
         for keys in _in_lots(due):
             gone += self._transact(partial(remove, keys))
-        return self._decoded(gone, self._rows.registration)
+        return gone
 
     def calls(self, *, slots: Sequence[str] | None = None) -> list[CallRecord]:
         if slots is None:
@@ -205,8 +211,9 @@ class SqlStore:
         return self._transact(make, alone=True)
 
     def changes(self, since: str) -> Changes | None:
-        # An account of changes would cost every write another row; who follows reads all of it from time to time.
-        return None
+        if since:
+            return self._follower.since(since)
+        return self._follower.begin(lambda work: self._transact(lambda _fences: work(), alone=True))
 
     # ---- for operators -----------------------------------------------------------------------------------------------
 
@@ -245,15 +252,27 @@ class SqlStore:
     def _transact(self, work: Callable[[dict[str, int]], T], *, alone: bool = False) -> T:
         """Run it in a transaction, given the fences as they stand until its end; `alone`, it may change them."""
         try:
-            result = work(self._fences(self.session.begin(FENCES, alone=alone)))
+            result = work(self._fences(self.session.begin(self._reads_fences, alone=alone)))
             if self._abandoned:
                 raise Unavailable(f"{self.session.place}: given up, for it took too long")
-            self.session.commit()
+            self.session.commit(self._account.closing())
         except BaseException:
             self._batch.forget()
+            self._account.broken()
             self.session.rollback()
             raise
+        self._account.committed()
         return result
+
+    def _noted(self, writes: Sequence[Write], outcomes: list[Outcome], fences: dict[str, int]) -> list[Outcome]:
+        """The outcomes; what they changed is told to who follows."""
+        if fences.get(FOLLOWED):
+            self._account.note(
+                self._rows.change(write.record, gone=not isinstance(write, Put))
+                for write, outcome in zip(writes, outcomes, strict=True)
+                if outcome is Outcome.STORED and isinstance(write.record, Registration)
+            )
+        return outcomes
 
     def _fences(self, rows: Any) -> dict[str, int]:
         fences: dict[str, int] = dict(rows)
@@ -338,6 +357,9 @@ class SqlStore:
             self.session.rollback()
             raise
 
+    def _bindings(self, rows: Sequence[Row]) -> list[Registration]:
+        return self._decoded(rows, self._rows.registration)
+
     def _decoded(self, rows: Sequence[Row], decode: Callable[[Row], T]) -> list[T]:
         return [record for row in rows if (record := self._decode(row, decode)) is not None]
 
@@ -347,6 +369,12 @@ class SqlStore:
         except msgspec.MsgspecError as error:
             log.warning("%s: passed over a record that cannot be read: %s", self.session.place, error)
             return None
+
+
+def _reading_fences(dialect: Dialect) -> str:
+    """Until when somebody follows is nobody's business once that is over."""
+    over = f"slot = '{FOLLOWED}' AND epoch < {dialect.clock}"
+    return f"SELECT slot, CASE WHEN {over} THEN 0 ELSE epoch END FROM sofia_fences"
 
 
 def _in_lots(due: Sequence[Row]) -> list[Sequence[Row]]:
