@@ -2,6 +2,6 @@
 
 import sys
 
-from ha.cli import main
+from ha.entry import main
 
 sys.exit(main())

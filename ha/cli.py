@@ -6,7 +6,6 @@ import argparse
 import contextlib
 import fcntl
 import functools
-import json
 import logging
 import os
 import socket
@@ -14,9 +13,10 @@ import sys
 import time
 from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import Any, TextIO
+from typing import TextIO
 
-from ha import store_verbs
+from ha import orders, store_verbs
+from ha.orders import Unusable
 from ha.process import EntryPoints
 from ha.settings import HaSettings, Unsafe
 from ha.supervisor import Supervisor
@@ -31,10 +31,6 @@ log = logging.getLogger(__name__)
 LONGEST_PATH = 107
 "Bytes of a Unix socket's path (unix(7))."
 LEVELS = {"debug": "DEBUG", "warning": "WARNING", "err": "ERROR", "error": "ERROR", "crit": "CRITICAL"}
-
-
-class Unusable(Exception):
-    """The node cannot be started or reached; the text says why in one sentence."""
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -200,90 +196,25 @@ def _counted(number: int, noun: str) -> str:
     return f"{number or 'no'} {noun}{'' if number == 1 else 's'}"
 
 
-# ---- a running node ------------------------------------------------------------------------------------------------
-
-
-def run_status(options: argparse.Namespace) -> int:
-    answer = _ask(options, {"verb": "status"}, within=5.0)
-    if options.json:
-        print(json.dumps(answer, indent=2))
-        return 0
-    lease, peer = answer["lease"], answer["peer"]
-    print(f"{answer['node']}: {answer['role']} for {answer['for_seconds']:.0f} s, epoch {answer['epoch']}")
-    print(f"  {answer['decision']}")
-    print(f"  lease: {lease['view']}, holder {lease['holder'] or 'nobody'}, epoch {lease['epoch']}")
-    if not answer["standalone"]:
-        print(f"  peer: {peer['name'] or 'not seen yet'}, {peer['state']}")
-    for name, profile in answer["profiles"].items():
-        print(f"  profile {name}: {profile['state']} {' '.join(profile['workers'])}{profile['error']}")
-    for child in answer["children"]:
-        print(
-            f"  {child['kind']} pid {child['pid']} {child['slot']}{'' if child['ready'] else ' (loading)'}{_lag(child)}"
-        )
-    return 0
-
-
-def _lag(child: dict[str, Any]) -> str:
-    if "lag" not in child:
-        return ""
-    return f" follows {child['registrations']} registrations, {child['lag']:.1f} s behind the store at most"
-
-
-def run_order(options: argparse.Namespace) -> int:
-    """promote, demote, switchover: exit status 0 when the role has come."""
-    answer = _ask(options, {"verb": options.verb, "within": options.within}, within=options.within + 5.0)
-    if not answer.get("ok"):
-        raise Unusable(f"{options.verb}: {answer.get('error', 'refused')}")
-    print(f"{options.verb}: {answer['role']}")
-    return 0
-
-
-def _ask(options: argparse.Namespace, request: dict[str, Any], within: float) -> dict[str, Any]:
-    path = options.run_dir / "control"
-    try:
-        with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as sock:
-            sock.settimeout(within)
-            sock.connect(str(path))
-            sock.sendall(json.dumps(request).encode() + b"\n")
-            with sock.makefile("rb") as answers:
-                answer: dict[str, Any] = json.loads(answers.readline() or b"{}")
-                return answer
-    except (FileNotFoundError, ConnectionRefusedError):
-        raise Unusable(f"no node runs in {options.run_dir}") from None
-    except (OSError, ValueError) as error:
-        raise Unusable(f"the node in {options.run_dir} does not answer: {error}") from error
-
-
 # ---- the command line ----------------------------------------------------------------------------------------------
 
 
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(prog="sofia-node", description=__doc__)
-    verbs = parser.add_subparsers(required=True, metavar="run | check | status | promote | demote | switchover | store")
+    verbs = parser.add_subparsers(required=True, metavar=f"run | check | {' | '.join(orders.VERBS)} | store")
     configured = argparse.ArgumentParser(add_help=False)
     configured.add_argument("--conf", type=Path, required=True, help="directory of freeswitch.xml")
     configured.add_argument("--set", action="append", default=[], metavar="NAME=VALUE", help="a preprocessor variable")
     configured.add_argument("--allow-exec", action="store_true", help="let X-PRE-PROCESS run commands")
-    running = argparse.ArgumentParser(add_help=False)
-    running.add_argument("--run-dir", type=Path, required=True, help="directory of its sockets, journal and log")
 
-    verb = verbs.add_parser("run", parents=[configured, running], help="run a node in the foreground")
+    verb = verbs.add_parser("run", parents=[configured], help="run a node in the foreground")
+    verb.add_argument("--run-dir", type=Path, required=True, help="directory of its sockets, journal and log")
     verb.add_argument("--node", default="", help="its name, which its peer must not have")
     verb.add_argument("--standalone", action="store_true", help="without a peer: active at once")
     verb.set_defaults(run=run)
     verb = verbs.add_parser("check", parents=[configured], help="say all that is wrong with a configuration")
     verb.set_defaults(run=run_check)
-    verb = verbs.add_parser("status", parents=[running], help="how a running node stands")
-    verb.add_argument("--json", action="store_true")
-    verb.set_defaults(run=run_status)
-    for name, text in (
-        ("promote", "make it active; an active peer is asked to hand over"),
-        ("demote", "make it passive, and keep it so until promoted"),
-        ("switchover", "swap the roles of the pair"),
-    ):
-        verb = verbs.add_parser(name, parents=[running], help=text)
-        verb.add_argument("--within", type=float, default=10.0, metavar="SECONDS")
-        verb.set_defaults(run=run_order, verb=name)
+    orders.add_to(verbs)
     store_verbs.add_to(verbs)
     return parser
 

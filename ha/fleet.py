@@ -33,6 +33,8 @@ class Member:
     "It was told to go; its end is no crash."
     reason: str = ""
     "What it said it cannot go on for."
+    frozen: bool = False
+    "It was killed because it stood still."
     follows: Follows | None = None
     told_at: float = 0.0
     "How far a standby worker was behind the store, and when it said so."
@@ -222,6 +224,7 @@ class Fleet:
                 # It was this process that stood still: nobody else is to be judged by it.
                 member.pulse.forgive(now)
             elif why := member.pulse.judge(now):
+                member.frozen = True
                 self.kill(member, why)
             elif member.ready and (member.slot or self._beats % SLOW == 0):
                 self._send_beat(member, now)

@@ -7,7 +7,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 from ha.duty import Duty, Post
-from ha.fleet import Fleet
+from ha.fleet import Fleet, Member
 from ha.loop import Loop
 from ha.probe import Probe, Prober, StreamProbe
 from ha.settings import ChildSettings
@@ -16,6 +16,8 @@ from ha.watchdog import ProfileWatch
 log = logging.getLogger(__name__)
 
 TICK = 0.1
+TOGETHER = 2.0
+"Seconds within which workers of one profile that freeze count as one failure."
 
 
 @dataclass(slots=True, eq=False)
@@ -51,6 +53,18 @@ class Guard:
                 watched.watch.disarm()
                 watched.probe.close()
                 self._set_limits(watched.post, 0.0)
+
+    def on_ended(self, member: Member) -> None:
+        """A worker is gone. One that stood still is the step time-out of its profile, and replaced already."""
+        slot = self._duty.slot_of(member)
+        watched = self._watched.get(slot.profile) if slot is not None else None
+        if slot is None or watched is None or not (watched.watch.armed and member.frozen):
+            return
+        now, remedies = self._loop.now(), watched.watch.remedies
+        if remedies and now - remedies[-1] < TOGETHER:
+            return
+        if not watched.watch.remedied(now):
+            self._on_hopeless(f"workers of profile {slot.profile} stand still again and again")
 
     def armed(self, profile: str) -> bool:
         watched = self._watched.get(profile)
@@ -91,7 +105,10 @@ class Guard:
                 if self._duty.posts.get(name) is not watched.post:
                     del self._watched[name]
                 continue
-            self._set_limits(watched.post, watched.post.settings.watchdog_step_timeout / 1000)
+            # A rescan may have changed them.
+            settings = watched.post.settings
+            watched.watch.event_timeout = settings.watchdog_event_timeout / 1000
+            self._set_limits(watched.post, settings.watchdog_step_timeout / 1000)
             if not watched.watch.event_timeout or not (watched.post.address[1] or watched.post.listener):
                 continue  # without a socket there is nothing to send a probe to
             if watched.watch.fails(now):

@@ -26,6 +26,9 @@ log = logging.getLogger(__name__)
 PR_SET_PDEATHSIG, PR_SET_NAME = 1, 15
 _libc = ctypes.CDLL(None, use_errno=True)
 
+ours_alone: set[int] = set()
+"Descriptors of this process that no child may keep: what they stand for ends with the last who holds them."
+
 
 class Ended(Protocol):
     def fileno(self) -> int: ...
@@ -131,13 +134,28 @@ def _be_child(kind: str, keep: int, parent: int) -> None:
         # children what to do, in order.
         signal.signal(number, signal.SIG_IGN)
     if parent:
-        _libc.prctl(PR_SET_PDEATHSIG, signal.SIGKILL, 0, 0, 0)
-        if os.getppid() != parent:
-            os._exit(0)
+        _die_with(parent)
     _libc.prctl(PR_SET_NAME, kind.encode()[:15], 0, 0, 0)
     close_inherited(keep)
     with contextlib.suppress(OSError):
         os.setpriority(os.PRIO_PROCESS, 0, 0)
+
+
+def begin_session(parent: int) -> None:
+    """For a child that becomes another program: signals as programs expect them, a group of its own, no longer than us."""
+    signal.set_wakeup_fd(-1)
+    for number in (signal.SIGCHLD, signal.SIGTERM, signal.SIGINT, signal.SIGHUP, signal.SIGPIPE, signal.SIGXFSZ):
+        signal.signal(number, signal.SIG_DFL)
+    os.setsid()
+    _die_with(parent)
+    with contextlib.suppress(OSError):
+        os.setpriority(os.PRIO_PROCESS, 0, 0)
+
+
+def _die_with(parent: int) -> None:
+    _libc.prctl(PR_SET_PDEATHSIG, signal.SIGKILL, 0, 0, 0)
+    if os.getppid() != parent:
+        os._exit(0)
 
 
 def _own_streams() -> None:
@@ -152,14 +170,18 @@ def _own_streams() -> None:
 
 
 def close_inherited(keep: int) -> None:
-    """Close every socket and every epoll of the parent but one. Pipes stay: the log goes through one."""
+    """Close every socket and every epoll of the parent but one, and what is its alone. Pipes stay: the log goes through one."""
     for name in os.listdir("/proc/self/fd"):
         descriptor = int(name)
         if descriptor <= 2 or descriptor == keep:
             continue
         with contextlib.suppress(OSError):
             mode = os.fstat(descriptor).st_mode
-            if stat.S_ISSOCK(mode) or os.readlink(f"/proc/self/fd/{name}").startswith("anon_inode:[eventpoll]"):
+            if (
+                descriptor in ours_alone
+                or stat.S_ISSOCK(mode)
+                or os.readlink(f"/proc/self/fd/{name}").startswith("anon_inode:[eventpoll]")
+            ):
                 os.close(descriptor)
 
 

@@ -17,9 +17,11 @@ from ha.address import SharedAddress
 from ha.control import Control
 from ha.duty import Duty, Post
 from ha.errands import Errands
+from ha.escort import Escort, why_demoted
 from ha.fence import LettingGo
 from ha.fleet import Fleet, Member
 from ha.guard import Guard
+from ha.hardware import HardwareWatchdog, KernelWatchdog
 from ha.holder import Holder
 from ha.lease import CallSlots, LeaseKeeper, keep
 from ha.loop import Loop
@@ -33,7 +35,7 @@ from ha.systemd import Systemd
 from ha.verbs import Verbs
 from node import log as node_log
 from node.config import Configuration, Identity
-from node.link import Ask, Done, Fenced, Instruct, Link, Message
+from node.link import Ask, Done, Fenced, Instruct, Link, Message, Notice
 
 log = logging.getLogger(__name__)
 
@@ -45,6 +47,8 @@ CHANCE = 3.0
 "Seconds for which a node that has handed over leaves the lease to its peer."
 ORDERED = 8.0
 "Seconds after which a switchover that cannot be is given up."
+STUCK = 5.0
+"Seconds after which a node that has not let go is given up: the watchdog of the hardware is not fed any more."
 ENDING = 8.0
 "Seconds for an orderly end; then the rest is killed."
 
@@ -74,13 +78,19 @@ class Supervisor:
         self.duty = Duty(loop, self.fleet, self.sockets, self.keeper)
         self.duty.on_running = self._on_running
         self.guard = Guard(loop, self.duty, self.fleet, settings.child, self.on_hopeless)
+        ha = configuration.ha
+        device = KernelWatchdog(ha.watchdog_device) if ha.watchdog_device else None
+        self.hardware = HardwareWatchdog(loop, device, ha.watchdog_device_timeout / 1000, self._lets_go_in_time)
         self.errands = Errands(loop, self.fleet)
+        self.escort = Escort(
+            loop, lambda: self.configuration.ha.hooks, facts=self._facts, tell=self.tell, on_refused=self._on_refused
+        )
         self.partner = Partner(
             loop,
             self.keeper,
             standing=self.standing,
             settings=settings,
-            ready=lambda: self.ready,
+            ready=lambda: self.ready and self.standing.order is not Order.DEMOTE,
             secret_file=run_dir / "peer.secret",
         )
         self.partner.on_promise = self.refresh
@@ -103,13 +113,17 @@ class Supervisor:
         self.since = now
         "When the role was taken up."
         self.promoted_in = 0.0
-        "Seconds from the lease to the last slot served, at the last promotion."
+        "Seconds from the lease (or the end of the hooks before it) to the last slot served, at the last promotion."
         self.stopping = False
         self._entry_points = entry_points
         self._blind = False
         self._paused = False
         self._letting_go: LettingGo | None = None
         self._stop_by = 0.0
+        self._asked, self._calm = "", True
+        "Why the role is to be given up, and whether there is calm for it."
+        if ha.election == "ordered":
+            self.standing.order = Order.DEMOTE
 
     # ---- life ------------------------------------------------------------------------------------------------------
 
@@ -120,6 +134,7 @@ class Supervisor:
         be_urgent()
         self._hear_signals()
         self.address.drop()
+        self.hardware.calm()
         self.keeper.start()
         self.partner.start()
         self.fleet.spares = self._wanted() + 1
@@ -150,12 +165,15 @@ class Supervisor:
         if self.loop.now() > self._stop_by:
             return True
         passive = self.standing.role is Role.STANDBY and self.standing.lease is None and self.keeper.idle
+        passive = passive and not self.escort.busy
         if passive and not self.fleet.closing:
             self.fleet.close(within=0.5)
         return passive and not self.fleet.members
 
     def _close(self) -> None:
         self.fleet.kill_all()
+        self.escort.close()
+        self.hardware.disarm()
         self.address.drop()
         self.sockets.close_all()
         self.partner.link.close()
@@ -192,6 +210,7 @@ class Supervisor:
                     log.info("%s", self.verbs.reload())
                 case signal.SIGCHLD:
                     self.fleet.look()
+                    self.escort.look()
 
     # ---- children --------------------------------------------------------------------------------------------------
 
@@ -222,6 +241,7 @@ class Supervisor:
 
     def on_ended(self, member: Member) -> None:
         self.errands.on_ended(member)
+        self.guard.on_ended(member)
         self.duty.on_ended(member)
 
     def on_message(self, member: Member, message: Message) -> None:
@@ -255,17 +275,17 @@ class Supervisor:
             view = self.standing.view(now, ready=self.ready, done=self._done)
             step = decide(view)
             self._tell(view, step)
-            self._carry_out(step, now)
+            self._carry_out(step, view, now)
             self.verbs.settle()
         except Exception:
             log.exception("a cycle of the supervisor failed, going on")
 
     @property
     def ready(self) -> bool:
-        """Enough workers are loaded for every slot."""
+        """Enough workers are loaded for every slot, and no hook has said no."""
         loaded = sum(member.ready for member in self.fleet.standby())
         media = self.fleet.of_kind("media")
-        return loaded >= self._wanted() and media is not None and media.ready
+        return loaded >= self._wanted() and media is not None and media.ready and not self.escort.refuses
 
     @property
     def _done(self) -> bool:
@@ -279,18 +299,19 @@ class Supervisor:
             self.decision = decision
             log.info("%s", decision)
 
-    def _carry_out(self, step: Step, now: float) -> None:
+    def _carry_out(self, step: Step, view: View, now: float) -> None:
         self._be_paused(step is Step.PAUSE)
+        self.escort.see(step)
         match step:
             case Step.CLAIM:
                 self.holder.claim()
             case Step.RELEASE:
                 self.holder.release()
-            case Step.PROMOTE:
+            case Step.PROMOTE if self.escort.may_promote(view, self.standing.epoch):
                 self._promote(now)
             case Step.SERVE:
                 self._serve(now)
-            case Step.DEMOTE:
+            case Step.DEMOTE if self.escort.may_demote(view, why_demoted(view, self._why), calm=self._calm):
                 self._demote(now)
             case Step.REST:
                 self._rest()
@@ -311,6 +332,9 @@ class Supervisor:
 
     def _promote(self, now: float) -> None:
         self._become(Role.PROMOTING)
+        self.hardware.arm()
+        # What `sofia global watchdog on` does.
+        self.watchdogs_on = True
         self._blind = self.standing.lease is None
         if self._blind:
             log.error("active without the store: calls of a former life cannot be recovered until it answers")
@@ -329,6 +353,7 @@ class Supervisor:
         self._become(Role.ACTIVE)
         self.standing.order = Order.NONE
         log.info("active %.0f ms after the lease", self.promoted_in * 1000)
+        self.escort.promoted()
         if self.duty.useless:
             self.on_hopeless("not one profile could be started")
 
@@ -342,9 +367,15 @@ class Supervisor:
         )
         self.duty.end()
 
+    def _lets_go_in_time(self) -> bool:
+        return self.standing.role is not Role.DEMOTING or self.loop.now() - self.since < STUCK
+
     def _rest(self) -> None:
         self._letting_go = None
+        self.hardware.disarm()
         self._become(Role.STANDBY)
+        self._asked, self._calm = "", True
+        self.escort.demoted()
         if self.standing.order is Order.HAND_OVER:
             self.loop.after(CHANCE, self._chance_over)
         self.holder.release(self.partner.say_handed_over)
@@ -360,7 +391,9 @@ class Supervisor:
 
     # ---- orders ----------------------------------------------------------------------------------------------------
 
-    def hand_over(self) -> None:
+    def hand_over(self, why: str = "switchover", *, calm: bool = True) -> None:
+        """`calm`: the hooks before it are waited for."""
+        self._asked, self._calm = why, calm
         self.standing.order = Order.HAND_OVER
         self.loop.after(ORDERED, self._chance_over)
 
@@ -373,17 +406,47 @@ class Supervisor:
         fit = self.partner.fit
         log.error("%s; %s", why, "the peer shall take over" if fit else "there is no peer that could take over")
         if fit and self.standing.role is Role.ACTIVE:
-            self.hand_over()
+            self.hand_over(why, calm=False)
 
     def _on_please(self) -> None:
         if self.standing.role is Role.ACTIVE:
             log.info("peer %s wants to be active", self.partner.link.name)
-            self.hand_over()
+            self.hand_over("the peer wants to be active")
 
     def _on_running(self, post: Post) -> None:
-        """Promotion does what `sofia global watchdog on` does."""
-        self.watchdogs_on = True
-        self.guard.arm(post.settings.name)
+        """A profile that is started in an active node is watched when all are, or when its own settings say so."""
+        if self.watchdogs_on or post.settings.watchdog_enabled:
+            self.guard.arm(post.settings.name)
+
+    # ---- the hooks -------------------------------------------------------------------------------------------------
+
+    def tell(self, subclass: str, headers: list[tuple[str, str]]) -> None:
+        """An event, for whoever listens at the console."""
+        console = self.fleet.of_kind("console")
+        if console is not None and console.ready:
+            self.fleet.send(console, Notice(subclass, headers))
+
+    @property
+    def _why(self) -> str:
+        """Why the role is given up, where that was ordered."""
+        if self.stopping:
+            return "the node stops"
+        return self._asked if self.standing.order is Order.HAND_OVER else "ordered"
+
+    def _facts(self) -> dict[str, str]:
+        ha = self.configuration.ha
+        return {
+            "SOFIA_NODE": self.identity.node,
+            "SOFIA_RUN_DIR": str(self.run_dir),
+            "SOFIA_PROFILES": " ".join(profile.name for profile in self.verbs.wanted()),
+            "SOFIA_SHARED_ADDRESS": ha.shared_address,
+            "SOFIA_INTERFACE": ha.interface,
+        }
+
+    def _on_refused(self, why: str) -> None:
+        if self.standing.order is Order.PROMOTE:
+            self.standing.order = Order.NONE
+        self.verbs.refuse(why)
 
     # ---- the lease -------------------------------------------------------------------------------------------------
 

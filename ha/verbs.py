@@ -37,6 +37,7 @@ class Node(Told, Protocol):
     """What the verbs need of the supervisor."""
 
     errands: Errands
+    stopping: bool
     reload_configuration: Callable[[], Configuration]
 
     def hand_over(self) -> None: ...
@@ -52,6 +53,7 @@ class Waiting:
     holds: Callable[[], bool]
     until: float
     answer: Callable[[dict[str, Any]], None]
+    promotion: bool = False
 
 
 class Verbs:
@@ -303,11 +305,23 @@ class Verbs:
                 role = self._node.standing.role.value
                 waiting.answer({"ok": False, "role": role, "error": f"not in time: {self._node.decision}"})
 
+    def refuse(self, why: str) -> None:
+        """A promotion is not to be: whoever waits for it hears why."""
+        for waiting in [one for one in self._waiting if one.promotion]:
+            self._waiting.remove(waiting)
+            waiting.answer({"ok": False, "role": self._node.standing.role.value, "error": why})
+
     def _promote(self, until: float, answer: Callable[[dict[str, Any]], None]) -> None:
         standing = self._node.standing
+        if self._node.stopping:
+            answer({"ok": False, "role": standing.role.value, "error": "the node stops"})
+            return
         if standing.role in (Role.STANDBY, Role.DEMOTING):
             standing.order = Order.PROMOTE
-        self._wait(lambda: standing.role is Role.ACTIVE, until, answer)
+        else:
+            # It may be about to let go: that is called off.
+            standing.order = Order.NONE
+        self._waiting.append(Waiting(lambda: standing.role is Role.ACTIVE, until, answer, promotion=True))
 
     def _switch_over(self, until: float, answer: Callable[[dict[str, Any]], None]) -> None:
         """Hand over to a peer that is ready, or will be in a moment."""

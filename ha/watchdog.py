@@ -83,8 +83,6 @@ class ProfileWatch:
 
     event_timeout: float
     "Seconds without an answered probe that make the profile fail; 0: that check is off."
-    step_timeout: float = 0.0
-    "Seconds that its workers may take to answer a beat; 0: only the node's own limit holds."
     armed: bool = False
     answered_at: float = 0.0
     remedies: list[float] = field(default_factory=list)

@@ -97,6 +97,13 @@ class Answer(msgspec.Struct, tag=True, kw_only=True):
     text: str
 
 
+class Notice(msgspec.Struct, tag=True):
+    """To the console: a CUSTOM event of the supervisor's, for whoever listens."""
+
+    subclass: str
+    headers: list[tuple[str, str]]
+
+
 # ---- from a child --------------------------------------------------------------------------------------------------
 
 
@@ -172,6 +179,7 @@ Message = (
     | Beat
     | Instruct
     | Answer
+    | Notice
     | Ready
     | Beaten
     | Promoted

@@ -11,6 +11,7 @@ from node.config.complaints import Complaints, Place
 from node.config.database import core_dsn
 from node.config.directory import DirectorySection
 from node.config.document import Element
+from node.config.hooks import read_hooks
 from node.config.sections import EventSocketSettings, HaSection, SwitchSettings
 from node.config.values import (
     Parameter,
@@ -86,6 +87,9 @@ HA_PARAMETERS = {
     "emergency-numbers": Parameter("emergency_numbers", numbers),
     "heartbeat": Parameter("heartbeat", whole(1)),
     "heartbeat-timeout": Parameter("heartbeat_timeout", whole(1)),
+    "election": Parameter("election", choice("lease", "ordered")),
+    "watchdog-device": Parameter("watchdog_device", string),
+    "watchdog-device-timeout": Parameter("watchdog_device_timeout", whole(2000, 600000)),
 }
 
 
@@ -133,7 +137,8 @@ def read_ha(section: Element | None, complaints: Complaints) -> tuple[HaSection,
     if section is None:
         return HaSection(), Values()
     values = read_params(_settings(section), HA_PARAMETERS, complaints, kind="ha.conf param")
-    ha = HaSection(configured=True, **values.fields, params=MappingProxyType(values.params))
+    hooks = read_hooks(section, complaints)
+    ha = HaSection(configured=True, **values.fields, hooks=hooks, params=MappingProxyType(values.params))
     for names, sentence in dangers(ha):
         place = next((values.places[name] for name in names if name in values.places), section.place)
         complaints.error(place, sentence)

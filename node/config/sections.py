@@ -12,6 +12,7 @@ from node.config.acl import AccessList
 from node.config.complaints import Complaint
 from node.config.dialplan import DialplanSection
 from node.config.directory import DirectorySection
+from node.config.hooks import Hook
 from node.config.profile import ProfileSettings
 
 
@@ -115,6 +116,13 @@ class HaSection:
     "Between two beats of the supervisor to a worker."
     heartbeat_timeout: int = 1000
     "A worker that has not answered a beat for this long is replaced."
+    election: Literal["lease", "ordered"] = "lease"
+    "Who makes this node active: it makes itself when the lease is free, or nobody before `sofia-node promote`."
+    watchdog_device: str = ""
+    "As `/dev/watchdog`: the hardware that resets the host when an active node stands still; empty: none."
+    watchdog_device_timeout: int = 10000
+    "Rounded up to whole seconds."
+    hooks: tuple[Hook, ...] = ()
     params: Mapping[str, str] = field(default_factory=_nothing)
 
 

@@ -87,6 +87,7 @@ class Console:
             configuration.globals.get("local_ip_v6", "") or "::1",
         )
         self._supervisor = supervisor
+        supervisor.on_event = self.fire
         self._run_dir = run_dir
         self._workers = Workers(run_dir / "workers", on_event=self.fire)
         self._records = Records(configuration, run_dir)

@@ -5,10 +5,11 @@ from __future__ import annotations
 import asyncio
 import logging
 import os
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 from node.console.site import Silent
-from node.link import Answer, Ask, Beat, Beaten, Demote, Failed, Link, LinkClosed, Message, Ready
+from node.events import Event
+from node.link import Answer, Ask, Beat, Beaten, Demote, Failed, Link, LinkClosed, Message, Notice, Ready
 
 log = logging.getLogger(__name__)
 
@@ -22,6 +23,8 @@ class Supervisor:
         self._open: dict[int, asyncio.Future[str]] = {}
         self._number = 0
         self.gone = asyncio.Event()
+        self.on_event: Callable[[Event], None] = lambda event: None
+        "Told what the supervisor fires."
         self._loop.add_reader(link.fileno(), self._read)
 
     def ready(self) -> None:
@@ -77,5 +80,7 @@ class Supervisor:
                 future = self._open.get(number)
                 if future is not None and not future.done():
                     future.set_result(text)
+            case Notice(subclass, headers):
+                self.on_event(Event(name="CUSTOM", subclass=subclass, headers=headers))
             case Demote():
                 self.gone.set()

@@ -28,6 +28,7 @@ from node.link import (
     Link,
     LinkClosed,
     Message,
+    Notice,
     Promote,
     Promoted,
     Ready,
@@ -125,6 +126,9 @@ def console(link: Link, identity: Identity, configuration: Configuration, run_di
                             desk.sendto(text.encode(), asker)
                         case Beat(number):
                             link.send(Beaten(number))
+                        case Notice(subclass, headers):
+                            with (run_dir / "notices").open("a") as notices:
+                                notices.write(json.dumps([subclass, headers]) + "\n")
                         case Demote():
                             return
             except LinkClosed:

@@ -17,7 +17,7 @@ from node import inquiry
 from node.config import Identity, load
 from node.console.protocol import Message, MessageReader, command
 from node.events import Event
-from node.link import Answer, Ask, Beat, Beaten, Link, LinkClosed, Ready
+from node.link import Answer, Ask, Beat, Beaten, Link, LinkClosed, Notice, Ready
 from tests.node.console import tree
 from tests.support.ports import free_port
 
@@ -162,6 +162,10 @@ class Console:
 
     def beat(self, number: int) -> None:
         self._link.send(Beat(number))
+
+    def notice(self, subclass: str, headers: list[tuple[str, str]]) -> None:
+        """An event of the supervisor's."""
+        self._link.send(Notice(subclass, headers))
 
     def log(self) -> str:
         path = self.run_dir / "log" / "sofia-node.log"

@@ -164,6 +164,16 @@ def test_a_workers_event_arrives_with_the_common_headers_before_its_own(console:
     assert ours[14:] == captured[14:] == own
 
 
+def test_a_supervisors_event_arrives_as_a_custom_one(console: Console):
+    with console.client() as client:
+        client.say("event plain CUSTOM sofia::ha_hook")
+        console.notice("sofia::ha_role", [("role-to", "active")])
+        console.notice("sofia::ha_hook", [("hook", "before-promote"), ("result", "timeout")])
+        told = dict(headers_of(client.event().body))
+    assert told["Event-Subclass"] == "sofia::ha_hook"
+    assert (told["hook"], told["result"]) == ("before-promote", "timeout")
+
+
 def test_a_client_hears_what_another_one_sends(console: Console):
     with console.client() as one, console.client() as two:
         two.say("event plain CUSTOM my::word")
