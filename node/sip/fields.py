@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Iterator
 from functools import lru_cache
+from typing import NamedTuple
 
 import msgspec
 from msgspec.structs import replace
@@ -115,8 +116,18 @@ class Via(msgspec.Struct, frozen=True, gc=False):
     @classmethod
     def parse(cls, text: str) -> Via:
         """One Via. Raises Malformed."""
+        before, mark, rest = text.partition(";branch=")
+        branch, semicolon, after = rest.partition(";")
+        if mark and len(before) + len(after) <= REMEMBERED and '"' not in text and branch.isprintable():
+            frame = _remembered_frame(before, semicolon + after)
+            params = (*frame.first, ("branch", branch.strip()), *frame.last)
+            return cls(frame.transport, frame.host, frame.port, params, frame.protocol)
+        return cls._parse_any(text)
+
+    @classmethod
+    def _parse_any(cls, text: str) -> Via:
         front, semicolon, params = text.partition(";")
-        transport, host, port, protocol = (_remembered_sent if len(front) <= REMEMBERED else _parse_sent)(front)
+        transport, host, port, protocol = _parse_sent(front)
         return cls(transport, host, port, parse_params(semicolon + params), protocol)
 
     def __str__(self) -> str:
@@ -151,7 +162,10 @@ class Via(msgspec.Struct, frozen=True, gc=False):
     @property
     def branch(self) -> str:
         """`` if there is none (RFC 2543)."""
-        return find_param(self.params, "branch") or ""
+        for name, value in self.params:
+            if name == "branch" or name.lower() == "branch":
+                return value or ""
+        return ""
 
     @property
     def received(self) -> str:
@@ -196,8 +210,23 @@ def _parse_sent(text: str) -> tuple[str, str, int | None, str]:
     return transport.upper(), host, number, f"SIP/{version}"
 
 
-_remembered_sent = lru_cache(maxsize=4096)(_parse_sent)
-"Every request of a peer has the same."
+class _Frame(NamedTuple):
+    """A Via without its branch: that alone differs from one request of a peer to the next."""
+
+    transport: str
+    host: str
+    port: int | None
+    protocol: str
+    first: Params
+    "Parameters before the branch."
+    last: Params
+
+
+@lru_cache(maxsize=4096)
+def _remembered_frame(before: str, after: str) -> _Frame:
+    """Of what stands before `;branch=`, and what behind its value. Raises Malformed."""
+    front, semicolon, params = before.partition(";")
+    return _Frame(*_parse_sent(front), parse_params(semicolon + params), parse_params(after))
 
 
 @lru_cache(maxsize=4096)

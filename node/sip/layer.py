@@ -114,6 +114,11 @@ class TransactionLayer:
         return out
 
     @property
+    def transactions(self) -> int:
+        """How many there are, of both kinds."""
+        return len(self._servers) + len(self._answered) + len(self._clients)
+
+    @property
     def clients(self) -> int:
         """How many client transactions there are."""
         return len(self._clients)

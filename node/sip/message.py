@@ -129,34 +129,54 @@ class Message:
     @once
     def via(self) -> Via:
         """The topmost Via."""
-        text = self._required("via")
+        text = self.fields.get("via")
+        if text is None:
+            raise _missing("via")
         return Via.parse(text if "," not in text else (split_list(text) or [""])[0])
 
     @once
     def from_(self) -> NameAddr:
-        return NameAddr.parse(self._required("from"))
+        text = self.fields.get("from")
+        if text is None:
+            raise _missing("from")
+        return NameAddr.parse(text)
 
     @once
     def to(self) -> NameAddr:
-        return NameAddr.parse(self._required("to"))
+        text = self.fields.get("to")
+        if text is None:
+            raise _missing("to")
+        return NameAddr.parse(text)
 
     @once
     def from_tag(self) -> str:
         """`` if there is none (RFC 2543)."""
-        return _tag(self._required("from"))
+        text = self.fields.get("from")
+        if text is None:
+            raise _missing("from")
+        return _tag(text)
 
     @once
     def to_tag(self) -> str:
         """`` if there is none: the request is outside of a dialog."""
-        return _tag(self._required("to"))
+        text = self.fields.get("to")
+        if text is None:
+            raise _missing("to")
+        return _tag(text)
 
     @once
     def call_id(self) -> str:
-        return self._required("call-id").strip()
+        text = self.fields.get("call-id")
+        if text is None:
+            raise _missing("call-id")
+        return text.strip()
 
     @once
     def cseq(self) -> CSeq:
-        return parse_cseq(self._required("cseq"))
+        text = self.fields.get("cseq")
+        if text is None:
+            raise _missing("cseq")
+        return parse_cseq(text)
 
     @once
     def contacts(self) -> list[NameAddr]:
@@ -190,12 +210,6 @@ class Message:
 
     # ---- inside ----------------------------------------------------------------------------------------------------
 
-    def _required(self, key: str) -> str:
-        value = self.fields.get(key)
-        if value is None:
-            raise Malformed(SINGLE.get(key, "Via"), "missing")
-        return value
-
     def _number(self, key: str, maximum: int) -> int | None:
         text = self.fields.get(key)
         if text is None:
@@ -203,7 +217,7 @@ class Message:
         number = _decimal(text)
         if number is None or number > maximum:
             raise Malformed(key.title(), text.strip())
-        return min(number, 2**32 - 1)
+        return number if number < _MOST else _MOST
 
 
 class Request(Message):
@@ -277,12 +291,13 @@ def parse(data: bytes, limits: Limits = Limits()) -> Request | Response:
         head, body, error = _untidy(data)
     if len(data) > limits.message:
         error = TooLarge("message", len(data), limits.message)
-    lines = head.splitlines() or [""]
-    tidy = "\r\n".join(lines) == head
+    lines = head.split("\r\n")
+    joined = "".join(lines)
+    tidy = "\n" not in joined and "\r" not in joined
     start = lines.pop(0)
     index, more, bad = _index(lines)
     if not tidy or bad is not None:
-        # Folded lines, some that end in LF or CR alone, or in what only Python takes for a line's end.
+        # Folded lines, or some that end in LF or CR alone.
         head = FOLD.sub(" ", LINE_END.sub("\r\n", head))
         lines = head.split("\r\n")
         start = lines.pop(0)
@@ -322,17 +337,17 @@ def _untidy(data: bytes) -> tuple[str, bytes, Malformed | None]:
 
 def _index(lines: list[str]) -> tuple[dict[str, str], dict[str, list[str]] | None, str | None]:
     """Name to first value, name to further values, and a line that is no header field."""
-    try:
-        index = {KEYS[name]: value for name, value in [line.split(":", 1) for line in lines]}
-    except ValueError:
-        return _crowded_index(lines)  # a line without a colon
-    if len(index) == len(lines) and "" not in index:
+    index: dict[str, str] = {}
+    for line in lines:
+        name, _, value = line.partition(":")
+        index[KEYS[name]] = value
+    if len(index) == len(lines) and "" not in index and "" not in index.values():
         return index, None, None
     return _crowded_index(lines)
 
 
 def _crowded_index(lines: list[str]) -> tuple[dict[str, str], dict[str, list[str]] | None, str | None]:
-    """The same where a field stands more than once, or a line is no header field."""
+    """The same where a field stands more than once or is empty, or a line is no header field."""
     index: dict[str, str] = {}
     more: dict[str, list[str]] = {}
     bad: str | None = None
@@ -439,6 +454,7 @@ METHODS = frozenset(
         "PUBLISH",
     }
 )
+_MOST = 2**32 - 1
 _SHORT = 64
 "Characters of a request line that need no look: whatever it is, it is not deep."
 _LINE_ENDS = (b"\r", b"\n")
@@ -450,9 +466,16 @@ _ANYWAY = frozenset({"REGISTER", "OPTIONS", "ACK", "CANCEL"})
 _ANSWERABLE = frozenset({"via", "from", "to", "call-id", "cseq"})
 
 
+def _missing(key: str) -> Malformed:
+    return Malformed(SINGLE.get(key, "Via"), "missing")
+
+
 def _tag(text: str) -> str:
     """The tag of a From or To, without parsing the whole."""
-    if text.find('"', text.find(">") + 1) >= 0:
+    bracket = text.find(">") + 1
+    if bracket == len(text) > 0:
+        return ""  # as nearly everybody writes it
+    if text.find('"', bracket) >= 0:
         return NameAddr.parse(text).tag  # a quoted parameter, or a display name with brackets in it
     after = text.rfind(">") + 1
     if after == len(text) > 0:
@@ -482,14 +505,18 @@ def check(request: Request, extensions: frozenset[str] | None = None) -> None:
 
     `extensions`: the option tags that may stand in Require; None leaves Require to the user.
     """
-    _ = request.via, request.call_id
-    method = request.method
-    if request.cseq.method != method:
-        raise Malformed("CSeq", f"{request.cseq.method} in {method}")
-    fields = request.fields
-    if "," in fields["via"]:
-        for via in split_list(fields["via"]):
-            Via.parse(via)  # those below the top one are copied into every answer
+    method, fields = request.method, request.fields
+    try:
+        via, to, from_ = fields["via"], fields["to"], fields["from"]
+        call_id, cseq = fields["call-id"], parse_cseq(fields["cseq"])
+    except KeyError as missing:
+        raise _missing(missing.args[0]) from None
+    # As their properties would read them, without the way there: these are asked for in every request.
+    request.via = Via.parse(via) if "," not in via else _top_of(via)
+    request.call_id = call_id.strip()
+    request.cseq = cseq
+    if cseq.method != method:
+        raise Malformed("CSeq", f"{cseq.method} in {method}")
     if request._more is not None:
         for key, name in SINGLE.items():
             if key in request._more:
@@ -497,13 +524,15 @@ def check(request: Request, extensions: frozenset[str] | None = None) -> None:
     if method in _MAKES_DIALOGS:
         _ = request.target
         _check_target(request)
-    if request.to_tag:
+    request.to_tag = tag = _tag(to)
+    if tag:
         _ = request.from_tag
         return
-    to, _from = request.to, request.from_
-    if method == "REGISTER" and to.uri.scheme not in _OURS:
-        raise Malformed("To", str(to.uri))  # RFC 3261 10.2
-    if request.target.scheme not in ("sip", "sips", "tel"):
+    request.to, request.from_ = NameAddr.parse(to), NameAddr.parse(from_)
+    if method == "REGISTER" and request.to.uri.scheme not in _OURS:
+        raise Malformed("To", str(request.to.uri))  # RFC 3261 10.2
+    request.target = target = Uri.parse(request.uri)
+    if target.scheme not in ("sip", "sips", "tel"):
         raise UnsupportedScheme(request.uri)
     if "max-forwards" in fields and request.max_forwards == 0 and method not in _ANYWAY:
         raise TooManyHops("Max-Forwards is 0")
@@ -511,6 +540,12 @@ def check(request: Request, extensions: frozenset[str] | None = None) -> None:
         unknown = [tag for tag in request.headers("require") if tag.lower() not in extensions]
         if unknown:
             raise BadExtension(unknown)
+
+
+def _top_of(text: str) -> Via:
+    """The first of several Vias in one field; those below it are copied into every answer, and so have to be right."""
+    vias = [Via.parse(each) for each in split_list(text) or [""]]
+    return vias[0]
 
 
 def check_response(response: Response) -> None:

@@ -173,7 +173,7 @@ class Endpoint:
         own = self._settings.get(self.profile)
         if own is None:
             return False
-        if self.layer.servers + self.layer.clients > own.max_transactions:
+        if self.layer.transactions > own.max_transactions:
             return self.gate.is_full("max-transactions")
         if method == "INVITE" and own.max_proceeding and self.layer.proceeding() > own.max_proceeding:
             return self.gate.is_full("max-proceeding")

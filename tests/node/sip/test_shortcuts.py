@@ -31,7 +31,9 @@ def mutants(usual: tuple[str, ...], seed: int, count: int = 1500) -> list[str]:
         text = list(random.choice(usual))
         for _ in range(random.randint(0, 4)):
             at = random.randrange(len(text))
-            text[at : at + random.randint(0, 1)] = random.choice([*'<>";:,=@?\\ \tx', "", ";tag=", ";rport"])
+            text[at : at + random.randint(0, 1)] = random.choice(
+                [*'<>";:,=@?\\ \tx', "", ";tag=", ";rport", ";branch="]
+            )
         made.append("".join(text))
     return made
 
@@ -49,6 +51,14 @@ def test_an_address_from_memory_is_the_one_read_anew(seed: int) -> None:
         long_way = outcome(lambda text=text: NameAddr._parse_any(text.strip()))  # type: ignore[misc]
         for _again in range(2):
             assert outcome(lambda text=text: NameAddr.parse(text)) == long_way, text  # type: ignore[misc]
+
+
+@pytest.mark.parametrize("seed", range(8))
+def test_a_via_from_memory_is_the_one_read_anew(seed: int) -> None:
+    for text in mutants(VIAS, seed):
+        long_way = outcome(lambda text=text: Via._parse_any(text))  # type: ignore[misc]
+        for _again in range(2):
+            assert outcome(lambda text=text: Via.parse(text)) == long_way, text  # type: ignore[misc]
 
 
 @pytest.mark.parametrize("seed", range(8))
