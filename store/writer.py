@@ -21,6 +21,7 @@ from store.interface import Factory, Outcome, Prompt, Put, Remove, Store, Write
 from store.journal import MemoryJournal, Spill
 from store.pending import Entry, Question, Queue
 from store.records import CallRecord, Registration
+from store.reserve import Reserve
 from store.scribe import Kept, Lost, Scribe
 from store.settings import WriterSettings
 
@@ -70,7 +71,7 @@ class Writer:
         self._closed = False
         self._patience = self.settings.deadline * self.settings.detour
         queue = Queue(self.settings)
-        journal = journal if journal is not None else MemoryJournal(self.settings.queue)
+        journal = Reserve(journal or MemoryJournal(self.settings.queue), self.settings.queue)
         self._shared = Shared(
             factory,
             self.settings,
@@ -126,6 +127,11 @@ class Writer:
     def busy(self) -> bool:
         """Is there more than a full transaction before the store, and has the first of it waited for half its deadline?"""
         return len(self._shared.queue) > self.settings.batch_limit and self.delay > self.settings.deadline / 2
+
+    @property
+    def idle(self) -> bool:
+        """Is everything that was put stored, and told to who waited for it?"""
+        return not (self._waiters or self._committer.busy or len(self._shared.queue))
 
     def start(self) -> None:
         """Open the journal and the store; what the journal holds is committed first. Raises `JournalFailed`."""

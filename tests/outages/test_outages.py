@@ -80,7 +80,7 @@ async def _outage(node: Node, victim: Victim, fault: AbstractContextManager[obje
         await asyncio.sleep(0.5)
         with await _entered(fault):
             await asyncio.sleep(SECONDS)
-            assert not whole.done() or whole.exception() is None, whole.exception()
+            assert not whole.done() or whole.exception() is None, (whole.exception(), ask(node, "stats"))
         ended = time.monotonic()
         back = asyncio.create_task(asyncio.to_thread(_wait_for_the_store, node, ended))
         await whole
@@ -138,7 +138,7 @@ async def _come_and_go(swarm: TimedSwarm, seconds: float) -> None:
         placed.append(call)
         answered = await swarm.until(lambda: call.state in ("answered", "refused"), 15 * STRETCH)
         assert answered, f"a call stays {call.state}"
-        assert call.state == "answered", f"a call was refused with {call.refused}"
+        assert call.state == "answered", f"a call was refused with {call.refused} ({call.reason})"
         await asyncio.sleep(TALK)
         swarm.hang_up(call, by_callee=call.number % 2 == 1)
         assert await swarm.until(lambda: call.hangup, 15 * STRETCH), "a BYE has no answer"

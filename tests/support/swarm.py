@@ -42,6 +42,7 @@ class SwarmCall:
     caller: Side
     state: str = "sent"
     refused: int = 0
+    reason: str = ""
     callee: Side | None = None
     invite: Sip | None = None
     hangup: int = 0
@@ -180,7 +181,7 @@ class Swarm:
             value = digest(message.get("Proxy-Authenticate"), self.caller_user, self.password, "INVITE", uri)
             self._send_invite(call, [("Proxy-Authorization", value)])
         elif message.status != 407:
-            call.state, call.refused = "refused", message.status
+            call.state, call.refused, call.reason = "refused", message.status, message.get("Reason") or message.start
 
     def _answered(self, call: SwarmCall, message: Sip) -> None:
         known = self._acks.get((message.call_id, message.cseq))
