@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Callable, Iterable
-from typing import Protocol, TypeVar
 
+from node.calls.search import RETRY, Asker, Searches
 from node.calls.switchboard import Switchboard
 from node.config import Configuration
 from node.config.profile import ProfileSettings
@@ -22,29 +22,16 @@ from node.sip.message import Request, Response
 from node.transport.attempt import Attempt
 from node.transport.capabilities import ACCEPT, EVENTS, KNOWN, METHODS, serves, standing_lines, understands
 from node.transport.endpoint import Endpoint
-from store.errors import StoreError
-from store.interface import Store
 from store.records import CallRecord
 
 log = logging.getLogger(__name__)
 
-LOOKUPS = 512
-"Requests of unknown dialogs that may be looked up at once; a flood of them must not fill the store's queue."
-RETRY = ("Retry-After", "2")
+KEPT = 4096
+"Responses without a transaction that are kept during a claim."
 UNMERGED = frozenset(("INVITE", "REGISTER"))
 "The calls look for merged INVITEs themselves, once they are let in; of a REGISTER nothing comes twice."
 PROXY_UNDERSTOOD = frozenset(("privacy",))
 "Option tags that a Proxy-Require may name besides (RFC 3323 4.2)."
-
-T = TypeVar("T")
-
-
-class Asker(Protocol):
-    """The writer, as far as it answers questions."""
-
-    def ask(
-        self, question: Callable[[Store], T], then: Callable[[T | StoreError], None], deadline: float = 2.0
-    ) -> None: ...
 
 
 class Own:
@@ -75,10 +62,9 @@ class Reception:
         self._settings = configuration.profiles
         self._max_sessions = configuration.switch.max_sessions
         self._screen = screen
-        self._asker = asker
+        self._searches = Searches(self, asker)
         self._standing = {name: standing_lines(each) for name, each in configuration.profiles.items()}
         self._served = {name: _served(each) for name, each in configuration.profiles.items()}
-        self._lookups = 0
         self._all_proven = _all_proven(configuration)
 
     def configure(self, configuration: Configuration) -> None:
@@ -219,6 +205,7 @@ class Reception:
     def _turn_away(self, profile: Profile, request: Request, transaction: ServerTransaction, refusal: Refusal) -> None:
         if refusal.status in (401, 407):
             profile.challenged += 1
+            self.endpoint.gate.challenged()
         else:
             profile.denied += 1
             if request.header("Authorization") or request.header("Proxy-Authorization"):
@@ -261,11 +248,11 @@ class Reception:
 
     def _in_dialog(self, request: Request, transaction: ServerTransaction, flow: Flow) -> None:
         if self.switchboard.knows(request):
-            self._serve(request, transaction, flow)
+            self.serve(request, transaction, flow)
         else:
-            self._look_up(request, transaction, flow)
+            self._searches.begin(request, transaction, flow)
 
-    def _serve(self, request: Request, transaction: ServerTransaction, flow: Flow) -> None:
+    def serve(self, request: Request, transaction: ServerTransaction, flow: Flow) -> None:
         """A request of a dialog here; with `auth-all-packets` it must prove to be from whom the INVITE was from."""
         if self._all_proven and (who := self.switchboard.proven(request)):
             refusal = self._screen.within(request, flow, who)
@@ -275,56 +262,20 @@ class Reception:
             self.endpoint.gate.proved(flow)
         self.switchboard.on_request(request, transaction, flow)
 
-    def _look_up(self, request: Request, transaction: ServerTransaction, flow: Flow) -> None:
-        """No such dialog here: ask the store before saying so, for a 481 ends the call of who hears it."""
-        if self._lookups >= LOOKUPS:
-            self.refuse(request, transaction, 503, None, [RETRY])
-            return
-        self._lookups += 1
-        call_id = request.call_id
-
-        def found(answer: CallRecord | StoreError | None) -> None:
-            self._lookups -= 1
-            self._on_looked_up(request, transaction, flow, answer)
-
-        self._asker.ask(lambda store: store.call_by_call_id(call_id), found)
-
-    def _on_looked_up(
-        self, request: Request, transaction: ServerTransaction, flow: Flow, answer: CallRecord | StoreError | None
-    ) -> None:
-        if transaction.final:
-            return
-        if self.switchboard.knows(request):
-            self._serve(request, transaction, flow)
-        elif isinstance(answer, StoreError):
-            self.refuse(request, transaction, 503, None, [RETRY])
-        elif answer is None:
-            self.refuse(request, transaction, 481, "Call Does Not Exist")
-        elif answer.state == "ended":
-            self._after_the_end(request, transaction)
-        elif self.elsewhere is None:
-            self.refuse(request, transaction, 481, "Call Does Not Exist")
-        else:
-            self.elsewhere(answer, request, flow, lambda: self._again(request, transaction, flow))
-
-    def _again(self, request: Request, transaction: ServerTransaction, flow: Flow) -> None:
-        """The record has been brought here, or could not be."""
-        if request.method == "CANCEL":
-            self.switchboard.on_stray_cancel(request, transaction, flow)
-        elif self.switchboard.knows(request):
-            self._serve(request, transaction, flow)
-        else:
-            self.refuse(request, transaction, 481, "Call Does Not Exist")
-
-    def _after_the_end(self, request: Request, transaction: ServerTransaction) -> None:
-        """A tombstone: who says BYE again did not hear the answer, perhaps because a predecessor was killed before it."""
-        if request.method in ("BYE", "CANCEL"):
-            self.endpoint.respond(transaction, self._plain(request, transaction, 200))
-        else:
-            self.refuse(request, transaction, 481, "Call Does Not Exist")
-
     def on_stray_cancel(self, request: Request, transaction: ServerTransaction, flow: Flow) -> None:
-        self._look_up(request, transaction, flow)
+        self._searches.begin(request, transaction, flow)
+
+    def knows(self, request: Request) -> bool:
+        return self.switchboard.knows(request)
+
+    def say(
+        self, request: Request, transaction: ServerTransaction, status: int, headers: tuple[tuple[str, str], ...]
+    ) -> None:
+        if status >= 300:
+            self.refuse(request, transaction, status, "Call Does Not Exist" if status == 481 else None, headers)
+        else:
+            # Who says BYE again did not hear the answer, perhaps because a predecessor was killed before it.
+            self.endpoint.respond(transaction, self._plain(request, transaction, status))
 
     # ---- the rest of what the layer tells --------------------------------------------------------------------------
 
@@ -356,7 +307,7 @@ class Reception:
         self.switchboard.on_ended_elsewhere(transaction)
 
     def on_stray_response(self, response: Response, flow: Flow) -> None:
-        if self.claiming and len(self.kept) < LOOKUPS * 8:
+        if self.claiming and len(self.kept) < KEPT:
             self.kept.append((response, flow))
         else:
             self.switchboard.on_stray_response(response, flow)

@@ -10,8 +10,9 @@ All tables are bounded: who is forgotten starts anew.
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Hashable
+from collections.abc import Hashable, Iterator
 from ipaddress import AddressValueError, IPv6Address
+from itertools import islice, takewhile
 from typing import Generic, TypeVar
 
 from node.sip.glance import Standing
@@ -21,6 +22,21 @@ V = TypeVar("V")
 
 TABLE = 16_384
 "Entries of each half of a table."
+
+BURST = 0.5
+"Seconds for which a queue may be longer than it should be."
+LEAST = 16
+"There is always room for so many: in a queue, and in the window."
+LOOK = 0.1
+"Seconds between two looks at how many are served."
+SMOOTH = 0.3
+"What a look adds to what was known before."
+FADING = 0.98
+"What a look leaves of what was best."
+SOONEST = 0.2
+"Seconds for which who was challenged is expected at least."
+GONE = 4.0
+"Seconds after which he is not, however slow the others are."
 
 
 class Table(Generic[K, V]):
@@ -157,130 +173,237 @@ class PenaltyBox:
         return self._until.get(source, 0.0) > now
 
 
+class Queue(Generic[K]):
+    """Some that wait in the order in which they came, and how fast they are served."""
+
+    __slots__ = ("_depth", "_empty_at", "_items", "_most", "_pace", "_rate", "_refused", "_served")
+
+    def __init__(self, most: int, depth: float) -> None:
+        """At most so many; so many seconds long, if it does not get empty now and then."""
+        self._most = most
+        self._depth = depth
+        self._items: deque[tuple[float, K, Hashable]] = deque()
+        self._served = 0
+        "Since the last look."
+        self._rate = 0.0
+        self._pace = most
+        "How many are served in `depth`."
+        self._empty_at = 0.0
+        self._refused = False
+        "Was the last one to leave refused? To be empty by that is no sign of time to spare."
+
+    def __len__(self) -> int:
+        return len(self._items)
+
+    @property
+    def rate(self) -> float:
+        """How many are served in a second."""
+        return self._rate
+
+    def put(self, item: K, who: Hashable, now: float, *, invited: bool = False) -> bool:
+        """For who is `invited` there is room as long as there is memory."""
+        waiting = len(self._items)
+        if not waiting and not self._refused:
+            self._empty_at = now
+        elif waiting >= (self._most if invited or now - self._empty_at < BURST else self._pace):
+            return False
+        self._items.append((now, item, who))
+        return True
+
+    def take(self) -> tuple[K, Hashable]:
+        """The first one, and who it is of."""
+        self._served += 1
+        self._refused = False
+        _, item, who = self._items.popleft()
+        return item, who
+
+    def before(self, moment: float) -> Iterator[K]:
+        """Those that came before that, taken out."""
+        items = self._items
+        while items and items[0][0] < moment:
+            self._refused = True
+            yield items.popleft()[1]
+
+    def look(self, since: float) -> None:
+        """So many seconds have gone by."""
+        self._rate += (self._served / since - self._rate) * SMOOTH
+        self._served = 0
+        self._pace = min(max(round(self._rate * self._depth), LEAST), self._most)
+
+    def clear(self) -> None:
+        self._items.clear()
+        self._refused = False
+
+
+class Expected:
+    """Those who were challenged and have not come back yet: how many, and how long it takes them."""
+
+    __slots__ = ("_late", "_sent", "_spread", "lag")
+
+    def __init__(self) -> None:
+        self.lag = 0.0
+        "Seconds after which who is challenged comes again; 0 before anybody has."
+        self._spread = 0.0
+        "How far from it they are."
+        self._sent: dict[Hashable, float] = {}
+        "When each was challenged, the first ones first."
+        self._late: dict[Hashable, float] = {}
+        "Those who are not counted any more."
+
+    def __len__(self) -> int:
+        return len(self._sent)
+
+    @property
+    def oldest(self) -> float:
+        """When the first of them was challenged; 0 if there are none."""
+        return next(iter(self._sent.values()), 0.0)
+
+    def add(self, who: Hashable, now: float) -> None:
+        self._sent[who] = self._sent.pop(who, now)
+
+    def come(self, who: Hashable, now: float) -> bool:
+        """Somebody with credentials. Was he challenged?"""
+        at = self._sent.pop(who, 0.0) or self._late.pop(who, 0.0)
+        if not at:
+            return False
+        off = now - at - self.lag
+        if self.lag:
+            self.lag += off / 8
+            self._spread += (abs(off) - self._spread) / 4
+        else:
+            self.lag, self._spread = now - at, (now - at) / 2
+        return True
+
+    def look(self, now: float) -> None:
+        """Count no more who should be back by now, and forget who will not come at all (as RFC 6298 reckons)."""
+        sent, late = self._sent, self._late
+        until = now - (min(max(self.lag + 4 * self._spread, SOONEST), GONE) if self.lag else SOONEST * 5)
+        for who in [*takewhile(lambda each: sent[each] < until, sent)]:
+            late[who] = sent.pop(who)
+        until = now - GONE
+        for who in [*takewhile(lambda each: late[each] < until, late)]:
+            del late[who]
+        for table in (sent, late):
+            for who in [*islice(table, max(0, len(table) - TABLE))]:
+                del table[who]
+
+
 class Backlog(Generic[K]):
-    """New requests that wait for their turn, in two queues, and none longer than until its sender would send it again.
+    """New requests that wait for their turn, in two queues: those with credentials for a challenge of ours, and others.
 
     Time here is our own: it stands still while others have the processor. So a machine that is busy with others makes
-    everybody wait, which is not mended by refusing them. What is repeated meanwhile waits once.
+    everybody wait, which is not mended by refusing them.
 
-    The queue is the measure of the overload. A burst may fill it. But where it did not get empty for half a second there
-    is room for as many as are served in 150 ms: who would wait longer is refused as he comes, when it costs least. So the wait stays short whatever is offered, and nobody is refused while there is time to serve him.
+    *Who comes in.* A burst may fill a queue. But where it did not get empty for half a second there is room for as many as
+    are served in `DEPTH`: who would wait longer is refused as he comes, when it costs least. So the wait stays short whatever
+    is offered, and nobody is refused while there is time to serve him.
 
-    Who is challenged comes again, a second later if he is slow, and to refuse him then is to have wasted the first half.
-    So where that happens, new ones are served no faster than the challenged ones were, and gradually faster again.
+    *Who is served.* Who is challenged comes again, a second later if he is slow, and to refuse him then is to have wasted
+    the first half. So what was begun is bounded by a window, as what a TCP sender has under way: the challenges that nobody
+    has come back to, and who has come back and waits. Within the window both go by turns, beyond it nothing new is begun. What is finished makes
+    room for what is new, so both go at the same pace, whatever the machine can do and however slow the phones are.
+    A window that is too small shows: new ones wait and there is nothing to finish. Then it grows, at most twofold until
+    those who come of it are back. One that is too large shows: who comes back always waits. Then the rest is taken off.
     """
 
-    PATIENCE = {Standing.CHALLENGED: 0.9, Standing.FRESH: 0.35}
+    PATIENCE = {Standing.CHALLENGED: 4.0, Standing.FRESH: 0.35}
     "Seconds. For new ones below T1 (RFC 3261 17.1.1.1), when they are sent again."
-    SLOWER = 0.9
-    "Of what was the best rate of challenged ones: so many new ones are served when some of those were refused."
-    FASTER = 1.02
-    "Times as many new ones are served after a look that saw none refused: hasty, it would not wait for those who are slow."
-    FADING = 0.98
-    "Of the best rate, what is left of it at each look."
-    FREE = 20_000.0
-    "New ones a second beyond which there is no limit."
-    DEPTH = 0.15
-    "Seconds that the queue should be long."
-    BURST = 0.5
-    "Seconds for which it may be longer."
-    LOOK = 0.1
-    "Seconds between two looks at how many are served."
-    LEAST = 16
-    "There is always room for so many."
+    DEPTH = {Standing.CHALLENGED: 1.0, Standing.FRESH: 0.15}
+    "Seconds that a queue should be long."
+    FIRST = 64.0
+    "The window before anything is known."
+    STANDING = 0.1
+    "Seconds that who has come back may always wait: with less there would be nothing to finish now and then."
 
     def __init__(self, most: int = 2048) -> None:
-        self._most = most
-        self._pace = most
-        "How many are served in `DEPTH`."
-        self._served = 0
-        self._finished = 0
-        "Challenged ones served since the last look."
-        self._wasted = 0
-        "Challenged ones refused since then."
-        self._best = 0.0
-        "Challenged ones served in a second, at best."
-        self._rate = self.FREE
-        "New ones that are served in a second."
-        self._due = 0.0
-        "Moment of the next new one."
-        self._looked = 0.0
-        self._empty_at = 0.0
-        self._challenged: deque[tuple[float, K]] = deque()
-        self._fresh: deque[tuple[float, K]] = deque()
+        self._challenged: Queue[K] = Queue(most, self.DEPTH[Standing.CHALLENGED])
+        self._fresh: Queue[K] = Queue(most, self.DEPTH[Standing.FRESH])
         self._inside: set[K] = set()
+        self._expected = Expected()
+        self._served: Hashable = None
+        "Who, last."
+        self._turn = False
+        "Is it the turn of a new one?"
+        self._window = self.FIRST
+        self._best = 0.0
+        "So many that had come back were served in a second lately, at best."
+        self._hungry = False
+        "Did new ones wait for nothing but the window, since the last look?"
+        self._least = 0
+        "So many that have come back were always waiting since then."
+        self._looked = 0.0
 
     def __len__(self) -> int:
         return len(self._challenged) + len(self._fresh)
 
-    def put(self, item: K, standing: Standing, now: float) -> bool:
-        """Let it wait, if there is room."""
+    def put(self, item: K, standing: Standing, now: float, who: Hashable = None) -> bool:
+        """Let it wait, CHALLENGED or FRESH, if there is room. What is repeated waits once. `who`: is the same in both."""
         if item in self._inside:
             return True
-        if now - self._looked >= self.LOOK:
+        if now - self._looked >= LOOK:
             self._look(now)
         if standing is Standing.CHALLENGED:
-            if len(self._challenged) >= self._most:
-                self._wasted += 1
-                return False
-            self._challenged.append((now, item))
+            taken = self._challenged.put(item, who, now, invited=self._expected.come(who, now))
+        else:
+            taken = self._fresh.put(item, who, now)
+        if taken:
             self._inside.add(item)
-            return True
-        waiting = len(self._fresh)
-        if not waiting:
-            self._empty_at = now
-        elif waiting >= (self._most if now - self._empty_at < self.BURST else self._pace):
-            return False
-        self._fresh.append((now, item))
-        self._inside.add(item)
-        return True
+        return taken
 
     def overdue(self, now: float) -> list[K]:
         """Those that have waited too long all the same, taken out."""
-        found: list[K] = []
-        for standing, queue in ((Standing.CHALLENGED, self._challenged), (Standing.FRESH, self._fresh)):
-            limit = now - self.PATIENCE[standing]
-            while queue and queue[0][0] < limit:
-                found.append(queue.popleft()[1])
-            if standing is Standing.CHALLENGED:
-                self._wasted += len(found)
+        found = [*self._challenged.before(now - self.PATIENCE[Standing.CHALLENGED])]
+        found += self._fresh.before(now - self.PATIENCE[Standing.FRESH])
         self._inside.difference_update(found)
         return found
 
     def next(self, now: float) -> K | None:
-        """Who is served next. None if nobody waits, or nobody is due.
-
-        First those whose challenge is paid for. But new ones that have a rate are served at that rate all the same: were
-        they stopped while others are served, both would come in waves.
-        """
-        limited = self._rate < self.FREE
-        if limited and self._fresh and now >= self._due:
-            self._due = max(self._due, now - self.LOOK) + 1 / self._rate
-            return self._take(self._fresh)
-        if self._challenged:
-            self._finished += 1
+        """Who is served next. None if nobody waits, or nothing new should be begun yet."""
+        if now - self._looked >= LOOK:
+            self._look(now)
+        waiting = len(self._challenged)
+        may_begin = self._fresh and waiting + len(self._expected) < self._window
+        if waiting and not (may_begin and self._turn):
+            self._turn = True
+            self._least = min(self._least, waiting - 1)
             return self._take(self._challenged)
-        return self._take(self._fresh) if self._fresh and not limited else None
+        if may_begin:
+            self._turn = False
+            return self._take(self._fresh)
+        self._hungry = self._hungry or bool(self._fresh)
+        self._least = 0
+        return None
+
+    def challenged(self, now: float) -> None:
+        """Who was served last has been told to come again with credentials."""
+        if self._served is not None:
+            self._expected.add(self._served, now)
+            self._served = None
 
     def clear(self) -> None:
-        """Nobody waits any more, and there is no limit for new ones."""
+        """Nobody waits any more. What was learnt is kept."""
         self._challenged.clear()
         self._fresh.clear()
         self._inside.clear()
-        self._rate = self.FREE
 
-    def _take(self, queue: deque[tuple[float, K]]) -> K:
-        self._served += queue is self._fresh
-        _, item = queue.popleft()
+    def _take(self, queue: Queue[K]) -> K:
+        item, self._served = queue.take()
         self._inside.discard(item)
         return item
 
     def _look(self, now: float) -> None:
         since = now - self._looked
-        self._pace = min(max(round(self._served * self.DEPTH / since), self.LEAST), self._most)
-        self._best = max(self._best * self.FADING, self._finished / since, self.LEAST / self.DEPTH)
-        if self._wasted or (self._challenged and now - self._challenged[0][0] > self.DEPTH):
-            self._rate = self._best * self.SLOWER
-        elif self._rate < self.FREE:
-            self._rate *= self.FASTER
-        self._looked, self._served, self._finished, self._wasted = now, 0, 0, 0
+        self._looked = now
+        self._expected.look(now)
+        self._challenged.look(since)
+        self._fresh.look(since)
+        self._best = max(self._best * FADING, self._challenged.rate)
+        rest = self._least - self._best * self.STANDING
+        if self._hungry:
+            lag = max(self._expected.lag, now - self._expected.oldest if self._expected else 0.0, LOOK)
+            self._window = min(self._window * 2 ** min(since / lag, 1.0), 2.0 * TABLE)
+        elif rest > 0 and len(self._challenged) + len(self._expected) <= self._window:
+            self._window -= rest
+        self._window = max(self._window, self._best * self._expected.lag, LEAST)
+        self._hungry = False
+        self._least = len(self._challenged)

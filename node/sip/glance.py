@@ -88,6 +88,14 @@ def key(seen: Usual) -> Key | None:
     return _key(*seen.group(_U_METHOD, _U_SENT_BY, _U_BRANCH))
 
 
+def call_id(data: bytes, seen: Usual | None = None) -> bytes:
+    """The Call-ID, by which who comes again with credentials is known (RFC 3261 8.1.3.5); empty if it has none."""
+    if seen is not None:
+        return seen[_U_CALL_ID]
+    start, end = _field(data, *_COPIED[2])
+    return data[start:end]
+
+
 def running(data: bytes) -> bool:
     """Does it bear a To tag of ours? As `standing` would say, for those who know no transactions."""
     return _OURS.match(to_tag(data)) is not None

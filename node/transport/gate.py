@@ -20,6 +20,7 @@ from node.sip import glance
 from node.sip.admission import Backlog, Pace, PenaltyBox, Sources, Table, source_of
 from node.sip.flow import Address, Flow
 from node.sip.glance import Standing
+from node.transport.sluice import LONGEST
 from node.transport.suspects import PERIOD, Suspects
 
 log = logging.getLogger(__name__)
@@ -99,7 +100,13 @@ class Gate:
         self.urgent = 0
         "Requests that went first under stress."
         self.put_off = 0
-        "Registrations that did not, under stress: they wait, or were refused."
+        "Registrations that did not, under stress: they wait, or were read in vain."
+        self.vain = 0
+        "Those of them that were refused, repeated or too old."
+        self.vain_long = 0
+        "Those that were as long as the ones with credentials."
+        self.longer = LONGEST
+        "Bytes of the shortest registrations with credentials that came under stress."
         self.issued: Callable[[str, str], bool] = _never
         "Profile and nonce: is it a good one of ours?"
         self.behind: Callable[[], bool] = _not_behind
@@ -247,6 +254,11 @@ class Gate:
         for data, flow in self._backlog.overdue(now - self.stolen):
             self._turn_away(data, flow, now, glance.usual(data))
 
+    def challenged(self) -> None:
+        """Whose turn it is was told to come again with credentials."""
+        if self.stressed:
+            self._backlog.challenged(time.monotonic() - self.stolen)
+
     def clear(self) -> None:
         self._backlog.clear()
 
@@ -258,15 +270,25 @@ class Gate:
             return True
         if rank is Standing.SPENT:
             return False
-        self.put_off += data.startswith(b"REGI")
+        registers = data.startswith(b"REGI")
+        self.put_off += registers
         if rank is Standing.REPEATED:
+            self._in_vain(data, registers)
             key = glance.key(seen) if seen is not None else None
             return key is None or not self._repeat(key, flow)
+        if registers and rank is Standing.CHALLENGED:
+            self.longer = min(len(data), self.longer + max((len(data) - self.longer) // 64, 1))
         if self.age > STALE and not flow.reliable:
+            self._in_vain(data, registers)
             self.counts.overload_stale += 1
-        elif not self._backlog.put((data, flow), rank, now - self.stolen):
+        elif not self._backlog.put((data, flow), rank, now - self.stolen, glance.call_id(data, seen)):
+            self._in_vain(data, registers)
             self._turn_away(data, flow, now, seen)
         return False
+
+    def _in_vain(self, data: bytes, registers: bool) -> None:
+        self.vain += registers
+        self.vain_long += registers and len(data) >= self.longer
 
     def _turn_away(self, data: bytes, flow: Flow, now: float, seen: glance.Usual | None) -> None:
         if self._refuse(data, flow, now, seen):

@@ -10,11 +10,12 @@ from __future__ import annotations
 import asyncio
 import time
 from collections.abc import Callable
+from operator import sub
 
 from node.debug import tport
 from node.sip.flow import Flow, endpoint_text
 from node.transport.gate import LATE, Gate
-from node.transport.sluice import Sluice, detach
+from node.transport.sluice import Readings, Sluice, detach
 from node.transport.stolen import Stolen
 from node.transport.udp import BATCH, Datagrams
 
@@ -46,9 +47,9 @@ class Intake:
         self._read, self._settle, self._may = read, settle, may
         self._sluice = Sluice()
         self._stolen = Stolen()
-        self._idle = False
-        "Was all that waited served, since the sluice was moved?"
         self._turning: asyncio.Handle | None = None
+        self._resting = False
+        "Does who waits have no turn yet? Then the next one is when something comes, or soon."
         self._probing: asyncio.TimerHandle | None = None
 
     @property
@@ -88,7 +89,7 @@ class Intake:
 
     def on_streams_drained(self) -> None:
         """Requests have come by streams. Those are not read in one go: how long a round takes is told by a timer."""
-        if self._gate.waiting and self._turning is None:
+        if self._gate.waiting and (self._turning is None or self._resting):
             self._give_turns()
         if self._probing is None:
             self._probing = self._loop.call_later(PROBE, self._on_probe, time.monotonic() + PROBE)
@@ -100,7 +101,7 @@ class Intake:
         if tport.level >= 9:
             tport.say("socket %s is readable", endpoint_text(datagrams.local))
         gate = self._gate
-        was_stressed, urgent, put_off = gate.stressed, gate.urgent, gate.put_off
+        was_stressed, urgent, before = gate.stressed, gate.urgent, self._readings()
         began = 0.0
         self.batch = True
         try:
@@ -124,9 +125,10 @@ class Intake:
             self._settle()
         if not gate.stressed:
             return
-        urgent, put_off = gate.urgent - urgent, gate.put_off - put_off
-        if put_off and was_stressed:
-            self._regulate(began, put_off, mixed=read > put_off)
+        urgent = gate.urgent - urgent
+        readings = Readings(*map(sub, self._readings(), before))
+        if readings.all and was_stressed:
+            self._regulate(began, readings, mixed=read > readings.all)
         if count == BATCH and urgent > BATCH // 2:
             # There is more of what is urgent than there was time for: nothing new is begun before that.
             gate.turn_away_overdue(now)
@@ -138,24 +140,29 @@ class Intake:
         self._gate.stolen = stolen = self._stolen()
         return time.monotonic() - stolen
 
-    def _regulate(self, began: float, refused: int, *, mixed: bool) -> None:
-        """So many registrations were not served at once, and if not `mixed` nothing else was done meanwhile.
+    def _readings(self) -> Readings:
+        return Readings(self._gate.put_off, self._gate.vain, self._gate.vain_long)
+
+    def _regulate(self, began: float, readings: Readings, *, mixed: bool) -> None:
+        """These registrations were read; if not `mixed` nothing else was done.
 
         Let the kernel keep what we could only refuse, if that takes too much of our time.
         """
-        self._sluice.note(refused, time.thread_time() - began, mixed=mixed)
-        if self._sluice.adjust(self._look_at_the_clock(), idle=self._idle):
-            self._sluice.set([each.sock for each in self.sockets])
-            self._idle = False
+        self._sluice.note(readings, time.thread_time() - began, mixed=mixed)
+        if self._sluice.adjust(self._look_at_the_clock()):
+            self._set_sluice()
+
+    def _set_sluice(self) -> None:
+        self._sluice.set([each.sock for each in self.sockets], self._gate.longer)
 
     def _pass_all(self) -> None:
         if self._sluice.open():
-            self._sluice.set([each.sock for each in self.sockets])
+            self._set_sluice()
 
     def _serve_what_waits(self, now: float) -> None:
         if not self._gate.waiting:
             self._ease(now)
-        elif self._turning is None:
+        elif self._turning is None or self._resting:
             self._give_turns()
 
     def _ease(self, now: float) -> None:
@@ -165,7 +172,9 @@ class Intake:
 
     def _give_turns(self) -> None:
         """Serve some of what waits, then let the loop look for what is more urgent."""
-        self._turning = None
+        if self._turning is not None:
+            self._turning.cancel()  # it waited for time to pass, and something has come before
+            self._turning = None
         gate = self._gate
         now = time.monotonic()
         if not self._may(now):
@@ -182,12 +191,14 @@ class Intake:
             self.batch = False
             self._settle()
         if not gate.waiting:
-            self._idle = True
+            self._sluice.rest()
             self._ease(now)
-        elif now >= until:
-            self._turning = self._loop.call_soon(self._give_turns)
-        else:
+            return
+        self._resting = now < until
+        if self._resting:
             self._turning = self._loop.call_later(SERVING, self._give_turns)
+        else:
+            self._turning = self._loop.call_soon(self._give_turns)
 
     def _on_probe(self, due: float) -> None:
         self._probing = None

@@ -6,7 +6,8 @@ us anything, so many that refusing stays below a fixed share. Their senders repe
 or told by a 503 when to come back: which is better, for who hears nothing asks again and again. So a share is left for it.
 
 Only REGISTER: it alone comes from all phones at once, and begins nothing that somebody waits for. What is in a dialog, what a
-caller sends and what a watchdog asks is always read.
+caller sends and what a watchdog asks is always read. And among them none that is as long as those with credentials: who comes
+back to a challenge is not kept waiting, or the challenge was in vain.
 """
 
 from __future__ import annotations
@@ -16,12 +17,13 @@ import contextlib
 import socket
 import struct
 from collections.abc import Sequence
+from typing import NamedTuple
 
-SHARE = 0.15
+SHARE = 0.08
 "Of our time: what refusals may take."
 LOOK = 0.1
 "Seconds between two adjustments."
-LEAST = 0.05
+LEAST = 0.02
 "Of the registrations: at least so many are read."
 FASTER = 1.3
 "Times as many as before, at most, after each look."
@@ -29,10 +31,13 @@ OPEN = 0.95
 "Whoever passes so many may pass all."
 COST = 15e-6
 "Seconds that a refusal takes, until it was measured."
-DEAREST = 4 * COST
-"It takes no more, whatever was measured."
+DEARER = 2.0
+"Times as long as before, at most, each time that it is measured."
 ENOUGH = 16
-"Refusals in a row from which that is measured."
+"Registrations from which that is measured."
+
+LONGEST = 0xFFFF
+"Bytes that no datagram has."
 
 SO_ATTACH_FILTER = 26
 SO_DETACH_FILTER = 27
@@ -45,34 +50,61 @@ _FIRST_WORD = 8
 "Behind the header of UDP."
 
 
+class Readings(NamedTuple):
+    """How many registrations were read and not served at once."""
+
+    all: int
+    vain: int
+    "Of those: refused, repeated or too old."
+    long: int
+    "Of those in vain: as long as the ones with credentials."
+
+
 class Sluice:
     """How many of the registrations are read, and the filter that says so to the kernel."""
 
     def __init__(self) -> None:
         self.passing = 1.0
         "Of the registrations: the share that is read."
-        self._refusing = 0.0
+        self.cost = COST
+        "Seconds that it takes to read and refuse one."
+        self.sparing = True
+        "Are those spared that are as long as the ones with credentials?"
+        self._refusing = self._refusing_long = 0.0
+        "Seconds since the last look; those that went into long ones are in both."
+        self._counted, self._seconds = 0, 0.0
+        "From which the cost is measured."
         self._looked = 0.0
-        self._cost = COST
+        self._idle = False
+        "Was there a rest since then?"
 
-    def note(self, refused: int, seconds: float, *, mixed: bool) -> None:
-        """So many were refused or put off, in so many seconds of our own time; `mixed`: and others were served in them."""
-        if refused >= ENOUGH and not mixed:
-            self._cost += (min(seconds / refused, DEAREST) - self._cost) / 8
-        self._refusing += refused * self._cost
+    def note(self, read: Readings, seconds: float, *, mixed: bool) -> None:
+        """So many were read in so many seconds of our own time; `mixed`: and something else was done in them."""
+        if not mixed:
+            self._counted += read.all
+            self._seconds += seconds
+        if self._counted >= ENOUGH:
+            self.cost += (min(self._seconds / self._counted, DEARER * self.cost) - self.cost) / 4
+            self._counted, self._seconds = 0, 0.0
+        self._refusing += read.vain * self.cost
+        self._refusing_long += read.long * self.cost
 
-    def adjust(self, now: float, *, idle: bool) -> bool:
-        """By our own clock: let more through, or fewer. Is there another share than before?
+    def rest(self) -> None:
+        """Nothing is left to do: there is time to read more, whatever refusing takes."""
+        self._idle = True
 
-        `idle`: nothing was left to do in between, so there is time to read more, whatever it is.
-        """
+    def adjust(self, now: float) -> bool:
+        """By our own clock: let more through, or fewer. Is there another share than before?"""
         since = now - self._looked
         if since < LOOK:
             return False
-        share = self._refusing / since
-        self._looked, self._refusing = now, 0.0
+        share, long, idle = self._refusing / since, self._refusing_long / since, self._idle
+        self._looked, self._refusing, self._refusing_long, self._idle = now, 0.0, 0.0, False
         if since > 10 * LOOK:
             return False  # the first look of an overload
+        if long > SHARE and self.sparing and self.passing < 1.0:
+            self.sparing = False  # somebody makes them long
+            return True
         before = self.passing
         wanted = before * SHARE / share if share else 1.0
         # Not in one step: what a tenth of a second brings is not what the next one will.
@@ -83,21 +115,26 @@ class Sluice:
     def open(self) -> bool:
         """Let all through again. Was it otherwise?"""
         before, self.passing = self.passing, 1.0
+        self.sparing = True
         return before != 1.0
 
-    def set(self, sockets: Sequence[socket.socket]) -> None:
-        """Tell the kernel."""
+    def set(self, sockets: Sequence[socket.socket], spared: int = LONGEST) -> None:
+        """Tell the kernel. `spared`: so long are the ones with credentials."""
         for sock in sockets:
             if self.passing == 1.0:
                 detach(sock)
             else:
-                attach(sock, self.passing)
+                attach(sock, self.passing, spared if self.sparing else LONGEST)
 
 
-def attach(sock: socket.socket, passing: float) -> None:
-    """From now on this share of the datagrams that begin with REGI is received, and all others. IPv4 and IPv6 alike."""
+def attach(sock: socket.socket, passing: float, spared: int = LONGEST) -> None:
+    """From now on this share of the datagrams that begin with REGI is received, and all others. IPv4 and IPv6 alike.
+
+    And all that have so many bytes.
+    """
     instructions = [
         _INSTRUCTION(_LENGTH, 0, 0, 0),
+        _INSTRUCTION(_AT_LEAST, 5, 0, _FIRST_WORD + spared),
         _INSTRUCTION(_AT_LEAST, 0, 4, _FIRST_WORD + 4),
         _INSTRUCTION(_WORD, 0, 0, _FIRST_WORD),
         _INSTRUCTION(_EQUALS, 0, 2, int.from_bytes(b"REGI", "big")),

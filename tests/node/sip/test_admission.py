@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import pytest
 
-from node.sip.admission import Backlog, Pace, PenaltyBox, Sources, Table, source_of
+from node.sip.admission import TABLE, Backlog, Expected, Pace, PenaltyBox, Sources, Table, source_of
 from node.sip.glance import Standing
+from tests.support.crowd import Crowd
 
 FRESH, CHALLENGED = Standing.FRESH, Standing.CHALLENGED
 
@@ -113,14 +116,14 @@ def test_whose_challenge_is_paid_for_goes_first() -> None:
     ]
 
 
-def test_nobody_waits_until_he_would_ask_again() -> None:
+def test_nobody_new_waits_until_he_would_ask_again() -> None:
     backlog: Backlog[str] = Backlog()
     backlog.put("new", FRESH, 1.0)
     backlog.put("half", CHALLENGED, 1.0)
     assert backlog.overdue(1.3) == []
     assert backlog.overdue(1.4) == ["new"]
-    assert backlog.overdue(1.8) == []
-    assert backlog.overdue(2.0) == ["half"]
+    assert backlog.overdue(4.9) == []
+    assert backlog.overdue(5.1) == ["half"]
     assert len(backlog) == 0
     assert Backlog.PATIENCE[FRESH] < 0.5
 
@@ -168,9 +171,10 @@ def test_no_more_are_challenged_than_can_be_served_when_they_come_again(lag: flo
     for step in range(20_000):
         now = 1.0 + step / 1000
         for number in range(12):
-            backlog.put((now, number, False), FRESH, now)
+            backlog.put((now, step * 12 + number, False), FRESH, now, step * 12 + number)
         while coming and coming[0][0] <= now:
-            backlog.put((*coming.pop(0), True), CHALLENGED, now)
+            at, who = coming.pop(0)
+            backlog.put((at, who, True), CHALLENGED, now, who)
         backlog.overdue(now)
         credit = min(credit + 1.0, 5.0)
         while credit > 0 and (item := backlog.next(now)) is not None:
@@ -179,6 +183,7 @@ def test_no_more_are_challenged_than_can_be_served_when_they_come_again(lag: flo
                 done += step >= 5000
             else:
                 coming.append((now + lag, item[1]))
+                backlog.challenged(now)
     assert done / 15 > 1000 / 1.1 * 0.9
 
 
@@ -212,9 +217,120 @@ def test_what_is_repeated_waits_once() -> None:
     assert len(backlog) == 1
 
 
+def test_a_queue_that_was_emptied_by_refusing_has_no_room_for_a_burst() -> None:
+    backlog: Backlog[int] = Backlog()
+    assert sum(backlog.put(number, FRESH, 1.0) for number in range(1000)) == 1000
+    assert backlog.next(1.0) == 0
+    for step in range(12):
+        backlog.next(1.0 + step / 10)
+    assert len(backlog.overdue(2.2)) == 987
+    assert sum(backlog.put(number, FRESH, 2.2) for number in range(2000, 3000)) < 100
+
+
 def test_what_waits_is_bounded() -> None:
     backlog: Backlog[int] = Backlog(100)
     assert sum(backlog.put(number, FRESH, 1.0) for number in range(1000)) == 100
     assert sum(backlog.put(number, CHALLENGED, 1.0) for number in range(1000, 2000)) == 100
     backlog.clear()
     assert len(backlog) == 0
+
+
+def test_those_who_are_expected_are_bounded() -> None:
+    expected = Expected()
+    for number in range(100_000):
+        expected.add(number, 1.0)
+        if not number % 1000:
+            expected.look(1.0)
+    assert len(expected) <= TABLE + 1000
+    expected.look(1.1)
+    assert len(expected) <= TABLE
+    expected.look(9.0)
+    assert len(expected) == 0
+
+
+def test_how_long_it_takes_who_is_challenged_is_learnt_even_when_he_is_not_expected_any_more() -> None:
+    expected = Expected()
+    for number in range(100):
+        now = 1 + number / 10
+        expected.add(number, now)
+        if number >= 20:
+            assert expected.come(number - 20, now)
+        expected.look(now)
+    assert expected.lag == pytest.approx(2.0)
+    assert 18 <= len(expected) <= 20
+    assert not expected.come("a stranger", 11.0)
+
+
+# ---- the backlog in a server whose capacity is known ---------------------------------------------------------------
+
+LOAD = 6.0
+"Seconds."
+
+
+def overloaded(times: float, capacity: float, **more: Any) -> Crowd:
+    """So many times what can be carried, and then a third of it for some seconds."""
+    crowd = Crowd(lambda _at: capacity, lambda at: capacity * (times if at < LOAD else 0.3), **more)
+    crowd.run(LOAD + 4.0)
+    return crowd
+
+
+@pytest.mark.parametrize(("capacity", "lag"), [(150, 0.005), (600, 0.1), (1500, 0.005)])
+@pytest.mark.parametrize("times", [1.0, 1.5, 2, 3, 5, 10])
+def test_what_can_be_carried_is_carried_whatever_comes_by_udp(times: float, capacity: float, lag: float) -> None:
+    crowd = overloaded(times, capacity, lag=lag)
+    assert all(crowd.rate(second, second + 1) >= 0.85 * capacity for second in (3, 4, 5))
+    assert crowd.most_waiting < 5000
+    after = [crowd.rate(LOAD + second, LOAD + second + 1) / capacity for second in range(4)]
+    if times <= 3:
+        assert after[3] == pytest.approx(0.3, abs=0.03), "whoever repeats himself is served by now"
+    else:
+        assert min(after) > 0.28, "many repeat themselves still, and all that are served now as well"
+
+
+@pytest.mark.parametrize("capacity", [150, 600, 1500])
+@pytest.mark.parametrize("times", [1.0, 1.5, 2, 3, 5, 10])
+def test_what_can_be_carried_is_carried_whatever_comes_by_one_stream(times: float, capacity: float) -> None:
+    """A stream has to be read, and who comes back stands behind those who are new: all that cannot be served is refused."""
+    crowd = overloaded(times, capacity, streams=True)
+    refusal = crowd.costs.refusal
+    left = min(1.0, (1 - times * refusal) / (1 - refusal))
+    assert crowd.rate(3, LOAD) >= min(0.85, 0.93 * left) * capacity
+    after = crowd.rate(LOAD + 3, LOAD + 4) / capacity
+    assert after > 0.28
+    if times <= 5:
+        assert after == pytest.approx(0.3, abs=0.03), "what was left in the stream is done by now"
+
+
+@pytest.mark.parametrize("streams", [False, True])
+@pytest.mark.parametrize("change", [0.5, 2.0])
+def test_a_machine_that_becomes_slower_or_faster_is_used_all_the_same(change: float, streams: bool) -> None:
+    crowd = Crowd(lambda at: 600 * (change if at >= 3 else 1.0), lambda at: 1500 if at < 9 else 0, streams=streams)
+    crowd.run(10.0)
+    assert crowd.rate(2, 3) >= 0.85 * 600
+    assert crowd.rate(6, 9) >= (0.75 if change < 1 and streams else 0.85) * min(600 * change, 1500)
+
+
+@pytest.mark.parametrize(("lag", "settled"), [(0.3, 3), (0.6, 4), (1.0, 5), (2.0, 9)])
+@pytest.mark.parametrize("times", [1.5, 3])
+def test_phones_that_are_slow_to_come_back_are_waited_for_while_others_are_served(
+    times: float, lag: float, settled: int
+) -> None:
+    crowd = Crowd(lambda _at: 600, lambda _at: 600 * times, lag=lag)
+    crowd.run(settled + 6.0)
+    assert crowd.rate(settled, settled + 6) >= 0.85 * 600
+
+
+@pytest.mark.parametrize("lost", [0.5, 0.9])
+def test_those_who_never_come_back_take_no_more_than_their_challenge(lost: float) -> None:
+    crowd = Crowd(lambda _at: 600, lambda _at: 3000, lost=lost)
+    crowd.run(6.0)
+    costs = crowd.costs
+    each = costs.challenge + (1 - lost) * costs.finish
+    assert crowd.rate(3, 6) >= 0.85 * 600 * (1 - lost) / each
+
+
+def test_challenges_are_not_more_than_can_be_finished_though_nobody_is_known_again() -> None:
+    """Where Call-IDs change, who comes back cannot be told from who was never challenged."""
+    crowd = Crowd(lambda _at: 600, lambda _at: 1800, strangers=True)
+    crowd.run(8.0)
+    assert crowd.rate(3, 8) >= 0.8 * 600

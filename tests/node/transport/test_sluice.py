@@ -6,7 +6,7 @@ import socket
 
 import pytest
 
-from node.transport.sluice import LEAST, LOOK, SHARE, Sluice, attach, detach
+from node.transport.sluice import LEAST, LOOK, SHARE, Readings, Sluice, attach, detach
 from node.transport.udp import Datagrams
 
 
@@ -15,8 +15,8 @@ def overload(sluice: Sluice, offered: float, cost: float, seconds: float, begin:
     shares = []
     for step in range(round(seconds / LOOK)):
         refused = round(offered * sluice.passing * LOOK)
-        sluice.note(refused, refused * cost, mixed=False)
-        sluice.adjust(begin + step * LOOK * 1.001, idle=False)
+        sluice.note(Readings(refused, refused, 0), refused * cost, mixed=False)
+        sluice.adjust(begin + step * LOOK * 1.001)
         shares.append(refused * cost / LOOK)
     return shares
 
@@ -52,8 +52,8 @@ def test_some_are_always_read() -> None:
 def test_what_others_cost_is_not_taken_for_the_cost_of_refusing() -> None:
     sluice = Sluice()
     for step in range(20):
-        sluice.note(100, 0.09, mixed=True)
-        sluice.adjust(100.0 + step * LOOK * 1.001, idle=False)
+        sluice.note(Readings(100, 100, 0), 0.09, mixed=True)
+        sluice.adjust(100.0 + step * LOOK * 1.001)
     assert sluice.passing == 1.0
 
 
@@ -61,15 +61,16 @@ def test_who_has_nothing_left_to_do_reads_more() -> None:
     sluice = Sluice()
     overload(sluice, 100_000, 15e-6, 3.0)
     for step in range(15):
-        sluice.note(10_000, 0.09, mixed=True)
-        sluice.adjust(103.1 + step * LOOK * 1.001, idle=True)
+        sluice.note(Readings(10_000, 10_000, 0), 0.09, mixed=True)
+        sluice.rest()
+        sluice.adjust(103.1 + step * LOOK * 1.001)
     assert sluice.passing == 1.0
 
 
 def test_one_slow_round_does_not_make_refusals_dear() -> None:
     sluice = Sluice()
-    sluice.note(20, 0.5, mixed=False)
-    sluice.adjust(100.0, idle=False)
+    sluice.note(Readings(20, 20, 0), 0.5, mixed=False)
+    sluice.adjust(100.0)
     shares = overload(sluice, 5000, 15e-6, 3.0)
     assert sluice.passing == 1.0
     assert max(shares) < SHARE
