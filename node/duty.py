@@ -255,6 +255,8 @@ class Duty:
             nonlocal asking
             if default.level >= 7:
                 default.say("%s: %d records claimed", self.slot, len(records))
+            # What was fetched because a claim was not heard of may be here all the same.
+            records = [record for record in records if record.uuid not in self.switchboard.exchange.calls]
             asking += 1
             counted[0] += len(records)
             seen: dict[str, bool] = {}

@@ -117,6 +117,8 @@ class Succession:
         "The store has none left."
         self._told = False
         self._over = False
+        self._unheard = False
+        "A claim was made and its answer was not heard: what it took has our name, and is not here."
 
     def start(self) -> None:
         claim = self._claim
@@ -125,6 +127,28 @@ class Succession:
             return store.claim(claim.slots, node=claim.node, slot=claim.slot, epoch=claim.epoch)
 
         self._asker.ask(question, self._on_answer, CLAIM_WITHIN)
+
+    def _fetch(self) -> None:
+        """What has our name already. That it is here, or was, is for who revives it to see."""
+        claim = self._claim
+        ours = claim.node, claim.epoch
+
+        def question(store: Store) -> list[CallRecord]:
+            calls = store.calls(slots=[claim.slot])
+            return [call for call in calls if call.state != "ended" and (call.node, call.epoch) == ours]
+
+        self._unheard = False
+        self._asker.ask(question, self._on_fetched, CLAIM_WITHIN)
+
+    def _on_fetched(self, answer: list[CallRecord] | StoreError) -> None:
+        if self._over:
+            return
+        if isinstance(answer, StoreError):
+            self._try_again(answer)
+            return
+        self._take(answer)
+        self._exhausted = True
+        self._end_if_done()
 
     def stop(self) -> None:
         self._over = True
@@ -138,15 +162,20 @@ class Succession:
         elif isinstance(answer, StoreError):
             self._try_again(answer)
         elif answer:
-            for record in answer:
-                self.claimed += 1
-                heapq.heappush(self._waiting, (self._rank(record), self.claimed, record))
-            if not self._turning:
-                self._revive_some()
+            self._take(answer)
             self.start()  # the store works on the next ones while these are revived
+        elif self._unheard:
+            self._fetch()
         else:
             self._exhausted = True
             self._end_if_done()
+
+    def _take(self, records: list[CallRecord]) -> None:
+        for record in records:
+            self.claimed += 1
+            heapq.heappush(self._waiting, (self._rank(record), self.claimed, record))
+        if records and not self._turning:
+            self._revive_some()
 
     def _revive_some(self) -> None:
         """A few calls a turn of the loop: between them beats are answered, and requests of calls that are back."""
@@ -166,7 +195,8 @@ class Succession:
             self._finish()
 
     def _try_again(self, error: StoreError) -> None:
-        """The store is gone: go on trying, but do not keep new calls waiting for it."""
+        """The store is gone: go on trying, but do not keep new calls waiting for it. It may have done what was asked."""
+        self._unheard = True
         if not self._told and self._now() - self._began > PATIENCE:
             log.error("the calls of %s cannot be claimed yet, going on without them: %s", self._claim.slots, error)
             self._finish()

@@ -87,7 +87,7 @@ class Recovery:
     def run(self, records: Sequence[CallRecord]) -> list[Result]:
         """Revive all; what each leg came to so far."""
         for record in records:
-            if record.state == "ended" or record.uuid in self._exchange.calls:
+            if record.state == "ended" or record.uuid in self._exchange.calls or self._has_ended(record):
                 continue
             self._ledger.counts.calls += 1
             try:
@@ -101,6 +101,11 @@ class Recovery:
             self._exchange.endpoint.later(LONGEST, self._tell_if_done)
         self._tell_if_done()
         return results
+
+    def _has_ended(self, record: CallRecord) -> bool:
+        """Was it here, and ended since the record was read?"""
+        live = [leg.dialog.local_tag for leg in record.legs if leg.dialog is not None and leg.state != "ended"]
+        return bool(live) and all(map(self._exchange.departed, live))
 
     def _give_up(self, record: CallRecord, cause: str) -> None:
         call = self._exchange.calls.get(record.uuid)

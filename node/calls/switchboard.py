@@ -13,7 +13,6 @@ from __future__ import annotations
 import logging
 import time
 from collections.abc import Callable, Mapping, Sequence
-from functools import partial
 
 from node.calls import (
     alignment,
@@ -42,6 +41,7 @@ from node.calls.leg import Leg
 from node.calls.moving import Reinvite
 from node.calls.pace import Pace
 from node.calls.recover import Recovery
+from node.calls.search import Searches
 from node.calls.urgency import emergency_numbers
 from node.config import Configuration
 from node.config.profile import ProfileSettings
@@ -55,7 +55,6 @@ from node.sip.flow import Flow
 from node.sip.layer import ClientTransaction, Failure, ServerTransaction
 from node.sip.message import Request, Response
 from node.transport.endpoint import Endpoint
-from store.errors import StoreError
 from store.records import CallRecord
 from store.writer import Writer
 
@@ -64,9 +63,6 @@ log = logging.getLogger(__name__)
 __all__ = ["Asked", "Call", "Recovery", "Reinvite", "Result", "Switchboard"]
 
 RETRY_AFTER = (("Retry-After", "300"),)
-PATIENCE = 5.0
-"Seconds a request of a dialog that the store knows waits for the dialog to be taken over."
-LOOK_AGAIN = 0.1
 
 
 class Switchboard:
@@ -88,6 +84,7 @@ class Switchboard:
         core_uuid: str = "",
         wall: Callable[[], float] = time.time,
     ) -> None:
+        self.endpoint = endpoint
         self.exchange = Exchange(
             slot=slot,
             node=node,
@@ -107,6 +104,7 @@ class Switchboard:
         self.draining = False
         self.elsewhere: replaces.Elsewhere | None = None
         "Brings a request to who has its record, or the record to us."
+        self._searches = Searches(self, writer)
         self._second = (0, 0)
         media.on_learned = self._on_learned
         media.on_lost = self._on_media_lost
@@ -203,7 +201,7 @@ class Switchboard:
             else:
                 found.call.post(requests.on_request, found.call, found.leg, request, transaction)
         elif transaction is not None and found is not None:
-            self._answer(
+            self.say(
                 request, transaction, 481
             )  # the tag of a dialog here, and nothing else of it: no such dialog anywhere
         elif transaction is not None:
@@ -213,46 +211,27 @@ class Switchboard:
         """Of a dialog that is over, or one of another owner: the store knows."""
         if self.exchange.departed(request.to_tag):
             self._answer_departed(request, transaction)
-            return
-        deadline = self.exchange.endpoint.now() + PATIENCE
-        self._look_up(request, transaction, deadline)
-
-    def _look_up(self, request: Request, transaction: ServerTransaction, deadline: float) -> None:
-        call_id = request.call_id
-        self.exchange.writer.ask(
-            lambda store: store.call_by_call_id(call_id),
-            partial(self._on_looked_up, request, transaction, deadline),
-        )
-
-    def _on_looked_up(
-        self,
-        request: Request,
-        transaction: ServerTransaction,
-        deadline: float,
-        record: CallRecord | StoreError | None,
-    ) -> None:
-        if request.to_tag in self.exchange.dialogs:
-            self.on_request(request, transaction, transaction.flow)
-        elif isinstance(record, StoreError):
-            self._answer(request, transaction, 503)
-        elif record is None:
-            self._answer(request, transaction, 481)
-        elif _tombstone_of(record, request.to_tag):
-            self._answer_departed(request, transaction)
-        elif self.exchange.endpoint.now() < deadline:
-            # A live call whose owner is being replaced: it will be here, or with another worker, in a moment.
-            again = partial(self._look_up, request, transaction, deadline)
-            self.exchange.endpoint.later(LOOK_AGAIN, again)
         else:
-            self._answer(request, transaction, 481)
+            self._searches.begin(request, transaction, transaction.flow)
+
+    def serve(self, request: Request, transaction: ServerTransaction, flow: Flow) -> None:
+        """One whose dialog has come here."""
+        self.on_request(request, transaction, flow)
 
     def _answer_departed(self, request: Request, transaction: ServerTransaction) -> None:
         """A BYE that came late, or again, is as good as the first one."""
-        self._answer(request, transaction, 200 if request.method == "BYE" else 481)
+        self.say(request, transaction, 200 if request.method == "BYE" else 481)
 
-    def _answer(self, request: Request, transaction: ServerTransaction, status: int) -> None:
-        headers = self.exchange.headers(transaction.flow.profile)
-        self.exchange.endpoint.respond(transaction, compose.response(request, status, headers=headers))
+    def say(
+        self,
+        request: Request,
+        transaction: ServerTransaction,
+        status: int,
+        headers: tuple[tuple[str, str], ...] = (),
+    ) -> None:
+        """Answer it without a leg."""
+        own = self.exchange.headers(transaction.flow.profile)
+        self.endpoint.respond(transaction, compose.response(request, status, headers=(*own, *headers)))
 
     def on_cancel(self, transaction: ServerTransaction, request: Request) -> None:
         """The caller, or the author of a re-INVITE, gives up."""
@@ -318,14 +297,8 @@ class Switchboard:
         self.exchange.endpoint.request(dialog.request("BYE", headers=headers), flow)
 
     def on_stray_cancel(self, request: Request, transaction: ServerTransaction, flow: Flow) -> None:
-        """A CANCEL again, whose INVITE a predecessor has ended: 200 if the store says so, else 481."""
-        call_id = request.call_id
-
-        def looked_up(record: CallRecord | StoreError | None) -> None:
-            known = isinstance(record, CallRecord)
-            self._answer(request, transaction, 200 if known else 481)
-
-        self.exchange.writer.ask(lambda store: store.call_by_call_id(call_id), looked_up)
+        """A CANCEL whose INVITE is not here: a predecessor has ended it, or nobody knows of it."""
+        self._searches.begin(request, transaction, flow)
 
     # ---- what the media process tells -------------------------------------------------------------------------------
 
@@ -515,10 +488,3 @@ def _matches(leg: Leg, request: Request) -> bool:
     if dialog is None or dialog.call_id != request.call_id:
         return False
     return not dialog.remote_tag or dialog.remote_tag == request.from_tag
-
-
-def _tombstone_of(record: CallRecord, tag: str) -> bool:
-    """Whether the dialog of this tag is over, by the record."""
-    if record.state == "ended":
-        return True
-    return any(leg.state == "ended" and leg.dialog is not None and leg.dialog.local_tag == tag for leg in record.legs)

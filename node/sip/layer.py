@@ -216,6 +216,16 @@ class TransactionLayer:
         if refusal is not None:
             acknowledge(transaction, refusal, now)
 
+    def meet(self, request: Request, transaction: ServerTransaction, now: float) -> bool:
+        """Has a CANCEL its INVITE here? Then it is answered, and takes effect. Asked again by who may have taken that over since."""
+        invite = self._servers.get(_server_key(request, "INVITE"))
+        if invite is None:
+            return False
+        tag = _to_tag(invite.last_response)
+        self.respond(transaction, compose.response(request, 200, to_tag=tag), now)
+        invite.happen(Cause.CANCEL, request, now)
+        return True
+
     def with_via(self, request: Request, flow: Flow) -> Request:
         """With a Via of ours on top, for what goes outside of transactions: the ACK to a 2xx. Retransmit its bytes."""
         return compose.with_via(request, self._via(flow, self.names.branch()))
@@ -309,13 +319,8 @@ class TransactionLayer:
 
     def _receive_cancel(self, request: Request, transaction: ServerTransaction, flow: Flow, now: float) -> None:
         """RFC 3261 9.2: the CANCEL itself is answered 200 at once, under the To tag of the INVITE's responses."""
-        invite = self._servers.get(_server_key(request, "INVITE"))
-        if invite is None:
+        if not self.meet(request, transaction, now):
             self._ground.user.on_stray_cancel(request, transaction, flow)
-            return
-        tag = _to_tag(invite.last_response)
-        self.respond(transaction, compose.response(request, 200, to_tag=tag), now)
-        invite.happen(Cause.CANCEL, request, now)
 
     def _receive_response(self, response: Response, flow: Flow, now: float) -> None:
         branch = response.via.branch

@@ -156,6 +156,12 @@ class Endpoint:
         self.layer.acknowledge(transaction, self._loop.time())
         self._settle()
 
+    def meet(self, request: Request, transaction: ServerTransaction) -> bool:
+        """Has a CANCEL that came too early its INVITE here by now? Then it takes effect."""
+        met = self.layer.meet(request, transaction, self._loop.time())
+        self._settle()
+        return met
+
     def revive_server(self, request: Request, flow: Flow, last_response: bytes) -> ServerTransaction:
         """An INVITE transaction taken over: retransmissions are answered with `last_response` (b"" for none)."""
         transaction = self.layer.revive_server(request, flow, last_response, self._loop.time())

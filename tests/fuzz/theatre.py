@@ -32,7 +32,7 @@ from node.profiles.screen import Screen
 from node.registrar.location import Location
 from node.sip.flow import Flow
 from node.transport.endpoint import Endpoint
-from store.errors import StoreError
+from store.errors import StoreError, Unavailable
 from store.interface import Outcome, Put, Remove, Store
 from store.memory import Book, MemoryStore
 from store.records import CallRecord, Registration
@@ -205,6 +205,8 @@ class Books:
         self._takes = list(takes)
         self.store = MemoryStore(Book(), clock.wall)
         self.on_fenced: Callable[..., None] | None = None
+        self.gone = False
+        "Nothing can be asked; what is put is taken all the same."
 
     def store_time(self) -> float:
         return self._clock.wall()
@@ -221,6 +223,8 @@ class Books:
 
     def ask(self, question: Callable[[Store], object], then: Callable[[Any], None], deadline: float = 2.0) -> None:
         try:
+            if self.gone:
+                raise Unavailable("the store is gone")
             answer: object = question(self.store)
         except StoreError as error:
             answer = error

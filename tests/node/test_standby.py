@@ -11,6 +11,8 @@ from node.sip.flow import Flow
 from node.sip.message import parse
 from node.standby import AGAIN, PATIENCE, Claim, Held, Succession, Tenure
 from store.errors import Fenced, Unavailable
+from store.interface import Put
+from store.memory import Book, MemoryStore
 from store.records import CallRecord
 
 FLOW = Flow("internal", "UDP", ("127.0.0.1", 5060), ("127.0.0.1", 5070))
@@ -80,7 +82,7 @@ def test_a_claim_goes_on_until_the_store_has_none_left() -> None:
 
 def test_a_store_that_is_gone_is_asked_again() -> None:
     clock = Clock()
-    claim, told = succession(clock, Writer(Unavailable("gone"), [CallRecord(uuid="1")], []))
+    claim, told = succession(clock, Writer(Unavailable("gone"), [CallRecord(uuid="1")], [], []))
     claim.start()
     assert told == []
     clock.run(AGAIN)
@@ -90,10 +92,38 @@ def test_a_store_that_is_gone_is_asked_again() -> None:
 def test_new_calls_do_not_wait_for_ever_and_old_ones_come_late() -> None:
     clock = Clock()
     failures = [Unavailable("gone")] * (int(PATIENCE / AGAIN) + 2)
-    claim, told = succession(clock, Writer(*failures, [CallRecord(uuid="1")], []))
+    claim, told = succession(clock, Writer(*failures, [CallRecord(uuid="1")], [], []))
     claim.start()
     clock.run(PATIENCE + 10 * AGAIN)
     assert told == ["done", "revive 1"]
+
+
+def test_what_was_claimed_and_never_heard_of_is_fetched() -> None:
+    """The store did as it was asked, and its answer was lost: nobody would ever claim these again under this epoch."""
+    clock = Clock()
+    book = MemoryStore(Book(), clock=lambda: 0.0)
+    mine = CallRecord(uuid="1", slot=CLAIM.slots[0], epoch=1, version=1, state="answered")
+    over = CallRecord(uuid="2", slot=CLAIM.slots[0], epoch=1, version=1, state="ended", expires=1e12)
+    book.commit([Put(mine), Put(over)])
+    claim, told = succession(clock, Forgetful(book))
+    claim.start()
+    clock.run(2 * AGAIN)
+    assert told == ["revive 1", "done"]
+
+
+class Forgetful:
+    """A writer whose store does what it is asked, and is not heard the first time."""
+
+    def __init__(self, store: MemoryStore) -> None:
+        self._store, self._heard = store, False
+
+    def ask(self, question, then, deadline=2.0) -> None:  # type: ignore[no-untyped-def]
+        answer = question(self._store)
+        if self._heard:
+            then(answer)
+        else:
+            self._heard = True
+            then(Unavailable("no answer in time"))
 
 
 def test_an_epoch_that_is_over_is_given_up() -> None:
