@@ -11,7 +11,7 @@ from ha.loop import Loop
 from ha.process import Backoff, Process
 from ha.settings import ChildSettings
 from ha.watchdog import Pulse
-from node.link import Beat, Beaten, Demote, Failed, Follows, LinkClosed, Message, Ready
+from node.link import Beat, Beaten, Demote, Failed, Follows, LinkClosed, Message, Ready, Stores
 
 log = logging.getLogger(__name__)
 
@@ -38,6 +38,8 @@ class Member:
     follows: Follows | None = None
     told_at: float = 0.0
     "How far a standby worker was behind the store, and when it said so."
+    stores: Stores | None = None
+    "How it stood with the store when that had changed last."
 
     @property
     def kind(self) -> str:
@@ -175,6 +177,8 @@ class Fleet:
                 log.error("%s (pid %d) cannot go on: %s", member.name, member.process.pid, reason)
             case Follows():
                 member.follows, member.told_at = message, self._loop.now()
+            case Stores():
+                member.stores = message
             case _:
                 self._owner.on_message(member, message)
 

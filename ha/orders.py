@@ -87,6 +87,8 @@ def run_status(options: argparse.Namespace) -> int:
         print(
             f"  {child['kind']} pid {child['pid']} {child['slot']}{'' if child['ready'] else ' (loading)'}{_lag(child)}"
         )
+        if "store" in child and child["slot"]:
+            print(f"    store: {_store(child['store'])}")
     return 0
 
 
@@ -94,6 +96,15 @@ def _lag(child: dict[str, Any]) -> str:
     if "lag" not in child:
         return ""
     return f" follows {child['registrations']} registrations, {child['lag']:.1f} s behind the store at most"
+
+
+def _store(told: dict[str, Any]) -> str:
+    state = f"gone ({told['error']})" if told["gone"] else "given what it has missed" if told["behind"] else "level"
+    return (
+        f"{state}, {told['queued']} writes wait, {told['batch']:g} a commit of {told['latency'] * 1000:.1f} ms (longest "
+        f"{told['slowest'] * 1000:.1f} ms); at risk {told['at_risk']}, journaled {told['journaled']}, replayed "
+        f"{told['replayed']}, refused {told['refused']}, lost {told['lost']}"
+    )
 
 
 def run_health(options: argparse.Namespace) -> int:

@@ -7,6 +7,8 @@ import os
 from pathlib import Path
 from typing import Any, Protocol
 
+import msgspec
+
 from ha.duty import Duty
 from ha.fleet import Fleet, Member
 from ha.guard import Guard
@@ -132,6 +134,7 @@ def _child(node: Told, member: Member, now: float) -> dict[str, Any]:
         "leaving": member.leaving,
         "up": round(now - member.process.born, 3),
         **_follows(member, now),
+        **({"store": msgspec.to_builtins(member.stores)} if member.stores is not None else {}),
     }
 
 

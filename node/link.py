@@ -132,6 +132,32 @@ class Follows(msgspec.Struct, tag=True, kw_only=True):
     registrations: int
 
 
+class Stores(msgspec.Struct, tag=True, kw_only=True):
+    """How a worker stands with its store. Counts are of writes, since it began."""
+
+    queued: int = 0
+    "That wait now."
+    gone: bool = False
+    "Whether the store is left alone, because it does not answer."
+    behind: bool = False
+    "Whether the journal holds what the store has not got."
+    commits: int = 0
+    "Transactions."
+    batch: float = 0.0
+    "Writes in one, on the average of the last second that had any; as are the next two."
+    latency: float = 0.0
+    "Seconds that one took."
+    slowest: float = 0.0
+    "Seconds that the longest took."
+    at_risk: int = 0
+    refused: int = 0
+    lost: int = 0
+    journaled: int = 0
+    replayed: int = 0
+    error: str = ""
+    "What the store said last, while it fails."
+
+
 class Revived(msgspec.Struct, tag=True, kw_only=True):
     """All records of the claim are revived or given up."""
 
@@ -185,6 +211,7 @@ Message = (
     | Promoted
     | Follows
     | Revived
+    | Stores
     | Fenced
     | Done
     | Ask

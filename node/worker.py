@@ -46,6 +46,7 @@ from node.registrar.location import Location
 from node.sip.flow import Flow
 from node.sip.token import token as token_of
 from node.standby import Tenure
+from node.storing import Storing
 from node.transport.handoff import UNPLACED, Bus
 from node.transport.outside import Outside
 from node.unstored import Unstored
@@ -217,6 +218,7 @@ class Worker:
             now=loop.time,
             told=lambda lag, count: self._say(Follows(lag=lag, registrations=count)),
         )
+        self._storing = Storing(writer, self._say, call_later=loop.call_later)
         self._ear: Bus | None = None
         self._duty: Duty | None = None
         self._outside = Outside(loop, self._on_outside)
@@ -236,6 +238,7 @@ class Worker:
         self._ask_secret()
         self._outside.configure(self._own.configuration.profiles, self._own.configuration.sofia.dns_servers)
         self._following.start()
+        self._storing.start()
         self._loop.add_reader(self._link.fileno(), self._on_readable)
 
     def close(self, within: float = LET_GO_WITHIN) -> None:
@@ -246,6 +249,7 @@ class Worker:
         self._loop.remove_reader(self._link.fileno())
         self._tenure.close()
         self._following.stop()
+        self._storing.stop()
         if self._silent is not None:
             self._silent.cancel()
         self._outside.close()

@@ -56,6 +56,10 @@ class WriterStats:
     hung: int = 0
     "Threads given up in a call to the store."
     last_commit_seconds: float = 0.0
+    commit_seconds: float = 0.0
+    "All of them together."
+    slowest: float = 0.0
+    "Seconds that the longest took, since somebody looked and set it to 0."
     open: bool = False
     "Whether the breaker keeps us from the store."
     error: str = ""
@@ -279,7 +283,6 @@ class Committer:
             if not queue.begin():
                 return True
             assert self._store is not None, "a store that is ready is open"
-            started = time.monotonic()
             try:
                 outcomes = self._put(self._store, [entry.write for entry in entries])
             except StoreError as error:
@@ -288,12 +291,12 @@ class Committer:
                 continue
             queue.settled()
             self._succeeded()
-            self._shared.stats.last_commit_seconds = time.monotonic() - started
             self._shared.tell(Settled(entries, outcomes))
             return True
         return False
 
     def _put(self, store: Store, writes: Sequence[Write]) -> list[Outcome]:
+        started = time.monotonic()
         try:
             outcomes = self._call(lambda: store.commit(writes))
         except (Unavailable, Abandoned):
@@ -304,8 +307,12 @@ class Committer:
             log.exception("the store does not accept a write of %s: %s", writes[0].record.key, error)
             self._shared.tell(Lost(writes))
             return [Outcome.AT_RISK]
-        self._shared.stats.commits += 1
-        self._shared.stats.items += len(writes)
+        stats, took = self._shared.stats, time.monotonic() - started
+        stats.commits += 1
+        stats.items += len(writes)
+        stats.last_commit_seconds = took
+        stats.commit_seconds += took
+        stats.slowest = max(stats.slowest, took)
         return outcomes
 
     def _answer(self, question: Question[Any]) -> None:

@@ -131,7 +131,7 @@ class Writer:
     @property
     def idle(self) -> bool:
         """Is everything that was put stored, and told to who waited for it?"""
-        return not (self._waiters or self._committer.busy or len(self._shared.queue))
+        return not (self._waiters or self.behind or self._committer.busy or len(self._shared.queue))
 
     def start(self) -> None:
         """Open the journal and the store; what the journal holds is committed first. Raises `JournalFailed`."""

@@ -11,6 +11,7 @@ import os
 import time
 from contextlib import AbstractContextManager
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -80,6 +81,7 @@ async def _outage(node: Node, victim: Victim, fault: AbstractContextManager[obje
         await asyncio.sleep(0.5)
         with await _entered(fault):
             await asyncio.sleep(SECONDS)
+            assert _status(node)["at_risk"] > 0
             assert not whole.done() or whole.exception() is None, (whole.exception(), ask(node, "stats"))
         ended = time.monotonic()
         back = asyncio.create_task(asyncio.to_thread(_wait_for_the_store, node, ended))
@@ -185,6 +187,11 @@ def _judge(
     # Each write at risk was either journaled or committed late: nothing else becomes of them.
     assert counts["store_at_risk"] == counts["store_journaled"] + counts["store_late"], counts
     assert counts["store_at_risk"] > 0
+    stats = ask(node, "stats")
+    until(lambda: _status(node)["at_risk"] == stats["store_at_risk"], 10, "the status to say the same", node)
+    told = _status(node)
+    assert not any(told[name] for name in ("gone", "behind", "queued", "refused", "lost")), told
+    assert told["replayed"] == stats["store_replayed"]
     noise = at(0.99, swarm.took["echo"])
     for method in ("OPTIONS", "BYE"):
         # In a short outage the first 200 ms are more than one in a hundred; and slow machines have slow everything.
@@ -196,6 +203,15 @@ def _judge(
         f"journaled {counts['store_journaled']}, replayed {counts['store_replayed']}; p99 (worst) {figures}, "
         f"REGISTER {at(0.99, phones.took) * 1000:.1f} ms"
     )
+
+
+def _status(node: Node) -> dict[str, Any]:
+    """What `sofia-node status` says of the worker and its store."""
+    children = node.status()["children"]
+    assert isinstance(children, list)
+    (told,) = [child["store"] for child in children if child["slot"] == "internal#0" and "store" in child]
+    assert isinstance(told, dict)
+    return told
 
 
 async def _hang_up(swarm: TimedSwarm, calls: list[SwarmCall]) -> None:
