@@ -137,8 +137,10 @@ def _locked(run_dir: Path) -> Iterator[TextIO]:
         opened.truncate(0)
         opened.write(f"{os.getpid()}\n")
         opened.flush()
-        yield opened
-        pid_file.unlink(missing_ok=True)
+        try:
+            yield opened
+        finally:
+            pid_file.unlink(missing_ok=True)
 
 
 def _check_paths(run_dir: Path, configuration: Configuration) -> None:

@@ -24,6 +24,7 @@ class Control:
     def __init__(self, loop: Loop, path: Path, on_request: Callable[[dict[str, Any], Answer], None]) -> None:
         self._loop, self._path, self._on_request = loop, path, on_request
         self._listening: socket.socket | None = None
+        self._callers: set[Caller] = set()
 
     def listen(self) -> None:
         """Raises OSError."""
@@ -42,19 +43,27 @@ class Control:
             self._listening.close()
             self._listening = None
             self._path.unlink(missing_ok=True)
+        for caller in list(self._callers):
+            caller.close()
 
     def _accept(self) -> None:
         assert self._listening is not None, "only a listening socket is watched"
         with contextlib.suppress(OSError):
             sock, _address = self._listening.accept()
-            Caller(self._loop, sock, self._on_request)
+            self._callers.add(Caller(self._loop, sock, self._on_request, self._callers.discard))
 
 
 class Caller:
     """One connection."""
 
-    def __init__(self, loop: Loop, sock: socket.socket, on_request: Callable[[dict[str, Any], Answer], None]) -> None:
-        self._loop, self._socket, self._on_request = loop, sock, on_request
+    def __init__(
+        self,
+        loop: Loop,
+        sock: socket.socket,
+        on_request: Callable[[dict[str, Any], Answer], None],
+        on_closed: Callable[[Caller], None],
+    ) -> None:
+        self._loop, self._socket, self._on_request, self._on_closed = loop, sock, on_request, on_closed
         self._buffer = b""
         self._closed = False
         sock.setblocking(False)
@@ -69,7 +78,7 @@ class Caller:
             data = b""
         self._buffer += data
         if not data or len(self._buffer) > LONGEST:
-            self._close()
+            self.close()
             return
         *lines, self._buffer = self._buffer.split(b"\n")
         for line in lines:
@@ -92,10 +101,11 @@ class Caller:
             # A status is a few kilobytes and fits the socket's buffer; who does not read it is not waited for.
             self._socket.sendall(json.dumps(answer).encode() + b"\n")
         except OSError:
-            self._close()
+            self.close()
 
-    def _close(self) -> None:
+    def close(self) -> None:
         if not self._closed:
             self._closed = True
+            self._on_closed(self)
             self._loop.forget(self._socket)
             self._socket.close()

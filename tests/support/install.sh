@@ -6,12 +6,16 @@ declare -A packages=([sipp]=sip-tester [baresip]=baresip-core [ip]=iproute2 [ipt
   [kamailio]=kamailio [linphone-daemon]=linphone-cli [sip-options]=sofia-sip-bin [sipsak]=sipsak
   [node]=nodejs [npm]=npm [sngrep]=sngrep [turnserver]=coturn [redis-server]=redis-server
   [mariadbd]=mariadb-server-core [my_print_defaults]=mariadb-client-core
-  [keepalived]=keepalived [ocf-tester]=resource-agents [xmllint]=libxml2-utils [systemd-analyze]=systemd)
+  [dockerd]=docker.io [docker]=docker.io [debootstrap]=debootstrap
+  [faketime]=faketime [keepalived]=keepalived [ocf-tester]=resource-agents [xmllint]=libxml2-utils [systemd-analyze]=systemd)
 if [ "${1:-}" = bench ]; then
   packages+=([rtpengine]=rtpengine-daemon)
 fi
 if [ "${1:-}" = cluster ]; then
   packages+=([pacemakerd]=pacemaker [crm_resource]=pacemaker-cli-utils [corosync]=corosync [pcs]=pcs)
+fi
+if [ "${1:-}" = containers ]; then
+  packages+=([docker-compose]=docker-compose)
 fi
 PATH=$PATH:/usr/sbin:/sbin
 missing=()
@@ -19,7 +23,8 @@ for program in "${!packages[@]}"; do
   command -v "$program" >/dev/null || missing+=("${packages[$program]}")
 done
 # Not on the path: modules of Kamailio,
-for module in tls outbound websocket ${1:+sqlite}; do
+bench_only=$([ "${1:-}" != bench ] || echo sqlite)
+for module in tls outbound websocket $bench_only; do
   compgen -G "/usr/lib/*/kamailio/modules/*${module}.so" >/dev/null || missing+=("kamailio-$module-modules")
 done
 # PostgreSQL's server, and the ODBC drivers, which enter themselves in a list.
