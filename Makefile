@@ -1,4 +1,4 @@
-# setup | demo | run | check | test | outages | matrix | faults | bench | floods | fuzz : see README.md
+# setup | demo | run | check | test | outages | matrix | faults | containers | bench | floods | fuzz : see README.md
 SHELL := /bin/bash
 PYTHON ?= $(shell for p in /usr/bin/python3.11 /usr/bin/python3 python3; do $$p -c 'import sys, venv, ensurepip; sys.exit(sys.version_info < (3, 11))' 2>/dev/null && { echo $$p; break; }; done)
 VENV := .venv
@@ -7,7 +7,7 @@ STAMP := $(VENV)/.ready
 TEST_STAMP := $(VENV)/.ready-test
 BENCH_STAMP := $(VENV)/.ready-bench
 
-.PHONY: setup demo run check test outages matrix faults bench floods fuzz clean
+.PHONY: setup demo run check test outages matrix faults containers bench floods fuzz clean
 
 setup: $(STAMP)
 
@@ -59,6 +59,12 @@ matrix: $(TEST_STAMP)
 faults: $(TEST_STAMP)
 	@bash tests/support/install.sh
 	SOFIA_FAULTS=whole $(PY) -m pytest tests/failover --timeout 1800 $(ARGS)
+
+# The shipped image and stores in containers, the long part too.
+containers: $(TEST_STAMP)
+	@bash tests/support/install.sh
+	@bash tests/support/install.sh containers
+	$(PY) -m pytest -s -m 'long or not long' tests/containers $(ARGS)
 
 bench: $(BENCH_STAMP)
 	@bash tests/support/install.sh
