@@ -108,7 +108,7 @@ def settle_collector() -> None:
     """
     gc.collect()
     gc.freeze()
-    gc.set_threshold(5_000, 10, 1_000_000)
+    gc.set_threshold(10_000, 5, 1_000_000)
 
 
 def _tell(events: EventStream, subclass: str, headers: list[tuple[str, str]]) -> None:
