@@ -253,17 +253,19 @@ class Duty:
 
     def fence(self, slot: Slot, then: Callable[[], None]) -> None:
         """Raise the fence of a slot; `then` follows when it stands, or when the store has taken too long."""
-        slot.fencing = True
+        slot.fencing = waiting = True
 
         def on_reply(reply: Reply) -> None:
-            if reply.epoch:
+            # Who goes on under the old epoch by then is fenced off by a late one, and still owes his calls: the next is his.
+            if waiting and reply.epoch:
                 slot.epoch, slot.owes = reply.epoch, False
             proceed(reply.error)
 
         def proceed(error: str) -> None:
-            if not slot.fencing:
+            nonlocal waiting
+            if not waiting:
                 return
-            slot.fencing = False
+            slot.fencing = waiting = False
             if error:
                 slot.owes = True
                 log.error(

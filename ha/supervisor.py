@@ -258,7 +258,12 @@ class Supervisor:
     def _on_fenced(self, name: str, epoch: int) -> None:
         """A write was refused. Where this node itself has raised the fence that is no news."""
         ours = next((slot for slot in self.duty.slots() if slot.name == name), None)
-        if ours is None or epoch <= ours.epoch or ours.fencing:
+        if ours is None or ours.fencing:
+            return
+        if epoch <= ours.epoch:
+            # Of the epoch we know: a fence of ours has reached the store without our hearing of it. If the lease is still
+            # ours, it is raised once more, and the worker goes on.
+            ours.owes = ours.owes or epoch == ours.epoch
             return
         log.error("%s was refused by the store: epoch %d rules, ours is %d", name, epoch, ours.epoch)
         self.holder.lose()

@@ -182,6 +182,7 @@ class Duty:
         if recovering:
             self._claim(promote.claims, promote.epoch, self._counted, self._on_revived, self._on_settled)
         else:
+            self.switchboard.sweep_media()
             self._on_revived()
         if promote.slot.endswith("#0"):
             self._sweep()
@@ -208,7 +209,6 @@ class Duty:
 
     def _on_revived(self) -> None:
         self._release()
-        self.switchboard.sweep_media()
         self._tell_revived()
         if self._counted[0]:
             self._tell_custom("sofia::recovery_recovered", [("recovered_calls", str(self._counted[1]))])
@@ -294,6 +294,8 @@ class Duty:
             give_up=give_up,
             call_later=self._loop.call_later,
             now=self._loop.time,
+            # Not before: as long as the store does not say whose calls there are, their audio flows on.
+            complete=self.switchboard.sweep_media,
             rank=lambda record: urgency.rank(record, self.switchboard.emergency(record.profile_name)),
         )
         self._recovering += 1

@@ -97,8 +97,12 @@ class Succession:
         call_later: Callable[[float, Callable[[], None]], Alarm],
         now: Callable[[], float],
         rank: Callable[[CallRecord], Any] = lambda record: 0,
+        complete: Callable[[], None] = lambda: None,
     ) -> None:
-        """`rank`: of what is claimed and not revived, the smallest comes first."""
+        """`rank`: of what is claimed and not revived, the smallest comes first.
+
+        `done`: what was held goes on, with the records or, after a while, without; `complete`: all of them are here.
+        """
         self.claimed = 0
         self._claim = claim
         self._asker = asker
@@ -109,6 +113,7 @@ class Succession:
         self._now = now
         self._began = now()
         self._rank = rank
+        self._complete = complete
         self._waiting: list[tuple[Any, int, CallRecord]] = []
         "Claimed, and not revived yet."
         self._turning = False
@@ -192,6 +197,7 @@ class Succession:
     def _end_if_done(self) -> None:
         if self._exhausted and not self._waiting:
             self._over = True
+            self._complete()
             self._finish()
 
     def _try_again(self, error: StoreError) -> None:

@@ -69,6 +69,7 @@ def succession(clock: Clock, writer: Writer) -> tuple[Succession, list[str]]:
         give_up=lambda why: told.append("give up"),
         call_later=clock.later,
         now=clock,
+        complete=lambda: told.append("complete"),
     )
     return made, told
 
@@ -77,7 +78,7 @@ def test_a_claim_goes_on_until_the_store_has_none_left() -> None:
     calls = [CallRecord(uuid=str(number)) for number in range(3)]
     claim, told = succession(Clock(), Writer(calls, calls[:1], []))
     claim.start()
-    assert told == ["revive 3", "revive 1", "done"]
+    assert told == ["revive 3", "revive 1", "complete", "done"]
 
 
 def test_a_store_that_is_gone_is_asked_again() -> None:
@@ -86,7 +87,7 @@ def test_a_store_that_is_gone_is_asked_again() -> None:
     claim.start()
     assert told == []
     clock.run(AGAIN)
-    assert told == ["revive 1", "done"]
+    assert told == ["revive 1", "complete", "done"]
 
 
 def test_new_calls_do_not_wait_for_ever_and_old_ones_come_late() -> None:
@@ -95,7 +96,7 @@ def test_new_calls_do_not_wait_for_ever_and_old_ones_come_late() -> None:
     claim, told = succession(clock, Writer(*failures, [CallRecord(uuid="1")], [], []))
     claim.start()
     clock.run(PATIENCE + 10 * AGAIN)
-    assert told == ["done", "revive 1"]
+    assert told == ["done", "revive 1", "complete"]
 
 
 def test_what_was_claimed_and_never_heard_of_is_fetched() -> None:
@@ -108,7 +109,7 @@ def test_what_was_claimed_and_never_heard_of_is_fetched() -> None:
     claim, told = succession(clock, Forgetful(book))
     claim.start()
     clock.run(2 * AGAIN)
-    assert told == ["revive 1", "done"]
+    assert told == ["revive 1", "complete", "done"]
 
 
 class Forgetful:
