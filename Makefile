@@ -66,6 +66,11 @@ containers: $(TEST_STAMP)
 	@bash tests/support/install.sh containers
 	$(PY) -m pytest -s -m 'long or not long' tests/containers $(ARGS)
 
+# A pair led by Pacemaker and Corosync, in namespaces; needs root.
+cluster: $(TEST_STAMP)
+	@bash tests/support/install.sh cluster
+	$(PY) -m pytest -s -q -m long tests/failover/test_pacemaker.py $(ARGS)
+
 bench: $(BENCH_STAMP)
 	@bash tests/support/install.sh
 	@bash tests/support/install.sh bench || echo "bench: measuring without the peers that are missing"
