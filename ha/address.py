@@ -39,6 +39,11 @@ class SharedAddress:
         self._loop, self._settings = loop, settings
         self._alarms: list[Alarm] = []
 
+    @property
+    def wanted(self) -> bool:
+        """Is it this node that moves it?"""
+        return self._settings.mode != "none"
+
     def take(self) -> None:
         """Set the address and tell the neighbours, now and a few times more. What goes wrong is logged."""
         if self._settings.mode == "none":

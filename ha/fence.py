@@ -14,21 +14,39 @@ from ha.sockets import KeptSockets
 
 log = logging.getLogger(__name__)
 
-CALM, HASTE = (1.0, 0.5), (0.08, 0.05)
+CALM, HASTE = (0.5, 0.5), (0.08, 0.05)
 "Seconds for the workers to leave by themselves, and then until they are killed: with a lease to count on, and without."
 
 
 class LettingGo:
     """One demotion under way."""
 
-    def __init__(self, fleet: Fleet, sockets: KeptSockets, address: SharedAddress, *, reason: str, haste: bool) -> None:
-        self._fleet = fleet
+    def __init__(
+        self,
+        fleet: Fleet,
+        sockets: KeptSockets,
+        address: SharedAddress,
+        *,
+        reason: str,
+        haste: bool,
+        keep: bool = False,
+    ) -> None:
+        """`keep`: address and sockets stay until `let_go`, for a peer that takes over in calm."""
+        self._fleet, self._sockets, self._address = fleet, sockets, address
+        self.keep = keep
         self._leaving: list[Member] = fleet.serving()
-        address.drop()
+        if not keep:
+            address.drop()
         within, patience = HASTE if haste else CALM
         for member in self._leaving:
             fleet.dismiss(member, reason, within, patience)
-        sockets.close_all()
+        if not keep:
+            sockets.close_all()
+
+    def let_go(self) -> None:
+        """Of what was kept."""
+        self._address.drop()
+        self._sockets.close_all()
 
     @property
     def done(self) -> bool:

@@ -33,17 +33,22 @@ class Partner:
         settings: HaSettings,
         ready: Callable[[], bool],
         secret_file: Path,
+        addressed: Callable[[], bool] = lambda: False,
+        home: Callable[[], str] = lambda: "",
     ) -> None:
+        """`addressed`: is the shared address here? `home`: the addresses of our profiles."""
         self.beat: PeerBeat | None = None
         "What the peer said of itself last."
         self.on_promise: Callable[[], None] = lambda: None
         self.on_please: Callable[[], None] = lambda: None
-        self.on_handed_over: Callable[[], None] = lambda: None
+        self.on_handed_over: Callable[[bool], None] = lambda kept: None
+        self.on_beat: Callable[[], None] = lambda: None
         self.link = PeerLink(
             loop, settings.peer, node=standing.node, on_said=self._on_said, on_closed=standing.on_peer_closed
         )
         self._loop, self._keeper, self._standing, self._settings = loop, keeper, standing, settings
         self._ready, self._secret_file = ready, secret_file
+        self._addressed, self._home = addressed, home
         self._next_ask = loop.now()
 
     def start(self) -> None:
@@ -62,6 +67,11 @@ class Partner:
         there = self._standing.peer(self._loop.now()) is Peer.ACTIVE
         return there and self.beat is not None and self.beat.role == Role.ACTIVE.value
 
+    @property
+    def shares(self) -> bool:
+        """Its profiles have the addresses of ours: one of the two nodes has them at a time."""
+        return self.beat is not None and self.beat.home == self._home()
+
     # ---- what is said ----------------------------------------------------------------------------------------------
 
     def say_beat(self) -> None:
@@ -73,6 +83,8 @@ class Partner:
                 ready=self._ready(),
                 lease=standing.holding(now).value,
                 bound=max(0.0, standing.bound_until - now),
+                addressed=self._addressed(),
+                home=self._home(),
             )
         )
 
@@ -84,8 +96,8 @@ class Partner:
         if self._due(INSIST):
             self.link.say(PleaseHandOver())
 
-    def say_handed_over(self) -> None:
-        self.link.say(HandedOver())
+    def say_handed_over(self, *, kept: bool = False) -> None:
+        self.link.say(HandedOver(kept))
 
     def _due(self, every: float) -> bool:
         now = self._loop.now()
@@ -102,6 +114,7 @@ class Partner:
             case PeerBeat(role=role):
                 self.beat = message
                 self._standing.on_beat(Role(role), now)
+                self.on_beat()
             case AskPromise(number, seconds):
                 promised = seconds if self._standing.promise(seconds, now) else 0.0
                 self.link.say(Promise(number, promised))
@@ -110,9 +123,9 @@ class Partner:
                 self.on_promise()
             case PleaseHandOver():
                 self.on_please()
-            case HandedOver():
-                self._standing.on_handed_over()
-                self.on_handed_over()
+            case HandedOver(kept):
+                self._standing.on_handed_over(now)
+                self.on_handed_over(kept)
 
     # ---- the secret ------------------------------------------------------------------------------------------------
 

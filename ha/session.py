@@ -46,6 +46,10 @@ class PeerBeat(msgspec.Struct, tag=True, kw_only=True):
     "How the sender sees the lease: a `Holding`, for people to read."
     bound: float = 0.0
     "Seconds for which the sender will still not claim."
+    addressed: bool = False
+    "It holds the shared address."
+    home: str = ""
+    "The addresses of its profiles, for the other one to see whether they are shared."
 
 
 class AskPromise(msgspec.Struct, tag=True):
@@ -68,6 +72,9 @@ class PleaseHandOver(msgspec.Struct, tag=True):
 
 class HandedOver(msgspec.Struct, tag=True):
     """I have let go and released the lease: claim it now."""
+
+    kept: bool = False
+    "But for the shared address: my relays forward until the receiver takes it."
 
 
 Said = PeerBeat | AskPromise | Promise | PleaseHandOver | HandedOver

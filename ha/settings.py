@@ -86,6 +86,11 @@ class AddressSettings:
     "With its prefix: `192.0.2.10/24`."
     interface: str = ""
 
+    @property
+    def foreign(self) -> str:
+        """What sockets are bound to before this host has it."""
+        return self.address.partition("/")[0] if self.mode == "netlink" else ""
+
     lifetime: int = 3
     "Seconds after which the kernel drops the address by itself, unless it is set again; the belt for a frozen node."
 

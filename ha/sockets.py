@@ -23,6 +23,8 @@ BACKLOG = 1024
 RECEIVE_BUFFER = 4 << 20
 SO_RCVBUFFORCE, SO_SNDBUFFORCE = 33, 32
 SO_ATTACH_FILTER, SO_DETACH_FILTER = 26, 27
+FREE, FREE_IPV6 = (socket.IPPROTO_IP, 15), (socket.IPPROTO_IPV6, 78)
+"IP_FREEBIND and IPV6_FREEBIND: an address may be bound before it is here (ip(7))."
 WAITABLE = (errno.EADDRINUSE, errno.EADDRNOTAVAIL)
 
 
@@ -39,8 +41,9 @@ class KeptSocket:
 class KeptSockets:
     """The open sockets of each profile, by its name."""
 
-    def __init__(self, loop: Loop, give_up: float = 4.0) -> None:
-        self._loop, self._give_up = loop, give_up
+    def __init__(self, loop: Loop, give_up: float = 4.0, foreign: str = "") -> None:
+        """`foreign`: an address that is bound also while this host does not have it."""
+        self._loop, self._give_up, self._foreign = loop, give_up, foreign
         self._kept: dict[str, list[KeptSocket]] = {}
         self._wanted: dict[str, object] = {}
         self._parked: dict[str, list[KeptSocket]] = {}
@@ -92,7 +95,7 @@ class KeptSockets:
         if self._wanted.get(profile.name) is not attempt:
             return
         try:
-            self._kept[profile.name] = bind(profile, self._unpark(profile))
+            self._kept[profile.name] = bind(profile, self._unpark(profile), foreign=self._foreign)
         except CannotBind as error:
             cause = error.__cause__
             if isinstance(cause, OSError) and cause.errno in WAITABLE and self._loop.now() < until:
@@ -120,7 +123,7 @@ class KeptSockets:
         return []
 
 
-def bind(profile: ProfileSettings, parked: list[KeptSocket] | None = None) -> list[KeptSocket]:
+def bind(profile: ProfileSettings, parked: list[KeptSocket] | None = None, *, foreign: str = "") -> list[KeptSocket]:
     """All sockets of a profile or none; raises CannotBind. `parked`: its udp sockets, where they are open already."""
     with contextlib.ExitStack() as stack:
         kept: list[KeptSocket] = [*(parked or [])]
@@ -129,12 +132,12 @@ def bind(profile: ProfileSettings, parked: list[KeptSocket] | None = None) -> li
         port = kept[0].name.port if kept else profile.sip_port
         if "udp" in profile.transports and not kept:
             for number in range(profile.workers):
-                udp = stack.enter_context(_udp(profile, port, first=number == 0))
+                udp = stack.enter_context(_udp(profile, port, first=number == 0, foreign=foreign))
                 port = udp.getsockname()[1]
                 name = SocketName(profile.name, "udp", profile.sip_ip, port, f"{profile.name}#{number}")
                 kept.append(KeptSocket(name, udp))
         for kind, host, number in listeners(profile, port):
-            sock = stack.enter_context(_listening(profile, kind, host, number))
+            sock = stack.enter_context(_listening(profile, kind, host, number, foreign=foreign))
             kept.append(KeptSocket(SocketName(profile.name, kind, host, sock.getsockname()[1]), sock))
         stack.pop_all()
     return kept
@@ -151,12 +154,12 @@ def listeners(profile: ProfileSettings, port: int) -> Iterator[tuple[str, str, i
             yield kind, binding.host or profile.sip_ip, binding.port
 
 
-def _udp(profile: ProfileSettings, port: int, *, first: bool) -> socket.socket:
+def _udp(profile: ProfileSettings, port: int, *, first: bool, foreign: str) -> socket.socket:
     shared = profile.workers > 1
     if shared and first and port:
         # Sharing would hide a foreign process that shares the port too: it must be ours alone for a moment.
-        _bound(profile, socket.SOCK_DGRAM, port).close()
-    sock = _bound(profile, socket.SOCK_DGRAM, port, reuse=socket.SO_REUSEPORT if shared else 0)
+        _bound(profile, socket.SOCK_DGRAM, port, foreign=foreign).close()
+    sock = _bound(profile, socket.SOCK_DGRAM, port, reuse=socket.SO_REUSEPORT if shared else 0, foreign=foreign)
     for force, polite in ((SO_RCVBUFFORCE, socket.SO_RCVBUF), (SO_SNDBUFFORCE, socket.SO_SNDBUF)):
         try:
             sock.setsockopt(socket.SOL_SOCKET, force, RECEIVE_BUFFER)
@@ -165,8 +168,9 @@ def _udp(profile: ProfileSettings, port: int, *, first: bool) -> socket.socket:
     return sock
 
 
-def _listening(profile: ProfileSettings, kind: str, host: str, port: int) -> socket.socket:
-    sock = _bound(profile, socket.SOCK_STREAM, port, reuse=socket.SO_REUSEADDR, host=host, transport=kind)
+def _listening(profile: ProfileSettings, kind: str, host: str, port: int, *, foreign: str) -> socket.socket:
+    reuse = socket.SO_REUSEADDR
+    sock = _bound(profile, socket.SOCK_STREAM, port, reuse=reuse, host=host, transport=kind, foreign=foreign)
     sock.listen(BACKLOG)
     return sock
 
@@ -179,6 +183,7 @@ def _bound(
     reuse: int = 0,
     host: str = "",
     transport: str = "udp",
+    foreign: str = "",
 ) -> socket.socket:
     host = host or profile.sip_ip
     family = socket.AF_INET6 if ":" in host else socket.AF_INET
@@ -189,6 +194,8 @@ def _bound(
             sock.setsockopt(socket.SOL_SOCKET, reuse, 1)
         if family == socket.AF_INET6:
             sock.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, 1)
+        if host == foreign:
+            sock.setsockopt(*(FREE_IPV6 if family == socket.AF_INET6 else FREE), 1)
         sock.bind((host, port))
     except OSError as error:
         sock.close()

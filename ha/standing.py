@@ -124,10 +124,16 @@ class Standing:
         self.bound_until = max(self.bound_until, now + min(seconds, 2 * self._settings.ttl))
         return True
 
-    def on_handed_over(self) -> None:
-        """The peer has let go and released the lease: what was promised to it is settled."""
-        if not self._alone:
-            self.bound_until = -math.inf
+    def on_handed_over(self, now: float) -> None:
+        """The peer has let go and released the lease: what was promised to it is settled, and it has had its chance."""
+        if self._alone:
+            return
+        self.bound_until = -math.inf
+        if self.order is Order.HAND_OVER:
+            self.order = Order.NONE
+        if self.lease is None:
+            # Nobody has it: that need not be read from the store first, which judges the claim anyway.
+            self.seen, self.seen_at = None, now
 
     # ---- what follows ----------------------------------------------------------------------------------------------
 

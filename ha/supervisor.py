@@ -14,6 +14,7 @@ from pathlib import Path
 
 from ha import address
 from ha.address import SharedAddress
+from ha.baton import Baton
 from ha.control import Control
 from ha.duty import Duty, Post
 from ha.errands import Errands
@@ -73,7 +74,7 @@ class Supervisor:
         self.standing = Standing(identity.node, settings.lease, settings.peer, alone=identity.standalone, now=now)
         self.keeper = LeaseKeeper(loop, self._fork_keeper, settings.lease.stuck)
         self.fleet = Fleet(loop, self._fork, settings.child, self, kinds=("media", "console"))
-        self.sockets = KeptSockets(loop)
+        self.sockets = KeptSockets(loop, foreign=settings.address.foreign)
         self.address = SharedAddress(loop, settings.address)
         self.duty = Duty(loop, self.fleet, self.sockets, self.keeper)
         self.duty.on_running = self._on_running
@@ -92,6 +93,8 @@ class Supervisor:
             settings=settings,
             ready=lambda: self.ready and self.standing.order is not Order.DEMOTE,
             secret_file=run_dir / "peer.secret",
+            addressed=lambda: self.address.held,
+            home=lambda: self._home,
         )
         self.partner.on_promise = self.refresh
         self.partner.on_please = self._on_please
@@ -103,7 +106,9 @@ class Supervisor:
             on_acquired=self._on_acquired,
             on_renewed=self._on_renewed,
         )
-        self.partner.on_handed_over = self.holder.hurry
+        self.baton = Baton(loop, address=self.address, duty=self.duty, fleet=self.fleet, taken=self.partner.say_beat)
+        self.partner.on_handed_over = self._on_handed_over
+        self.partner.on_beat = self._on_peer_beat
         self.verbs = Verbs(self)
         self.control = Control(loop, run_dir / "control", self.verbs.on_control)
         self.systemd = Systemd()
@@ -165,7 +170,7 @@ class Supervisor:
         if self.loop.now() > self._stop_by:
             return True
         passive = self.standing.role is Role.STANDBY and self.standing.lease is None and self.keeper.idle
-        passive = passive and not self.escort.busy
+        passive = passive and not self.escort.busy and not self.baton.keeping
         if passive and not self.fleet.closing:
             self.fleet.close(within=0.5)
         return passive and not self.fleet.members
@@ -281,6 +286,7 @@ class Supervisor:
             step = decide(view)
             self._tell(view, step)
             self._carry_out(step, view, now)
+            self.baton.look()
             self.verbs.settle()
         except Exception:
             log.exception("a cycle of the supervisor failed, going on")
@@ -343,7 +349,7 @@ class Supervisor:
         self._blind = self.standing.lease is None
         if self._blind:
             log.error("active without the store: calls of a former life cannot be recovered until it answers")
-        self.address.take()
+        self.baton.take()
         self.duty.begin(
             self.verbs.wanted(),
             epoch=self.standing.epoch,
@@ -368,7 +374,12 @@ class Supervisor:
         self.guard.disarm()
         self.watchdogs_on = False
         self._letting_go = LettingGo(
-            self.fleet, self.sockets, self.address, reason="the node is not active any more", haste=haste
+            self.fleet,
+            self.sockets,
+            self.address,
+            reason="the node is not active any more",
+            haste=haste,
+            keep=not haste and self.address.held and self.partner.fit and self.partner.shares,
         )
         self.duty.end()
 
@@ -376,17 +387,29 @@ class Supervisor:
         return self.standing.role is not Role.DEMOTING or self.loop.now() - self.since < STUCK
 
     def _rest(self) -> None:
-        self._letting_go = None
+        kept = self._pass_on()
         self.hardware.disarm()
         self._become(Role.STANDBY)
         self._asked, self._calm = "", True
         self.escort.demoted()
         if self.standing.order is Order.HAND_OVER:
             self.loop.after(CHANCE, self._chance_over)
-        self.holder.release(self.partner.say_handed_over)
+        self.holder.release(lambda: self.partner.say_handed_over(kept=kept))
         if not self.stopping:
             self.fleet.spares = self._wanted() + 1
             self.fleet.fill()
+
+    def _pass_on(self) -> bool:
+        """The workers are gone: whether what is left stays until the peer has the address."""
+        letting_go, self._letting_go = self._letting_go, None
+        kept = letting_go is not None and letting_go.keep
+        if letting_go is not None and kept:
+            self.baton.keep(letting_go)
+        elif self.partner.shares:
+            self.baton.drop_media()
+        else:
+            self.baton.drop_media_later(lambda: self.duty.on)
+        return kept
 
     def _become(self, role: Role) -> None:
         self.standing.role = role
@@ -412,6 +435,21 @@ class Supervisor:
         log.error("%s; %s", why, "the peer shall take over" if fit else "there is no peer that could take over")
         if fit and self.standing.role is Role.ACTIVE:
             self.hand_over(why, calm=False)
+
+    def _on_handed_over(self, kept: bool, /) -> None:
+        if kept:
+            self.baton.expect()
+        self.holder.hurry()
+
+    def _on_peer_beat(self) -> None:
+        if self.baton.keeping and self.partner.beat is not None and self.partner.beat.addressed:
+            self.baton.pass_on()
+
+    @property
+    def _home(self) -> str:
+        """The addresses of our profiles."""
+        profiles = self.configuration.profiles.values()
+        return " ".join(sorted({each for one in profiles for each in (one.sip_ip, one.rtp_ip)}))
 
     def _on_please(self) -> None:
         if self.standing.role is Role.ACTIVE:

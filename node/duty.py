@@ -296,7 +296,7 @@ class Duty:
             now=self._loop.time,
             # Not before: as long as the store does not say whose calls there are, their audio flows on.
             complete=self.switchboard.sweep_media,
-            rank=lambda record: urgency.rank(record, self.switchboard.emergency(record.profile_name)),
+            rank=lambda record: urgency.rank(record, self._own.configuration.emergency_numbers(record.profile_name)),
         )
         self._recovering += 1
         self._claims.add(succession)

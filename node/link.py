@@ -81,6 +81,7 @@ class Instruct(msgspec.Struct, tag=True, kw_only=True):
 
     `recover`: claim the records of the slots in `words` and revive them; `Done.count` legs. `flush`: delete the call
     records of the profile in `words`. `rescan`: read the configuration again. `hupall`: end all calls, cause in `words`.
+    `release`, to the media process and not answered: close all legs.
     """
 
     number: int

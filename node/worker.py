@@ -62,6 +62,10 @@ SECRET_AGAIN = 1.0
 "Seconds until the store is asked again for the secret of the nonces."
 SILENT = 2.0
 "Seconds that a worker whose time is over waits in silence for more of it: its supervisor may have been merely slow."
+CALM = 0.3
+"Seconds that a worker must be given at least to finish what it has in hand before it goes."
+LOOK = 0.003
+"Seconds between two looks whether it has."
 LET_GO_WITHIN = 0.05
 "Seconds for the last writes when nobody waits for us any more; what takes longer goes to the journal."
 
@@ -224,7 +228,7 @@ class Worker:
         self._outside = Outside(loop, self._on_outside)
         self._silent: asyncio.TimerHandle | None = None
         "Ends the wait for a newer lease."
-        self._closed = False
+        self._closed = self._leaving = False
 
     def start(self) -> None:
         """Be a standby: know the secret and the registrations, hear what the other workers tell."""
@@ -287,7 +291,7 @@ class Worker:
                     self._duty.endpoint.add(list(zip(sockets, descriptors, strict=True)))
             case Demote(reason=reason, within=within):
                 log.info("letting go: %s", reason)
-                self._let_go(within)
+                self._leave(within)
             case Instruct():
                 self._instruct(message)
             case _:
@@ -358,6 +362,23 @@ class Worker:
     def _give_up(self) -> None:
         log.error("no newer lease was heard of: this worker stops acting")
         self._let_go(LET_GO_WITHIN)
+
+    def _leave(self, within: float) -> None:
+        """With time for it, what is in hand is finished first: nothing new is read, what waits for the store is answered."""
+        if self._duty is None or within < CALM:
+            self._let_go(within)
+        elif not self._leaving:
+            self._leaving = True
+            self._duty.endpoint.deafen()
+            self._finish(self._loop.time() + within - LET_GO_WITHIN)
+
+    def _finish(self, until: float) -> None:
+        if self._closed:
+            return
+        if self._own.writer.idle or self._loop.time() >= until:
+            self._let_go(LET_GO_WITHIN)
+        else:
+            self._loop.call_later(LOOK, self._finish, until)
 
     def _let_go(self, within: float) -> None:
         self.close(within)

@@ -7,7 +7,7 @@ from typing import NamedTuple
 
 from node.calls import moving
 from node.calls.moving import Reinvite
-from node.calls.urgency import emergency_numbers, is_emergency
+from node.calls.urgency import is_emergency
 from node.config import Configuration
 from store.records import CallRecord, LegRecord
 
@@ -42,7 +42,7 @@ def forecast(record: CallRecord, configuration: Configuration, duties: Duties) -
     """One for each leg that is not over."""
     unclaimed = _unclaimed(record, configuration, duties)
     unknown = next((leg.profile for leg in record.legs if configuration.profile(leg.profile) is None), "")
-    hurry = "emergency, " if is_emergency(record, emergency_numbers(configuration, record.profile_name)) else ""
+    hurry = "emergency, " if is_emergency(record, configuration.emergency_numbers(record.profile_name)) else ""
     told = []
     for leg in record.legs:
         if leg.state == "ended":

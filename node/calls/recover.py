@@ -39,7 +39,7 @@ from node.calls.moving import Reinvite
 from node.calls.pace import Pace
 from node.calls.serving import T1
 from node.calls.snapshot import restored
-from node.calls.urgency import Rank, emergency_numbers, rank
+from node.calls.urgency import Rank, rank
 from node.events import Event
 from node.media.errors import MediaError
 from node.sip.flow import Flow
@@ -124,7 +124,7 @@ class Recovery:
         call = Call(exchange, record.uuid, record.profile_name)
         restored(call, record)
         exchange.calls[call.uuid] = call
-        self._ranks[call.uuid] = rank(record, emergency_numbers(exchange.configuration, record.profile_name))
+        self._ranks[call.uuid] = rank(record, exchange.configuration.emergency_numbers(record.profile_name))
         union.claim(call)
         replaces.forget_unanswered(call)
         live = [leg for leg in call.legs if leg.live and leg.dialog is not None]

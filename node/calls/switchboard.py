@@ -42,7 +42,6 @@ from node.calls.moving import Reinvite
 from node.calls.pace import Pace
 from node.calls.recover import Recovery
 from node.calls.search import Searches
-from node.calls.urgency import emergency_numbers
 from node.config import Configuration
 from node.config.profile import ProfileSettings
 from node.directory import Directory, User
@@ -457,10 +456,6 @@ class Switchboard:
         self.pace.rate = rate
         recovery = Recovery(self.exchange, pace=self.pace, ledger=self.ledger, reinvite=reinvite, then=then)
         return recovery.run(records)
-
-    def emergency(self, profile: str) -> tuple[str, ...]:
-        """The numbers whose calls come before others."""
-        return emergency_numbers(self.exchange.configuration, profile)
 
     def recovery(self) -> dict[str, object]:
         """How far the recovery is, and the last legs with their results."""

@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Collection
 from typing import NamedTuple
 
-from node.config import Configuration
 from store.records import CallRecord
 
 
@@ -22,13 +21,6 @@ class Rank(NamedTuple):
 def rank(record: CallRecord, emergency: Collection[str] = ()) -> Rank:
     """`emergency`: the numbers of the param `emergency-numbers`, as they are dialled."""
     return Rank(record.state != "answered", not is_emergency(record, emergency), record.created)
-
-
-def emergency_numbers(configuration: Configuration, profile: str) -> tuple[str, ...]:
-    """The profile's, or those of ha.conf."""
-    settings = configuration.profile(profile)
-    own = settings.emergency_numbers if settings is not None else None
-    return (configuration.ha.emergency_numbers if own is None else own) or ()
 
 
 def is_emergency(record: CallRecord, numbers: Collection[str]) -> bool:

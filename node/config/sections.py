@@ -149,6 +149,12 @@ class Configuration:
     allow_exec: bool = False
     'Whether `X-PRE-PROCESS cmd="exec"` was allowed at load.'
 
+    def emergency_numbers(self, profile: str) -> tuple[str, ...]:
+        """Whose calls come before others: the profile's, or those of ha.conf."""
+        found = self.profile(profile)
+        own = found.emergency_numbers if found is not None else None
+        return (self.ha.emergency_numbers if own is None else own) or ()
+
     def profile(self, name: str) -> ProfileSettings | None:
         """A profile by its name or one of its aliases."""
         found = self.profiles.get(name)

@@ -21,7 +21,9 @@ if TYPE_CHECKING:
 
 def main(link: Link, identity: Identity, configuration: Configuration, run_dir: Path) -> None:
     """Serve until the supervisor is gone, or demotes us."""
-    server = prepare(run_dir / "media", link)
+    ha = configuration.ha
+    foreign = ha.shared_address.partition("/")[0] if ha.address_mode == "netlink" else ""
+    server = prepare(run_dir / "media", link, foreign)
     link.send(Ready(os.getpid()))
     try:
         server.run()
@@ -29,9 +31,9 @@ def main(link: Link, identity: Identity, configuration: Configuration, run_dir: 
         server.close()
 
 
-def prepare(path: Path, link: Link | None = None) -> Server:
+def prepare(path: Path, link: Link | None = None, foreign: str = "") -> Server:
     raise_descriptor_limit()
-    server = Server(path, link)
+    server = Server(path, link, foreign)
     # Hardly anything here is in a cycle; a full collection over thousands of legs would be heard.
     gc.collect()
     gc.freeze()

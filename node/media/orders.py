@@ -59,9 +59,9 @@ class Orders:
     that takes over another slot's calls opens their legs under its own slot, and with that they are its own.
     """
 
-    def __init__(self, loop: Loop) -> None:
+    def __init__(self, loop: Loop, foreign: str = "") -> None:
         self._loop = loop
-        self._ports = Ports()
+        self._ports = Ports(foreign)
         self._legs: dict[str, Leg] = {}
         self._watched: dict[str, _Watched] = {}
         self._looking = False
@@ -101,6 +101,14 @@ class Orders:
                 self._sweep(slot, order)
             case control.Hello():
                 self._loop.answer(slot)
+
+    def release(self) -> None:
+        """Another node has our address: nothing comes here any more, and the ports are to be free."""
+        if self._legs:
+            log.info("%d legs are another node's now", len(self._legs))
+        for name in list(self._legs):
+            self._close(name)
+        self._ports.close()
 
     def close(self) -> None:
         for name in list(self._legs):

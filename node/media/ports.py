@@ -27,6 +27,9 @@ AVOID = 10.0
 EXPEDITED = 46
 "DSCP EF, for voice (RFC 4594): what a new pair bears."
 
+FREE, FREE_IPV6 = (socket.IPPROTO_IP, 15), (socket.IPPROTO_IPV6, 78)
+"IP_FREEBIND and IPV6_FREEBIND: an address may be bound before it is here (ip(7))."
+
 _libc = ctypes.CDLL(None, use_errno=True)
 _UNSPEC = int(socket.AF_UNSPEC).to_bytes(2, sys.byteorder) + bytes(14)
 
@@ -65,7 +68,9 @@ class _Address:
 class Ports:
     """Gives pairs out and takes them back. `now` is any clock that only goes forward."""
 
-    def __init__(self) -> None:
+    def __init__(self, foreign: str = "") -> None:
+        """`foreign`: an address whose ports are opened also while this host does not have it."""
+        self._foreign = foreign
         self._addresses: dict[str, _Address] = {}
 
     def take(self, address: str, first: int, last: int, now: float) -> Pair:
@@ -85,7 +90,7 @@ class Ports:
         if port in place.held:
             raise OSError(errno.EADDRINUSE, "another leg has it")
         resting = place.resting.pop(port, None)
-        pair = _emptied(resting[1]) if resting else bind(address, port)
+        pair = _emptied(resting[1]) if resting else bind(address, port, free=address == self._foreign)
         place.held.add(port)
         return pair
 
@@ -102,6 +107,7 @@ class Ports:
         for place in self._addresses.values():
             for _since, pair in place.resting.values():
                 pair.close()
+            place.resting.clear()
         self._addresses.clear()
 
     def _rested(self, place: _Address, first: int, last: int, now: float) -> Pair | None:
@@ -123,7 +129,7 @@ class Ports:
             if port in place.held or port in place.resting or place.avoided.get(port, 0.0) > now:
                 continue
             try:
-                pair = bind(address, port)
+                pair = bind(address, port, free=address == self._foreign)
             except OSError as error:
                 if error.errno not in (errno.EADDRINUSE, errno.EACCES):
                     raise MediaError(f"cannot open RTP ports on {address}: {error.strerror}") from None
@@ -139,17 +145,17 @@ class Ports:
         return None if port is None else _emptied(place.resting.pop(port)[1])
 
 
-def bind(address: str, port: int) -> Pair:
-    """Open both sockets. Raises OSError."""
-    rtp = _bound(address, port)
+def bind(address: str, port: int, *, free: bool = False) -> Pair:
+    """Open both sockets; `free`: also where this host does not have the address yet. Raises OSError."""
+    rtp = _bound(address, port, free=free)
     try:
-        return Pair(address, port, rtp, _bound(address, port + 1))
+        return Pair(address, port, rtp, _bound(address, port + 1, free=free))
     except OSError:
         rtp.close()
         raise
 
 
-def _bound(address: str, port: int) -> socket.socket:
+def _bound(address: str, port: int, *, free: bool = False) -> socket.socket:
     if numeric(address, port) is None:
         raise OSError(errno.EINVAL, "no such address or port")
     six = ":" in address
@@ -157,6 +163,8 @@ def _bound(address: str, port: int) -> socket.socket:
     try:
         if six:
             sock.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, 1)
+        if free:
+            sock.setsockopt(*(FREE_IPV6 if six else FREE), 1)
         _mark(sock, EXPEDITED)
         sock.bind((address, port))
     except OSError:

@@ -21,7 +21,7 @@ from pathlib import Path
 
 import msgspec
 
-from node.link import Beat, Beaten, Demote, Link, LinkClosed
+from node.link import Beat, Beaten, Demote, Instruct, Link, LinkClosed
 from node.media import control
 from node.media.control import Order, Report
 from node.media.errors import MediaError
@@ -46,7 +46,8 @@ RETRY = 0.002
 class Server:
     """Owns the control socket, the streams and the loop."""
 
-    def __init__(self, path: Path, link: Link | None = None) -> None:
+    def __init__(self, path: Path, link: Link | None = None, foreign: str = "") -> None:
+        """`foreign`: an address to be had by ports before this host has it."""
         self._path = str(path)
         self._link = link
         self._epoll = select.epoll()
@@ -59,7 +60,7 @@ class Server:
         self._retrying: set[str] = set()
         self._over = False
         self.instance = os.urandom(8).hex()
-        self.orders = Orders(self)
+        self.orders = Orders(self, foreign)
         self._control = _bind(self._path)
         self._special: dict[int, Callable[[], None]] = {self._control.fileno(): self._on_orders}
         if link is not None:
@@ -255,6 +256,8 @@ class Server:
                 os.close(descriptor)
             if isinstance(message, Beat):
                 self._link.send(Beaten(message.number))
+            elif isinstance(message, Instruct) and message.verb == "release":
+                self.orders.release()
             elif isinstance(message, Demote):
                 log.info("letting go of all media: %s", message.reason)
                 self.stop()

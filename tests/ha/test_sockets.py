@@ -142,3 +142,20 @@ def test_an_opening_that_was_called_off_opens_nothing(settings: ProfileSettings)
     for _ in range(5):
         loop.turn(0.02)
     assert not kept.has("internal")
+
+
+def test_the_shared_address_is_bound_before_this_host_has_it(settings: ProfileSettings):
+    elsewhere = replace(settings, sip_ip="192.0.2.77")
+    loop = Loop()
+    kept = KeptSockets(loop, foreign="192.0.2.77")
+    assert opened(kept, loop, elsewhere) is None
+    assert {each.socket.getsockname()[0] for each in kept.for_worker("internal", "internal#0")} == {"192.0.2.77"}
+    kept.close_all()
+
+
+def test_an_address_that_is_nobodys_cannot_be_bound(settings: ProfileSettings):
+    loop = Loop()
+    kept = KeptSockets(loop, give_up=0.1)
+    error = opened(kept, loop, replace(settings, sip_ip="192.0.2.77"))
+    assert "Cannot assign requested address" in str(error)
+    kept.close_all()

@@ -10,6 +10,7 @@ import time
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 
+from tests.support.netns import Host
 from tests.support.sipmessage import Sip, digest
 
 T1 = 0.5
@@ -29,14 +30,18 @@ class Registrant:
 class Registrants:
     """Use as an async context manager; `refresh` runs until it is cancelled or its time is over."""
 
-    def __init__(self, server: tuple[str, int], domain: str, password: str, users: Sequence[str]) -> None:
+    def __init__(
+        self, server: tuple[str, int], domain: str, password: str, users: Sequence[str], *, host: Host | None = None
+    ) -> None:
         self.server, self.domain, self.password = server, domain, password
         self.all = {user: Registrant(user) for user in users}
         self.took: list[float] = []
         "Seconds from the REGISTER with credentials to its 200."
-        self._socket = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
+        with host.inside() if host is not None else contextlib.nullcontext():
+            self._socket = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
+        self._address = host.address if host is not None else "127.0.0.1"
         self._socket.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4 << 20)
-        self._socket.bind(("127.0.0.1", 0))
+        self._socket.bind((self._address, 0))
         self._socket.setblocking(False)
         self._waiting: dict[str, asyncio.Future[Sip]] = {}
 
@@ -83,13 +88,13 @@ class Registrants:
         port = self._socket.getsockname()[1]
         aor = f"<sip:{registrant.user}@{self.domain}>"
         fields = [
-            ("Via", f"SIP/2.0/UDP 127.0.0.1:{port};rport;branch={branch}"),
+            ("Via", f"SIP/2.0/UDP {self._address}:{port};rport;branch={branch}"),
             ("Max-Forwards", "70"),
             ("From", f"{aor};tag={registrant.tag}"),
             ("To", aor),
             ("Call-ID", registrant.call_id),
             ("CSeq", f"{registrant.cseq} REGISTER"),
-            ("Contact", f"<sip:{registrant.user}@127.0.0.1:{port}>"),
+            ("Contact", f"<sip:{registrant.user}@{self._address}:{port}>"),
             ("Expires", "600"),
             *authorization,
         ]

@@ -14,6 +14,7 @@ import socket
 import time
 from dataclasses import dataclass, field
 
+from tests.support.netns import Host
 from tests.support.phone import Phone
 from tests.support.sipmessage import Sip, digest, uri_of
 
@@ -53,9 +54,16 @@ class Swarm:
     """Use as an async context manager; `answer_after` is how long each callee rings, None for ever."""
 
     def __init__(
-        self, server: tuple[str, int], domain: str, password: str, *, answer_after: float | None = 0.05
+        self,
+        server: tuple[str, int],
+        domain: str,
+        password: str,
+        *,
+        answer_after: float | None = 0.05,
+        host: Host | None = None,
     ) -> None:
         self.server, self.domain, self.password, self.answer_after = server, domain, password, answer_after
+        self.host, self.address = host, host.address if host is not None else "127.0.0.1"
         self.caller_user, self.callee_user = "1010", "1011"
         self.calls: dict[str, SwarmCall] = {}
         self.callees: dict[str, Side] = {}
@@ -63,7 +71,7 @@ class Swarm:
         self.statuses: collections.Counter[tuple[str, int]] = collections.Counter()
         "Final responses by method and status."
         self.ringing: dict[str, tuple[Sip, Side, tuple[str, int]]] = {}
-        self._out, self._in = _socket(), _socket()
+        self._out, self._in = _socket(host), _socket(host)
         self._pending: dict[tuple[str, str], tuple[float, float, float, bytes, socket.socket]] = {}
         self._answering: dict[str, tuple[float, float, float, bytes, tuple[str, int]]] = {}
         self._byes: dict[str, SwarmCall] = {}
@@ -88,8 +96,9 @@ class Swarm:
             sock.close()
 
     async def _register(self, expires: int) -> None:
-        async with Phone(self.callee_user, self.password, self.server, domain=self.domain) as registrant:
-            contact = f"sip:{self.callee_user}@127.0.0.1:{self._in.getsockname()[1]}"
+        at = {"host": self.address, "namespace": self.host, "domain": self.domain}
+        async with Phone(self.callee_user, self.password, self.server, **at) as registrant:
+            contact = f"sip:{self.callee_user}@{self.address}:{self._in.getsockname()[1]}"
             await registrant.register(expires, contact=contact)
 
     # ---- what a test does -------------------------------------------------------------------------------------------
@@ -150,7 +159,7 @@ class Swarm:
     def _send_invite(self, call: SwarmCall, authorization: list[tuple[str, str]]) -> None:
         message = self._in_dialog(call.caller, "INVITE", self._out)
         message.fields += [*authorization, ("X-Swarm", str(call.number)), ("Content-Type", "application/sdp")]
-        message.body = SDP.format(host="127.0.0.1")
+        message.body = SDP.format(host=self.address)
         call.invite = message
         self._request(message, self._out)
 
@@ -232,7 +241,7 @@ class Swarm:
             return
         message, side, source = known
         extra = [*self._contact(), ("Content-Type", "application/sdp")]
-        data = message.answer(200, "OK", side.tag, extra, SDP.format(host="127.0.0.1")).encode()
+        data = message.answer(200, "OK", side.tag, extra, SDP.format(host=self.address)).encode()
         now = time.monotonic()
         self._answering[call_id] = (now + T1, T1, now + GIVE_UP, data, source)
         self._send(data, source, self._in)
@@ -245,7 +254,7 @@ class Swarm:
             known[1].ended = True
 
     def _contact(self) -> list[tuple[str, str]]:
-        return [("Contact", f"<sip:{self.callee_user}@127.0.0.1:{self._in.getsockname()[1]}>")]
+        return [("Contact", f"<sip:{self.callee_user}@{self.address}:{self._in.getsockname()[1]}>")]
 
     def _ended(self, call_id: str) -> None:
         if call_id in self.calls:
@@ -260,13 +269,13 @@ class Swarm:
         port = sock.getsockname()[1]
         user = self.caller_user if sock is self._out else self.callee_user
         fields = [
-            ("Via", f"SIP/2.0/UDP 127.0.0.1:{port};rport;branch=z9hG4bK{secrets.token_hex(8)}"),
+            ("Via", f"SIP/2.0/UDP {self.address}:{port};rport;branch=z9hG4bK{secrets.token_hex(8)}"),
             ("Max-Forwards", "70"),
             ("From", side.local),
             ("To", side.remote),
             ("Call-ID", side.call_id),
             ("CSeq", f"{side.cseq} {method}"),
-            ("Contact", f"<sip:{user}@127.0.0.1:{port}>"),
+            ("Contact", f"<sip:{user}@{self.address}:{port}>"),
         ]
         return Sip(f"{method} {side.target} SIP/2.0", fields)
 
@@ -316,9 +325,10 @@ class Swarm:
                     self._send(data, source, self._in)
 
 
-def _socket() -> socket.socket:
-    sock = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
+def _socket(host: Host | None) -> socket.socket:
+    with host.inside() if host is not None else contextlib.nullcontext():
+        sock = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
     sock.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4 << 20)
-    sock.bind(("127.0.0.1", 0))
+    sock.bind((host.address if host is not None else "127.0.0.1", 0))
     sock.setblocking(False)
     return sock

@@ -16,7 +16,7 @@ from collections.abc import Iterable, Sequence
 from typing import Any
 
 from node.calls.forecast import Duties, Prospect, forecast
-from node.calls.urgency import emergency_numbers, rank
+from node.calls.urgency import rank
 from node.console.registry import words
 from node.console.site import Site
 from node.events import Event
@@ -102,7 +102,7 @@ async def foretell(site: Site, profile: str = "") -> str:
     duties = _duties(json.loads(await site.ask("node")))
     configuration = site.configuration
     records = [record for record in await site.calls() if not profile or record.profile_name == profile]
-    records.sort(key=lambda one: rank(one, emergency_numbers(configuration, one.profile_name)))
+    records.sort(key=lambda one: rank(one, configuration.emergency_numbers(one.profile_name)))
     told: list[Prospect] = []
     for record in records:
         told += forecast(record, configuration, duties)

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from node.calls.forecast import Duties, forecast
-from node.calls.urgency import emergency_numbers, rank
+from node.calls.urgency import rank
 from node.config import Configuration, load
 from store.records import CallRecord, CallState, DialogRecord, FlowRecord, LegRecord, LegState, MediaRecord, Transport
 
@@ -115,10 +115,10 @@ def test_behind_a_public_address_that_stays_only_the_media_says_that_we_moved(tm
 
 
 def test_a_profile_may_have_emergency_numbers_of_its_own(tmp_path: Path) -> None:
-    assert emergency_numbers(configured(tmp_path), "internal") == ("112", "911")
+    assert configured(tmp_path).emergency_numbers("internal") == ("112", "911")
     own = configured(tmp_path, '<param name="emergency-numbers" value="999"/>')
-    assert emergency_numbers(own, "internal") == ("999",)
-    assert emergency_numbers(own, "other") == ("112", "911")
+    assert own.emergency_numbers("internal") == ("999",)
+    assert own.emergency_numbers("other") == ("112", "911")
 
 
 def test_answered_calls_come_first_then_emergencies_then_the_oldest() -> None:

@@ -122,3 +122,24 @@ def test_a_leg_that_is_gone_leaves_no_cycle(ports: Ports) -> None:
             leg.pair.close()
     del leg, legs
     assert gc.collect() == 0
+
+
+def test_the_ports_of_the_shared_address_are_opened_before_this_host_has_it() -> None:
+    ports = Ports(foreign="192.0.2.77")
+    pair = ports.take_exactly("192.0.2.77", 24000)
+    assert pair.rtcp.getsockname() == ("192.0.2.77", 24001)
+    pair.close()
+    other = ports.take("192.0.2.77", 24000, 24099, now=0.0)
+    other.close()
+    with pytest.raises(OSError, match="Cannot assign"):
+        ports.take_exactly("192.0.2.78", 24000)
+    ports.close()
+
+
+def test_closed_ports_may_be_opened_again(ports: Ports) -> None:
+    pair = ports.take("127.0.0.1", 24000, 24099, now=0.0)
+    ports.give_back(pair, now=0.0)
+    ports.close()
+    again = ports.take_exactly("127.0.0.1", pair.port)
+    assert again.rtp.getsockname()[1] == pair.port
+    again.close()

@@ -2,20 +2,23 @@ from __future__ import annotations
 
 import multiprocessing
 import select
+import socket
 import time
 from collections.abc import Iterator
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 
 from node.config.identity import Identity
-from node.link import Beat, Beaten, Demote, Link, LinkClosed, Message, Ready
+from node.config.sections import HaSection
+from node.link import Beat, Beaten, Demote, Instruct, Link, LinkClosed, Message, Ready
 from node.media.__main__ import main
 from tests.node.media.stage import UNIT, Worker
 
 
 def serve(link: Link, run_dir: Path) -> None:
-    main(link, Identity("left", "core", 0.0), None, run_dir)  # type: ignore[arg-type]
+    main(link, Identity("left", "core", 0.0), SimpleNamespace(ha=HaSection()), run_dir)  # type: ignore[arg-type]
 
 
 class Child:
@@ -93,3 +96,23 @@ def test_a_beat_is_answered_in_time_while_a_thousand_legs_are_opened(child: Chil
     assert child.hear() == Beaten(9)
     assert time.monotonic() - began < 0.3 * UNIT
     worker.client.shut()
+
+
+def test_its_ports_are_free_when_another_node_has_the_address(child: Child, folder: Path) -> None:
+    child.hear()
+    worker = Worker(folder / "media")
+    port = worker.open("leg")
+    assert not is_free(port)
+    child.link.send(Instruct(number=0, verb="release"))
+    worker.loop.until(lambda: is_free(port), within=5)
+    assert worker.open("another") > 0
+    worker.client.shut()
+
+
+def is_free(port: int) -> bool:
+    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as sock:
+        try:
+            sock.bind(("127.0.0.1", port))
+        except OSError:
+            return False
+        return True

@@ -1,0 +1,170 @@
+"""How the shared address changes hosts in calm: in virtual time, with what the two sides hold written down."""
+
+from __future__ import annotations
+
+import heapq
+from collections.abc import Callable
+from types import SimpleNamespace
+from typing import Any
+
+from ha.baton import KEPT, LOADING, OWN, Baton
+from ha.loop import Alarm
+
+
+class Clock:
+    """As much of the loop as the baton needs."""
+
+    def __init__(self) -> None:
+        self.time = 100.0
+        self._agenda: list[tuple[float, int, Alarm]] = []
+
+    def now(self) -> float:
+        return self.time
+
+    def after(self, delay: float, action: Callable[[], object]) -> Alarm:
+        alarm = Alarm(action)
+        heapq.heappush(self._agenda, (self.time + delay, len(self._agenda), alarm))
+        return alarm
+
+    def run(self, seconds: float) -> None:
+        until = self.time + seconds
+        while self._agenda and self._agenda[0][0] <= until:
+            self.time, _number, alarm = heapq.heappop(self._agenda)
+            if alarm.action is not None:
+                alarm.action()
+        self.time = until
+
+
+class Side:
+    """One node: its baton, and what it did, in order."""
+
+    def __init__(self, *, moves: bool = True) -> None:
+        self.clock = Clock()
+        self.did: list[str] = []
+        self.slots = [SimpleNamespace(revived=None), SimpleNamespace(revived=None)]
+        self.duty = SimpleNamespace(on=True, done=True, slots=lambda: self.slots)
+        address: Any = SimpleNamespace(wanted=moves, take=lambda: self.did.append("take address"))
+        media: Any = SimpleNamespace(name="media")
+        fleet: Any = SimpleNamespace(
+            of_kind=lambda kind: media if kind == "media" else None,
+            send=lambda member, message: self.did.append(f"{member.name} {message.verb}"),
+        )
+        self.kept: Any = SimpleNamespace(let_go=lambda: self.did.append("let go"))
+        self.baton = Baton(
+            self.clock,  # type: ignore[arg-type]
+            address=address,
+            duty=self.duty,  # type: ignore[arg-type]
+            fleet=fleet,
+            taken=lambda: self.did.append("say so"),
+        )
+
+    def loaded(self) -> None:
+        for slot in self.slots:
+            slot.revived = "all"
+
+
+def test_a_promotion_without_a_peer_that_waits_takes_the_address_first() -> None:
+    side = Side()
+    side.baton.take()
+    assert side.did == ["take address"]
+
+
+def test_what_the_peer_keeps_for_us_is_taken_when_the_calls_are_loaded() -> None:
+    side = Side()
+    side.baton.expect()
+    side.clock.run(0.02)
+    side.baton.take()
+    side.baton.look()
+    side.slots[0].revived = "its calls"
+    side.baton.look()
+    assert side.did == []
+    side.loaded()
+    side.baton.look()
+    side.baton.look()
+    assert side.did == ["take address", "say so"]
+    side.clock.run(10)
+    assert side.did == ["take address", "say so"]
+
+
+def test_calls_that_take_long_to_load_do_not_keep_the_address_away() -> None:
+    side = Side()
+    side.baton.expect()
+    side.baton.take()
+    side.clock.run(LOADING)
+    assert side.did == ["take address", "say so"]
+
+
+def test_an_offer_holds_for_one_promotion_and_for_a_moment() -> None:
+    side = Side()
+    side.baton.expect()
+    side.clock.run(KEPT)
+    side.baton.take()
+    assert side.did == ["take address"]
+    side.baton.expect()
+    side.baton.take()
+    side.loaded()
+    side.baton.look()
+    side.did.clear()
+    side.baton.take()
+    assert side.did == ["take address"]
+
+
+def test_a_duty_that_ends_while_it_loads_takes_no_address() -> None:
+    side = Side()
+    side.baton.expect()
+    side.baton.take()
+    side.duty.on = False
+    side.baton.look()
+    side.clock.run(10)
+    assert side.did == []
+
+
+def test_where_somebody_else_moves_the_address_nothing_is_waited_for() -> None:
+    side = Side(moves=False)
+    side.baton.expect()
+    side.baton.take()
+    assert side.did == ["take address"]
+
+
+def test_what_is_kept_goes_when_the_peer_has_the_address() -> None:
+    side = Side()
+    side.baton.keep(side.kept)
+    assert side.baton.keeping
+    side.clock.run(0.1)
+    assert side.did == []
+    side.baton.pass_on()
+    side.baton.pass_on()
+    assert side.did == ["let go", "media release"]
+    assert not side.baton.keeping
+    side.clock.run(10)
+    assert side.did == ["let go", "media release"]
+
+
+def test_it_is_not_kept_for_a_peer_that_never_takes_it() -> None:
+    side = Side()
+    side.baton.keep(side.kept)
+    side.clock.run(KEPT)
+    assert side.did == ["let go", "media release"]
+
+
+def test_who_is_promoted_again_lets_go_of_what_was_kept_first() -> None:
+    side = Side()
+    side.baton.keep(side.kept)
+    side.baton.take()
+    assert side.did == ["let go", "media release", "take address"]
+
+
+def test_relays_on_an_address_of_their_own_go_on_until_the_phones_have_heard() -> None:
+    side = Side(moves=False)
+    side.baton.drop_media_later(lambda: False)
+    side.clock.run(OWN - 0.1)
+    assert side.did == []
+    side.clock.run(0.2)
+    assert side.did == ["media release"]
+
+
+def test_and_for_good_where_the_node_serves_again() -> None:
+    side = Side(moves=False)
+    side.baton.drop_media_later(lambda: side.duty.on)
+    side.clock.run(OWN + 1)
+    assert side.did == []
