@@ -25,19 +25,20 @@ class Direct:
         self._stats = stats
         self._settle = settle
         self._call_later = call_later
-        self._lot: list[Entry] = []
+        self.lot: list[Entry] = []
+        "What was put since the last commit."
         self._done: list[tuple[list[Entry], list[Outcome]]] = []
         "Committed, and not told yet."
 
     def add(self, entry: Entry) -> None:
         """It is told at the end of this turn: who put it must have come to an end before he hears of it."""
-        if not self._lot and not self._done:
+        if not self.lot and not self._done:
             self._call_later(0.0, self.tell)
-        self._lot.append(entry)
+        self.lot.append(entry)
 
     def commit(self) -> None:
         """Commit what there is, for who asks the store next."""
-        lot, self._lot = self._lot, []
+        lot, self.lot = self.lot, []
         if lot:
             self._done.append((lot, self._store.commit([entry.write for entry in lot])))
             self._stats.commits += 1

@@ -190,8 +190,9 @@ class Writer:
 
     def _enter(self, write: Write, then: Then | None) -> None:
         shared = self._shared
-        if self._direct is not None and self._nothing_before():
-            self._direct.add(Entry(write, then, 0.0))
+        direct = self._direct
+        if direct is not None and (direct.lot or self._nothing_before()):
+            direct.add(Entry(write, then, 0.0))
             return
         now, deadline = time.monotonic(), self.settings.deadline
         entry = Entry(write, then, now + deadline)

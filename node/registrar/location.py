@@ -8,6 +8,7 @@ from __future__ import annotations
 import logging
 from collections.abc import Callable, Iterator
 from functools import partial
+from operator import attrgetter
 from typing import Protocol, TypeVar
 
 import msgspec
@@ -236,5 +237,4 @@ def _place(record: Registration) -> Place:
     return record.profile_name, record.contact
 
 
-def _expires(record: Registration) -> int:
-    return record.expires
+_expires = attrgetter("expires")

@@ -229,14 +229,12 @@ class Registrar:
     def _bindings(self, visit: Visit, puts: list[Granted]) -> str:
         """A Contact for each current binding of the address of record (RFC 3261 10.3 step 8)."""
         settings, wish = visit.settings, visit.wish
-        lines = ""
+        lines, now = "", self._clock() + settings.sip_expires_late_margin
         for each in self._location.known(wish.user, wish.host):
-            left = None
+            left = int(each.expires - now)
             for record, granted, _updated in puts:
                 if record is each or (record.contact, record.profile_name) == (each.contact, each.profile_name):
                     left = granted
-            if left is None:
-                left = int(each.expires - settings.sip_expires_late_margin - self._clock())
             if left > 0:
                 mark = f';+sip.instance="{each.instance}";reg-id={each.reg_id}' if each.reg_id else ""
                 lines += f"Contact: <{wire_uri(each.contact)}>;expires={left}{mark}\r\n"

@@ -134,7 +134,7 @@ def response(
     one keeps it. `lines`: header fields before `headers`, ready to be sent: each ended by CRLF.
     """
     if reason is None:
-        reason = reason_of(status)
+        reason = REASONS.get(status) or reason_of(status)
     to = request.fields.get("to", "").strip()
     if status > 100 and not request.to_tag:
         to = f"{to};tag={to_tag or stateless_tag(request)}"
