@@ -7,6 +7,7 @@ takes is shown by an echo beside them: a process that does nothing but send back
 from __future__ import annotations
 
 import contextlib
+import heapq
 import socket
 import struct
 import subprocess
@@ -40,6 +41,8 @@ class TimedSwarm(Swarm):
     def __init__(self, server: tuple[str, int]) -> None:
         super().__init__(server, DOMAIN, PASSWORD)
         self.took: dict[str, list[float]] = {"OPTIONS": [], "BYE": [], "echo": []}
+        self.slowest: dict[str, list[tuple[float, float]]] = {method: [] for method in self.took}
+        "Of each method the slowest answers, and when they were asked for."
         self._asked: dict[tuple[str, str], float] = {}
         self._arrived = 0.0
         self._mirror = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
@@ -61,12 +64,14 @@ class TimedSwarm(Swarm):
 
     def forget_times(self) -> None:
         """What was before does not count."""
-        for figures in self.took.values():
+        for method, figures in self.took.items():
             figures.clear()
+            self.slowest[method].clear()
 
-    def told(self, method: str) -> str:
-        figures = self.took[method]
-        return f"{at(0.99, figures) * 1000:.1f} ms ({max(figures) * 1000:.0f})" if figures else "none"
+    def told(self, method: str, since: float) -> str:
+        """99 of 100 are quicker than that; the slowest, and when they were asked for, in seconds `since` a moment of the wall clock."""
+        slow = " ".join(f"{took * 1000:.0f}@{asked - since:.1f}" for took, asked in self.slowest[method])
+        return f"{at(0.99, self.took[method]) * 1000:.1f} ms (slowest {slow})"
 
     def ping(self, call: SwarmCall) -> None:
         """An OPTIONS in its dialog, and an echo beside it."""
@@ -88,6 +93,7 @@ class TimedSwarm(Swarm):
         asked = self._asked.pop((branch, method), None)
         if asked is not None and method in self.took:
             self.took[method].append(self._arrived - asked)
+            self.slowest[method] = heapq.nlargest(16, [*self.slowest[method], (self._arrived - asked, asked)])
 
     def _read(self, sock: socket.socket) -> None:
         with contextlib.suppress(BlockingIOError):

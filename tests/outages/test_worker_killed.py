@@ -5,13 +5,14 @@ from __future__ import annotations
 import asyncio
 import os
 import signal
+import time
 from pathlib import Path
 
 import pytest
 
 from tests.support.inquire import ask
 from tests.support.node import DOMAIN, PASSWORD, STRETCH, Node, loopback_address, shared_settings, until
-from tests.support.outage import redis_victim
+from tests.support.outage import Victim, redis_victim
 from tests.support.swarm import Swarm
 from tests.support.tcpproxy import TcpProxy
 
@@ -47,6 +48,44 @@ async def _two_faults(node: Node, network: TcpProxy) -> int:
         await swarm.until(lambda: all(call.hangup == 200 for call in calls), 15 * STRETCH)
         print(f"{len(calls)} calls, {len(during)} of them only in the journal of the worker that died: all hung up")
         return sum(call.hangup != 200 for call in calls)
+
+
+@pytest.mark.parametrize("after", [0.3, 1.0])
+def test_calls_of_a_worker_that_died_before_it_knew_that_the_store_hangs_are_back_when_it_does_not(
+    after: float, tmp_path: Path
+) -> None:
+    """A frozen store is only given up after two seconds; whose 200 has reached the caller by then is in the journal."""
+    with redis_victim(tmp_path) as victim:
+        settings = shared_settings(loopback_address(), tmp_path) | {"core_db_dsn": victim.dsn}
+        node = Node("solo", tmp_path / "solo", settings, standalone=True)
+        with node.serving():
+            answered, hung_up = asyncio.run(_killed_in_the_ice(node, victim, after))
+    print(f"store frozen, worker killed after {after:g} s: {answered} calls answered, {hung_up} hung up")
+    assert answered > 5
+    assert hung_up == answered
+
+
+async def _killed_in_the_ice(node: Node, victim: Victim, after: float) -> tuple[int, int]:
+    async with Swarm(node.sip, DOMAIN, PASSWORD) as swarm:
+        calls = await swarm.place(5, 20)
+        assert await swarm.until(lambda: all(call.state == "answered" for call in calls), 10 * STRETCH)
+        with victim.faults["frozen"]():
+            ends = time.monotonic() + after
+            while time.monotonic() < ends:
+                calls += await swarm.place(1, 20)
+            # These are answered at risk, and nothing of them is in the store.
+            assert await swarm.until(lambda: sum(call.state == "answered" for call in calls) > 5, 10 * STRETCH)
+            worker = node.worker_pid("internal#0")
+            os.kill(worker, signal.SIGKILL)
+            answered = [call for call in calls if call.state == "answered"]
+            await asyncio.to_thread(
+                until, lambda: node.worker_pid("internal#0") not in (0, worker), 10, "the next", node
+            )
+        await asyncio.to_thread(until, lambda: _live(node) >= len(answered), 30, "the calls to be back", node)
+        for call in answered:
+            swarm.hang_up(call, by_callee=call.number % 2 == 1)
+        await swarm.until(lambda: all(call.hangup == 200 for call in answered), 15 * STRETCH)
+        return len(answered), sum(call.hangup == 200 for call in answered)
 
 
 def _live(node: Node) -> int:
