@@ -105,9 +105,11 @@ class Guard:
                 if self._duty.posts.get(name) is not watched.post:
                     del self._watched[name]
                 continue
-            # A rescan may have changed them.
             settings = watched.post.settings
-            watched.watch.event_timeout = settings.watchdog_event_timeout / 1000
+            if watched.watch.event_timeout != settings.watchdog_event_timeout / 1000:
+                # Changed by a rescan: the last answer belongs to probes that were further apart.
+                watched.watch.event_timeout = settings.watchdog_event_timeout / 1000
+                watched.watch.answered_at = watched.next_probe = now
             self._set_limits(watched.post, settings.watchdog_step_timeout / 1000)
             if not watched.watch.event_timeout or not (watched.post.address[1] or watched.post.listener):
                 continue  # without a socket there is nothing to send a probe to
