@@ -1,0 +1,106 @@
+"""Two nodes with addresses of their own, none shared: who takes over tells each phone where it is now."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import Iterator
+
+import pytest
+
+from tests.failover.report import record
+from tests.support.conversation import Conversation, talking
+from tests.support.node import STRETCH, Node, Pair, loopback_address
+from tests.support.phone import Line, Phone
+from tests.support.sipmessage import Sip, uri_of
+
+pytestmark = pytest.mark.real
+
+
+@pytest.fixture
+def pair() -> Iterator[Pair]:
+    pair = Pair()
+    other = loopback_address()
+    pair.nodes[1].settings |= {"sip_ip": other, "rtp_ip": other, "external_sip_ip": other}
+    with pair:
+        yield pair
+
+
+def invites(phone: Phone, call_id: str) -> list[Sip]:
+    """The re-INVITEs of a dialog that came, each once."""
+    found = {
+        m.branch: m for _at, m in phone.seen if not m.is_response and m.method == "INVITE" and m.call_id == call_id
+    }
+    return [message for message in found.values() if "tag=" in message.get("To")]
+
+
+def check(message: Sip, line: Line, node: Node, above: int) -> None:
+    """It is in the dialog that the phone has, and names the new node everywhere."""
+    host = node.sip[0]
+    assert f"UDP {host}:5060" in message.get("Via")
+    assert f"@{host}:5060" in message.get("Contact")
+    assert f"c=IN IP4 {host}" in message.body
+    for field, held in (("From", line.remote), ("To", line.local)):
+        assert uri_of(message.get(field)) == uri_of(held)
+        assert message.get(field).partition(";tag=")[2] == held.partition(";tag=")[2] != ""
+    assert not message.get("Route")
+    assert message.cseq > above
+
+
+async def moved(call: Conversation, heir: Node, within: float) -> None:
+    """Both phones have answered a re-INVITE of the heir, and hear each other through it."""
+    async with asyncio.timeout(within):
+        while not (call.out.reinvited and call.incoming.reinvited):
+            await asyncio.sleep(0.02)
+    for audio in call.audios:
+        assert audio.peer is not None
+        assert audio.peer[0] == heir.sip[0]
+    await call.heard(20, within)
+
+
+@pytest.mark.parametrize("how", ["killed", "switched over"])
+def test_both_phones_are_told_of_the_new_address_and_the_audio_moves(pair: Pair, how: str) -> None:
+    async def scenario() -> None:
+        dead, heir = pair.active, pair.standby
+        async with talking(dead.sip) as call:
+            await call.heard(20, 5 * STRETCH)
+            used = {
+                phone: max([m.cseq for _at, m in phone.seen if not m.is_response and m.method == "INVITE"], default=0)
+                for phone in (call.alice, call.bob)
+            }
+            ended = time.monotonic()
+            if how == "killed":
+                dead.kill()
+            else:
+                assert (await asyncio.to_thread(dead.control, "switchover"))["ok"]
+            await asyncio.to_thread(heir.wait_role, "active")
+            await moved(call, heir, 15 * STRETCH)
+            for phone, line in ((call.alice, call.out), (call.bob, call.incoming)):
+                (message,) = invites(phone, line.call_id)
+                check(message, line, heir, used[phone])
+            gap = call.longest_gap(ended - 0.5) * 1000
+            record(calls=1, calls_lost=0, audio_gap_ms=gap)
+            print(f"own addresses, {how}: longest audio gap {gap:.0f} ms")
+            assert heir.sip[0] in call.out.target
+            assert (await call.out.reinvite("sendonly")).status == 200
+            await call.end(call.incoming, 10 * STRETCH)
+
+    asyncio.run(scenario())
+
+
+def test_the_results_say_that_each_leg_was_told(pair: Pair) -> None:
+    async def scenario() -> None:
+        dead, heir = pair.active, pair.standby
+        async with talking(dead.sip) as call:
+            foretold = await asyncio.to_thread(heir.api, "sofia recover --dry-run")
+            assert foretold.count(f"Contact moves from {dead.sip[0]} to {heir.sip[0]}") == 2
+            assert foretold.endswith("\n2 total: 2 re-INVITEd.\n")
+            dead.kill()
+            await asyncio.to_thread(heir.wait_role, "active")
+            await moved(call, heir, 15 * STRETCH)
+            told = await asyncio.to_thread(heir.api, "sofia recover status")
+            assert "1 calls, 2 legs: 2 kept, 0 lost, 2 re-INVITEd, 0 asked, 0 waiting for their turn" in told
+            assert told.count(",ok,reinvited,200") == 2
+            await call.end(call.out, 10 * STRETCH)
+
+    asyncio.run(scenario())
