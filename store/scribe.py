@@ -13,7 +13,6 @@ import time
 from collections.abc import Callable, Sequence
 from typing import NamedTuple
 
-from store.errors import StoreError
 from store.interface import Write
 from store.journal import Lot, Spill
 from store.pending import Entry, Queue
@@ -103,8 +102,8 @@ class Scribe:
         writes = [entry.write for entry in entries]
         try:
             dropped = self._journal.append(writes)
-        except (StoreError, OSError) as error:
-            log.error("%d writes are lost, the store is gone and so is the journal: %s", len(entries), error)
+        except Exception:
+            log.exception("%d writes are lost, the store is gone and the journal broke", len(entries))
             return [Lost(writes, entries)]
         self._unflushed.set()
         kept: list[Kept | Lost] = [Kept(entries)]

@@ -213,7 +213,7 @@ class Writer:
     def _nothing_before(self) -> bool:
         """Is there nothing that has to reach the store by the thread first: what a predecessor has left in the journal?"""
         shared = self._shared
-        return not (self._closed or shared.journal.pending or shared.queue or self._committer.busy)
+        return not (self._closed or self.behind or shared.queue or self._committer.busy)
 
     def _bring(self, result: Result) -> None:
         """From the thread: into the loop with it."""

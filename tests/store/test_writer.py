@@ -280,6 +280,23 @@ def test_who_waits_is_told_at_the_deadline_even_if_the_disk_of_the_journal_hangs
     stage.until_stored("call-1", "ice")
 
 
+def test_a_journal_that_breaks_costs_one_lot_and_is_told(stage: Stage) -> None:
+    lost: list[str] = []
+    stage.writer.on_unstored = lambda outcome, record: lost.append(record.key) if outcome is None else None
+    stage.faults.cut()
+    journal: Any = stage.writer._shared.journal
+    append = journal.append
+    journal.append = lambda writes: 1 / 0
+    stage.put(call("first"))
+    assert stage.settle() == [AT_RISK]
+    journal.append = append
+    stage.put(call("second"))
+    assert stage.settle(2) == [AT_RISK] * 2
+    stage.faults.mend()
+    stage.until_stored("second")
+    assert (lost, stage.writer.stats.lost) == (["first"], 1)
+
+
 def test_what_the_store_takes_late_is_not_brought_back_after_its_removal(stage: Stage) -> None:
     """The put is in hand when the store freezes, its removal goes by the journal: the put must not come after it."""
     stage.restart(hang=LIMIT)

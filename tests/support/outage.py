@@ -6,7 +6,6 @@ import contextlib
 import os
 import sqlite3
 import subprocess
-import tempfile
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass
@@ -117,17 +116,7 @@ def _server(server: Database) -> dict[str, Fault]:
 
 @contextmanager
 def sqlite_victim(directory: Path) -> Iterator[Victim]:
-    """On a file system of its own, which can be full."""
-    place = Path(tempfile.mkdtemp(prefix="sofia-disk-"))
-    subprocess.run(["mount", "-t", "tmpfs", "-o", "size=24m", "tmpfs", str(place)], check=True)
-    path = place / "core.db"
-    filler = place / "filler"
-
-    def fill() -> None:
-        with filler.open("wb") as file, contextlib.suppress(OSError):
-            while True:
-                file.write(os.urandom(1 << 16))
-                file.flush()
+    path = directory / "core.db"
 
     @contextmanager
     def locked() -> Iterator[None]:
@@ -140,12 +129,35 @@ def sqlite_victim(directory: Path) -> Iterator[Victim]:
             holder.execute("ROLLBACK")
             holder.close()
 
+    def immutable(sign: str) -> None:
+        """No process may write to the files any more, not even those that have them open."""
+        files = [str(file) for file in (path, Path(f"{path}-wal")) if file.exists()]
+        subprocess.run(["chattr", f"{sign}i", *files], check=True)
+
+    dsn = f"sqlite://{path}"
+    yield Victim(
+        dsn, dsn, {"locked": locked, "read-only": lambda: _around(lambda: immutable("+"), lambda: immutable("-"))}
+    )
+
+
+@contextmanager
+def disk_victim(directory: Path) -> Iterator[Victim]:
+    """SQLite on a file system of its own, which can be full; the node's run directory is on it too."""
+    place = directory / "disk"
+    place.mkdir()
+    subprocess.run(["mount", "-t", "tmpfs", "-o", "size=24m", "tmpfs", str(place)], check=True)
+    filler = place / "filler"
+
+    def fill() -> None:
+        with filler.open("wb", buffering=0) as file, contextlib.suppress(OSError):
+            while True:
+                file.write(os.urandom(1 << 16))
+
     try:
-        dsn = f"sqlite://{path}"
-        yield Victim(dsn, dsn, {"locked": locked, "full": lambda: _around(fill, filler.unlink)})
+        dsn = f"sqlite://{place / 'core.db'}"
+        yield Victim(dsn, dsn, {"full": lambda: _around(fill, filler.unlink)})
     finally:
         subprocess.run(["umount", "-l", str(place)], check=False)
-        place.rmdir()
 
 
 VICTIMS: dict[str, Callable[[Path], AbstractContextManager[Victim]]] = {
@@ -153,12 +165,14 @@ VICTIMS: dict[str, Callable[[Path], AbstractContextManager[Victim]]] = {
     "postgres": postgres_victim,
     "mariadb": mariadb_victim,
     "sqlite": sqlite_victim,
+    "disk": disk_victim,
 }
 NETWORK = ("cut off", "answers garbage", "packets vanish")
 FAULTS = {
     "redis": ("killed", "frozen", *NETWORK, "read-only", "full"),
     "postgres": ("killed", "frozen", *NETWORK, "read-only"),
     "mariadb": ("killed", "frozen", *NETWORK),
-    "sqlite": ("locked", "full"),
+    "sqlite": ("locked", "read-only"),
+    "disk": ("full",),
 }
 "What befalls each of them."
