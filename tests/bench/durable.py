@@ -1,21 +1,23 @@
 """Durable digest REGISTERs a second: each 200 goes out after the store has the binding, and the store has it on disk.
 
 Redis flushes its append-only file at each commit (`appendfsync always`), PostgreSQL its log (`synchronous_commit on`).
-sipp runs on the same cores.
+sipp runs on the same cores. Beside PostgreSQL stands Kamailio, which writes each binding through to the same server
+(`db_mode 1`): a child waits for each of its commits, so it has as many as keep the server busy.
 """
 
 from __future__ import annotations
 
 import asyncio
 import csv
-from collections.abc import Callable, Iterator
-from contextlib import AbstractContextManager, contextmanager
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass, replace
 from pathlib import Path
 
-from tests.bench import cpu
+from tests.bench import cpu, peers
 from tests.bench.figures import Figure
 from tests.support.node import DOMAIN, PASSWORD, Node, loopback_address, shared_settings
-from tests.support.postgres import postgres
+from tests.support.postgres import postgres, program
 from tests.support.redis import RedisServer
 from tests.support.registrants import Registrants
 from tests.support.sipp import Sipp, user_rows
@@ -28,32 +30,73 @@ SECONDS = 4
 RATES = (1000, 2000, 3000, 4000, 6000, 8000, 10_000, 12_000)
 KEPT_UP = 0.75
 "Share of what was offered that must have been served for the next rate to be tried."
+CHILDREN = 8
+PEER = ("127.0.0.1", 16900)
+
+Address = tuple[str, int]
+
+
+@dataclass(frozen=True)
+class Top:
+    """The best that was reached."""
+
+    rate: float
+    "Registrations a second."
+    offered: int
+    "The rate at which it did not keep up any more, or the last."
+    late: float
+    "Seconds: the 99th percentile of what a phone waited at its best rate."
+    spent: Mapping[str, float]
+    "Microseconds of CPU a registration, by process."
+
+    def __str__(self) -> str:
+        share = ", ".join(f"{name} {used:.0f} us" for name, used in self.spent.items())
+        return f"p99 of a phone beside it {self.late * 1000:.0f} ms, CPU each: {share}"
 
 
 def measure(directory: Path) -> list[Figure]:
-    figures = []
-    for name, store in STORES.items():
-        with store(directory / name) as (dsn, pid), _node(directory / name, dsn) as node:
-            figures.append(_top(node, name, pid))
-    return figures
+    with _redis(directory / "redis") as (dsn, pid), _node(directory / "redis", dsn) as node:
+        assert node.process is not None
+        found = _top(node.sip, {"node": node.process.pid, "redis": pid})
+    return [_figure("redis", found), _beside_kamailio(directory)]
 
 
-def _top(node: Node, store: str, pid: int) -> Figure:
+def _beside_kamailio(directory: Path) -> Figure:
+    server = postgres()
+    with server.fresh() as name, _node(directory / "postgres", server.dsn(name)) as node:
+        assert node.process is not None
+        ours = _top(node.sip, {"node": node.process.pid, "postgres": server.leader})
+    try:
+        storage = peers.in_postgres(server.port, program("psql"))
+        with peers.kamailio(directory, *PEER, storage=storage, children=CHILDREN) as pid:
+            theirs = _top(PEER, {"kamailio": pid, "postgres": server.leader})
+    except (FileNotFoundError, RuntimeError, AssertionError, OSError) as error:
+        return _figure("postgres", ours, f"; no peer: {error}")
+    peer = f"; the peer, with {CHILDREN} children: {theirs}"
+    return _figure("postgres", ours, peer, theirs)
+
+
+def _figure(store: str, ours: Top, more: str = "", theirs: Top | None = None) -> Figure:
+    unit, note = "digest REGISTER/s", f"{ours.offered}/s offered at the end; {ours}{more}"
+    name = f"durable_register_{store}"
+    if theirs is None:
+        return Figure(name, unit, ours.rate, note=note, rate=True)
+    return Figure(name, unit, ours.rate, "kamailio", theirs.rate, note, rate=True)
+
+
+def _top(server: Address, pids: Mapping[str, int]) -> Top:
     """More and more is offered, until it does not keep up."""
-    assert node.process is not None
-    pids = {"node": node.process.pid, store: pid}
-    top, rate, spent, late = 0.0, 0, dict.fromkeys(pids, 0.0), 0.0
+    top = Top(0.0, 0, 0.0, {})
     for rate in RATES:
         before = {name: cpu.spent(pid) for name, pid in pids.items()}
-        served, kept, slow = _offer(node, rate)
-        if kept > top:
-            top, late = kept, slow
+        served, kept, late = _offer(server, rate)
+        if kept > top.rate:
             spent = {name: (cpu.spent(pid) - before[name]) / served * 1e6 for name, pid in pids.items()}
+            top = Top(kept, rate, late, spent)
+        top = replace(top, offered=rate)
         if kept < KEPT_UP * rate:
             break
-    share = ", ".join(f"{name} {used:.0f} us" for name, used in spent.items())
-    note = f"{rate}/s offered at the end; p99 of a phone beside it {late * 1000:.0f} ms; CPU each: {share}"
-    return Figure(f"durable_register_{store}", "digest REGISTER/s", top, note=note)
+    return top
 
 
 @contextmanager
@@ -68,16 +111,6 @@ def _redis(directory: Path) -> Iterator[tuple[str, int]]:
 
 
 @contextmanager
-def _postgres(directory: Path) -> Iterator[tuple[str, int]]:
-    server = postgres()
-    with server.fresh() as name:
-        yield server.dsn(name), server.leader
-
-
-STORES: dict[str, Callable[[Path], AbstractContextManager[tuple[str, int]]]] = {"redis": _redis, "postgres": _postgres}
-
-
-@contextmanager
 def _node(directory: Path, dsn: str) -> Iterator[Node]:
     settings = shared_settings(loopback_address(), directory) | {
         "core_db_dsn": dsn,
@@ -89,13 +122,13 @@ def _node(directory: Path, dsn: str) -> Iterator[Node]:
         yield node
 
 
-def _offer(node: Node, rate: int) -> tuple[int, float, float]:
+def _offer(server: Address, rate: int) -> tuple[int, float, float]:
     """REGISTERs served, how many a second, and the 99th percentile of what a single phone waited meanwhile."""
     rows = user_rows(CROWD, PASSWORD, DOMAIN)
     sipps = [
         Sipp(
             "register",
-            server=node.sip,
+            server=server,
             calls=rate * SECONDS // SIPPS,
             port=17000 + n,
             media_port=17100 + 10 * n,
@@ -108,7 +141,7 @@ def _offer(node: Node, rate: int) -> tuple[int, float, float]:
         for n in range(SIPPS)
     ]
     try:
-        took = asyncio.run(_probe(node, SECONDS))
+        took = asyncio.run(_probe(server, SECONDS))
         for sipp in sipps:
             sipp.wait(90)
         kept = sum(map(_a_second, sipps))
@@ -132,7 +165,7 @@ def _a_second(sipp: Sipp) -> float:
     return (done_last - done_first) / (last - first) if last > first else 0.0
 
 
-async def _probe(node: Node, seconds: float) -> list[float]:
-    async with Registrants(node.sip, DOMAIN, PASSWORD, PROBES) as phones:
+async def _probe(server: Address, seconds: float) -> list[float]:
+    async with Registrants(server, DOMAIN, PASSWORD, PROBES) as phones:
         await phones.refresh(40, seconds)
         return phones.took

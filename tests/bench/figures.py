@@ -18,10 +18,14 @@ class Figure:
     peer: str | None = None
     peers_value: float | None = None
     note: str = ""
+    rate: bool = False
+    "So much is done in a second: more is better. Else it is what a unit costs."
 
     @property
     def ratio(self) -> float | None:
-        return round(self.peers_value / self.ours, 2) if self.peers_value and self.ours else None
+        if not self.peers_value or not self.ours:
+            return None
+        return round(self.ours / self.peers_value if self.rate else self.peers_value / self.ours, 2)
 
     def as_json(self) -> dict[str, object]:
         return {

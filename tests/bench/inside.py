@@ -1,6 +1,6 @@
 """A whole worker inside this process, without a network: raw messages are put in by hand, and what it would send is kept.
 
-Everything between is the real thing: endpoint, layer, reception, registrar, calls, a store in memory with its thread. The
+Everything between is the real thing: endpoint, layer, reception, registrar, calls, the writer with a store in memory. The
 media process is a process of its own, as always, and its work is not counted.
 """
 
@@ -127,6 +127,11 @@ class Inside:
                     await asyncio.sleep(0.002)
 
         self._loop.run_until_complete(wait())
+
+    @property
+    def puts(self) -> int:
+        """Writes that the store has judged so far."""
+        return self._writer.stats.items
 
     def close(self) -> None:
         self._duty.close()

@@ -37,6 +37,8 @@ class Run:
         self.worker = worker
         self.least: dict[str, float] = {}
         self.size: dict[str, int] = {}
+        self.puts: list[float] = []
+        "Of each round of calls: writes a call, from the INVITE to the caller's 200."
 
     def exchange(self, kind: str, sent: Sequence[bytes], *wanted: bytes, remote: tuple[str, int] = PHONE) -> list[Sip]:
         """Measure, and return those of the first kind that followed."""
@@ -66,8 +68,10 @@ class Run:
             messages.invite(n, CALLEE, DOMAIN, cseq=2, credentials=ticket)
             for n, ticket in zip(serials, tickets, strict=True)
         ]
+        before = self.worker.puts
         invited = self.exchange("invite", invites, b"INVITE ", b"SIP/2.0 100")
         answers = self.exchange("ok", [accept(each) for each in invited], b"SIP/2.0 200", b"ACK ", remote=CALLED_PHONE)
+        self.puts.append((self.worker.puts - before) / AT_ONCE)
         self.worker.absorb([in_dialog("ACK", 2, each) for each in answers], PHONE)
         ended = self.exchange("bye", [in_dialog("BYE", 3, each) for each in answers], b"BYE ", b"SIP/2.0 200")
         self.worker.absorb([each.answer(200, "OK", "").encode() for each in ended], CALLED_PHONE)
@@ -84,6 +88,8 @@ def measure(directory: Path) -> list[Figure]:
         Figure(f"message_{kind}", UNIT, run.least[kind] * 1e6, note=f"{run.size[kind]} B, no network: {what}")
         for kind, what in KINDS.items()
     ]
+    written = "writes a call from its INVITE to its 200, without ringing; at most 3"
+    figures.append(Figure("call_puts", "records written per call", max(run.puts), note=written))
     read = parse.costs()
     figures += [
         Figure(f"parse_{kind}", UNIT, seconds * 1e6, note=f"{size} B, read and asked for what a route needs")

@@ -14,7 +14,7 @@ from tests.support.node import DOMAIN, PASSWORD
 
 KAMAILIO = """
 #!KAMAILIO
-children=1
+children={children}
 debug=0
 log_stderror=yes
 listen=udp:{host}:{port}
@@ -47,30 +47,47 @@ request_route {{
 
 
 WRITTEN_THROUGH = """
-loadmodule "db_sqlite.so"
+loadmodule "db_{module}.so"
 modparam("usrloc", "db_mode", 1)
-modparam("usrloc", "db_url", "sqlite://{database}")
+modparam("usrloc", "db_url", "{url}")
 """
 IN_MEMORY = """
 modparam("usrloc", "db_mode", 0)
 """
+TABLES = ("standard-create.sql", "usrloc-create.sql")
 
 
 @contextlib.contextmanager
-def kamailio(directory: Path, host: str, port: int, *, stored: bool = True) -> Iterator[int]:
-    """A digest registrar that writes each binding through to SQLite, or keeps them in memory; yields its process id."""
-    database = directory / "kamailio.db"
-    if stored:
-        for name in ("standard-create.sql", "usrloc-create.sql"):
-            script = (Path("/usr/share/kamailio/db_sqlite") / name).read_text()
-            subprocess.run([sys.executable, "-c", _RUN_SQL, str(database)], input=script, text=True, check=True)
-    storage = (WRITTEN_THROUGH if stored else IN_MEMORY).format(database=database)
+def kamailio(directory: Path, host: str, port: int, *, storage: str = IN_MEMORY, children: int = 1) -> Iterator[int]:
+    """A digest registrar with this `storage`; yields its process id."""
     config = directory / "kamailio.cfg"
-    config.write_text(KAMAILIO.format(host=host, port=port, storage=storage, domain=DOMAIN, password=PASSWORD))
+    config.write_text(
+        KAMAILIO.format(host=host, port=port, storage=storage, domain=DOMAIN, password=PASSWORD, children=children)
+    )
     program = shutil.which("kamailio", path="/usr/sbin:/usr/bin:/usr/local/sbin") or "kamailio"
     words = [program, "-DD", "-E", "-f", str(config), "-m", "64", "-M", "8", "-P", str(directory / "kamailio.pid")]
     with running(words, directory / "kamailio.log") as pid:
         yield pid
+
+
+def in_sqlite(directory: Path) -> str:
+    """Each binding is written through to a file there."""
+    database = directory / "kamailio.db"
+    for name in TABLES:
+        script = (Path("/usr/share/kamailio/db_sqlite") / name).read_text()
+        subprocess.run([sys.executable, "-c", _RUN_SQL, str(database)], input=script, text=True, check=True)
+    return WRITTEN_THROUGH.format(module="sqlite", url=f"sqlite://{database}")
+
+
+def in_postgres(port: int, program: str) -> str:
+    """Each binding is written through to a database of its own on the server at this port; `program`: psql."""
+    words = [program, "-q", "-v", "ON_ERROR_STOP=1", "-h", "127.0.0.1", "-p", str(port), "-U", "postgres"]
+    drop = ["-c", "DROP DATABASE IF EXISTS kamailio WITH (FORCE)"]
+    subprocess.run([*words, *drop, "-c", "CREATE DATABASE kamailio"], check=True, capture_output=True)
+    for name in TABLES:
+        script = f"/usr/share/kamailio/postgres/{name}"
+        subprocess.run([*words, "-d", "kamailio", "-f", script], check=True, capture_output=True)
+    return WRITTEN_THROUGH.format(module="postgres", url=f"postgres://postgres@127.0.0.1:{port}/kamailio")
 
 
 _RUN_SQL = """

@@ -20,7 +20,7 @@ def measure(directory: Path) -> list[Figure]:
         ours = per_registration(node.process.pid, (node.settings["sip_ip"], 5060), 16000)
     unit = "us CPU per digest REGISTER"
     try:
-        with peers.kamailio(directory, "127.0.0.1", 16900) as pid:
+        with peers.kamailio(directory, "127.0.0.1", 16900, storage=peers.in_sqlite(directory)) as pid:
             theirs = per_registration(pid, ("127.0.0.1", 16900), 16010)
     except (FileNotFoundError, RuntimeError, AssertionError) as error:
         return [Figure("register", unit, ours, note=f"no peer: {error}")]

@@ -16,6 +16,10 @@ def test_a_ratio_above_one_means_that_we_are_ahead() -> None:
     assert Figure("call", "us", 200.0, "sippy", 100.0).ratio == 0.5
 
 
+def test_of_a_rate_more_is_better() -> None:
+    assert Figure("durable", "REGISTER/s", 6000.0, "kamailio", 3000.0, rate=True).ratio == 2.0
+
+
 def test_without_a_peer_there_is_no_ratio() -> None:
     assert ALONE.ratio is None
     assert ALONE.as_json() == {

@@ -17,6 +17,7 @@ def test_a_round_measures_every_kind_of_message(tmp_path: Path) -> None:
         run.calls(0)
     assert run.least.keys() >= KINDS.keys()
     assert all(seconds > 0 for seconds in run.least.values())
+    assert 1 <= run.puts[0] <= 3, "a call is written too often, or not at all"
 
 
 def test_the_samples_are_of_the_sizes_that_are_usual() -> None:

@@ -35,7 +35,7 @@ def measure(directory: Path) -> list[Figure]:
         *shares.figures("worker", found, ours, "of a digest REGISTER"),
     ]
     try:
-        with peers.kamailio(directory, "127.0.0.1", 16900, stored=False) as peer:
+        with peers.kamailio(directory, "127.0.0.1", 16900) as peer:
             theirs = at_load(peer, ("127.0.0.1", 16900), 16110)
     except (FileNotFoundError, RuntimeError, AssertionError) as error:
         return [Figure("worker_register", unit, ours, note=f"{note}; no peer: {error}"), *rows]

@@ -23,7 +23,7 @@ for program in "${!packages[@]}"; do
   command -v "$program" >/dev/null || missing+=("${packages[$program]}")
 done
 # Not on the path: modules of Kamailio,
-bench_only=$([ "${1:-}" != bench ] || echo sqlite)
+bench_only=$([ "${1:-}" != bench ] || echo sqlite postgres)
 for module in tls outbound websocket $bench_only; do
   compgen -G "/usr/lib/*/kamailio/modules/*${module}.so" >/dev/null || missing+=("kamailio-$module-modules")
 done
