@@ -36,14 +36,18 @@ def unprivileged() -> str:
 
 
 class Database(ABC):
-    """One server on a loopback port, in a directory that ends with it. Its faults: `kill`, `freeze`, `thaw`."""
+    """One server on a loopback port, in a directory that ends with it. Its faults: `kill`, `freeze`, `full`, `read_only`."""
 
-    def __init__(self) -> None:
+    def __init__(self, room: str = "") -> None:
+        """With `room`, as tmpfs(5) has it (`160m`), on a file system of its own, which can be full; that takes root."""
         self.user = unprivileged()
         # Not below pytest's own directory, which is for its user only; and a socket's path must be short.
         self.directory = Path(tempfile.mkdtemp(prefix="sofia-db-"))
         self.port = free_port()
         self._process: subprocess.Popen[bytes] | None = None
+        self._mounted = bool(room)
+        if room:
+            subprocess.run(["mount", "-t", "tmpfs", "-o", f"size={room}", "tmpfs", str(self.directory)], check=True)
         if os.geteuid() == 0:
             shutil.chown(self.directory, self.user)
         self.prepare()
@@ -89,6 +93,8 @@ class Database(ABC):
             with contextlib.suppress(ProcessLookupError):
                 os.kill(process, signal.SIGQUIT if process == self.leader else signal.SIGTERM)
         self._reap()
+        if self._mounted:
+            subprocess.run(["umount", "-l", str(self.directory)], check=False)
         shutil.rmtree(self.directory, ignore_errors=True)
 
     def kill(self) -> None:
@@ -115,6 +121,32 @@ class Database(ABC):
             yield
         finally:
             self.thaw()
+
+    @contextlib.contextmanager
+    def full(self) -> Iterator[None]:
+        """Not a byte of room on its file system, which is its own (`room`). It may end of that; then it starts again."""
+        assert self._mounted, "it shares its file system with everybody"
+        filler = self.directory / "filler"
+        with filler.open("wb", buffering=0) as file:
+            for size in (1 << 20, 1 << 12):
+                with contextlib.suppress(OSError):
+                    while True:
+                        file.write(b"x" * size)
+        try:
+            yield
+        finally:
+            filler.unlink()
+            if self._process is None or self._process.poll() is not None:
+                self._process = None
+                self.start()
+
+    @abstractmethod
+    def read_only(self) -> contextlib.AbstractContextManager[None]:
+        """It takes no writes from users that are not its administrators."""
+
+    @abstractmethod
+    def user_dsn(self, database: str, port: int | None = None) -> str:
+        """As `dsn`, for a user who is no administrator."""
 
     def log(self) -> str:
         return (self.directory / "log").read_text(errors="replace")[-4000:]

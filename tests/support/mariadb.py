@@ -47,6 +47,19 @@ class MariaDb(Database):
         return f"mariadb://Server={host};Port={port or self.port};Database={database};Uid=root;"
 
     @contextmanager
+    def read_only(self) -> Iterator[None]:
+        self.query("SET GLOBAL read_only = 1")
+        try:
+            yield
+        finally:
+            self.query("SET GLOBAL read_only = 0")
+
+    def user_dsn(self, database: str, port: int | None = None) -> str:
+        self.query("CREATE USER IF NOT EXISTS node@'127.0.0.1' IDENTIFIED BY 'sesame'")
+        self.query(f"GRANT ALL ON {database}.* TO node@'127.0.0.1'")
+        return f"mariadb://Server=127.0.0.1;Port={port or self.port};Database={database};Uid=node;Pwd=sesame;"
+
+    @contextmanager
     def fresh(self) -> Iterator[str]:
         """The name of a new database, for the length of a `with`."""
         name = f"sofia{next(_names)}"

@@ -70,6 +70,22 @@ class Postgres(Database):
         return f"postgresql://{user}@{hosts}/postgres?options=-c%20search_path%3D{database}{more}"
 
     @contextmanager
+    def read_only(self) -> Iterator[None]:
+        """As a standby that has not been promoted, or a primary under maintenance."""
+        self._set_read_only("on")
+        try:
+            yield
+        finally:
+            self._set_read_only("off")
+
+    def _set_read_only(self, wanted: str) -> None:
+        self.query(f"ALTER SYSTEM SET default_transaction_read_only = {wanted}")
+        self.query("SELECT pg_reload_conf()")
+
+    def user_dsn(self, database: str, port: int | None = None) -> str:
+        return self.dsn(database, port=port)
+
+    @contextmanager
     def fresh(self) -> Iterator[str]:
         """The name of a new database, for the length of a `with`."""
         name = f"sofia{next(_names)}"
