@@ -41,7 +41,9 @@ def started(command: str, port: int, **environment: str) -> DockerContainer:
     container = DockerContainer(engine().servers()).with_command(command).with_exposed_ports(port)
     for name, value in environment.items():
         container = container.with_env(name, value)
-    return container.with_kwargs(labels={NAME: str(os.getpid())}, init=True).start()
+    # In memory: whether they keep what they flush is not the question here.
+    memory = {"/var/lib/postgresql": "", "/var/lib/mysql": ""}
+    return container.with_kwargs(labels={NAME: str(os.getpid())}, init=True, tmpfs=memory).start()
 
 
 # ---- each of them ----------------------------------------------------------------------------------------------------

@@ -72,7 +72,21 @@ class Engine:
             run("bash", str(script), root)
         context = PLACE / "base"
         context.mkdir(parents=True, exist_ok=True)
-        run(sys.executable, "-m", "pip", "download", "-q", "-d", str(context / "wheels"), f"{ROOT}[fast]", "hatchling")
+        needed = hashlib.sha256((ROOT / "pyproject.toml").read_bytes()).hexdigest()
+        fetched = context / "fetched"
+        if not fetched.exists() or fetched.read_text() != needed:
+            run(
+                sys.executable,
+                "-m",
+                "pip",
+                "download",
+                "-q",
+                "-d",
+                str(context / "wheels"),
+                f"{ROOT}[fast]",
+                "hatchling",
+            )
+            fetched.write_text(needed)
         return self._build(IMAGES / "base.Dockerfile", context, "debian:bookworm-slim", ROOT=root)
 
     @cache  # noqa: B019
@@ -86,6 +100,11 @@ class Engine:
     def servers(self) -> str:
         """PostgreSQL, MariaDB, Redis and sipp."""
         return self._build(IMAGES / "servers.Dockerfile", IMAGES, "servers", BASE=self.base())
+
+    @cache  # noqa: B019
+    def load(self) -> str:
+        """Phones that call, as an operator builds them; sipp is among the servers already."""
+        return self._build(ROOT / "deploy" / "docker" / "load.Dockerfile", ROOT, "load", BASE=self.servers())
 
     def _build(self, dockerfile: Path, context: Path, name: str, target: str = "", **arguments: str) -> str:
         """Returns its identity: another run may give the name to another one meanwhile."""
