@@ -225,6 +225,8 @@ class StoreCalls:
 
         self._factory = open_store(dsn, db_dir=db_dir)
         self._store: Store | None = None
+        self._lease: Lease | None = None
+        "What was granted last, as far as we know."
         self._complaint = ""
 
     def answer(self, question: Question) -> Reply:
@@ -248,8 +250,10 @@ class StoreCalls:
         store = self._store
         match question:
             case Acquire(holder, ttl):
-                return Reply(lease=store.acquire_lease(holder, ttl))
+                self._lease = store.acquire_lease(holder, ttl)
+                return Reply(lease=self._lease)
             case Renew(lease, ttl):
+                self._lease = lease
                 return Reply(lease=store.renew_lease(lease, ttl))
             case Release(lease):
                 store.release_lease(lease)
@@ -257,7 +261,8 @@ class StoreCalls:
             case Read():
                 return Reply(lease=store.read_lease())
             case RaiseFence(slot):
-                return Reply(epoch=store.raise_fence(slot))
+                # A supervisor that has slept finds its workers gone, and does not know yet that it is not the active any more.
+                return Reply(epoch=store.raise_fence(slot, self._lease))
             case CallSlots():
                 return Reply(slots=store.call_slots())
             case Secret(name):

@@ -167,8 +167,12 @@ class Store(Protocol):
     def flush_calls(self, profile: str | None) -> int:
         """Delete all calls of a profile, or of all; returns how many."""
 
-    def raise_fence(self, slot: str) -> int:
-        """A new epoch, greater than any before. Writes for `slot` (`*`: all) under an older one are refused from now on."""
+    def raise_fence(self, slot: str, lease: Lease | None = None) -> int:
+        """A new epoch, greater than any before. Writes for `slot` (`*`: all) under an older one are refused from now on.
+
+        With a lease: only as long as it is its holder's; raises `LeaseLost`. Who has slept through its end must not
+        fence off whoever rules now.
+        """
 
     def acquire_lease(self, holder: str, ttl: float) -> Lease | None:
         """Take the lease, under a new epoch that fences all slots in the same transaction.

@@ -160,9 +160,12 @@ class MemoryStore:
 
     # ---- fences, lease, secrets --------------------------------------------------------------------------------------
 
-    def raise_fence(self, slot: str) -> int:
+    def raise_fence(self, slot: str, lease: Lease | None = None) -> int:
         with self.book.lock:
-            self.book.epoch += 1
+            if lease is not None and not self._holds(lease):
+                raise LeaseLost(f"{lease.holder} no longer holds the lease of epoch {lease.epoch}")
+            # As in every store: one that was lost gives no epoch out twice.
+            self.book.epoch = max(self.book.epoch + 1, int(self.clock() * 1000))
             self.book.fences[slot] = self.book.epoch
             return self.book.epoch
 

@@ -401,13 +401,15 @@ RAISE_FENCE = (
     + _CLOCK
     + _FENCES
     + """
-local epoch = math.max((fences['#'] or 0) + 1, tonumber(at[1]))
+local lease = redis.call('HMGET', P .. 'lease', 'holder', 'epoch')
+if ARGV[3] ~= '' and (lease[1] ~= ARGV[3] or lease[2] ~= ARGV[4]) then return false end
+local epoch = math.max((fences['#'] or 0) + 1, math.floor(now * 1000))
 lift('#', epoch)
 lift(ARGV[2], epoch)
 return string.format('%.0f', epoch)
 """
 )
-"Prefix, slot. Returns the new epoch."
+"Prefix, slot, and the holder and epoch of a lease, or nobody and 0. Returns the new epoch; nothing if the lease is lost."
 
 ACQUIRE = (
     _PREFIX
@@ -416,7 +418,7 @@ ACQUIRE = (
     + """
 local lease = redis.call('HMGET', P .. 'lease', 'holder', 'until')
 if lease[1] and lease[1] ~= '' and lease[1] ~= ARGV[2] and tonumber(lease[2]) > now then return false end
-local epoch = math.max((fences['#'] or 0) + 1, tonumber(at[1]))
+local epoch = math.max((fences['#'] or 0) + 1, math.floor(now * 1000))
 lift('#', epoch)
 lift('*', epoch)
 lift('@' .. ARGV[2], epoch)

@@ -172,8 +172,12 @@ class RedisStore:
 
     # ---- fences, lease, secrets --------------------------------------------------------------------------------------
 
-    def raise_fence(self, slot: str) -> int:
-        return int(self._safely(RAISE_FENCE, slot))
+    def raise_fence(self, slot: str, lease: Lease | None = None) -> int:
+        holder, epoch = ("", 0) if lease is None else (lease.holder, lease.epoch)
+        answer = self._safely(RAISE_FENCE, slot, holder, epoch)
+        if answer is None:
+            raise LeaseLost(f"{holder} no longer holds the lease of epoch {epoch}")
+        return int(answer)
 
     def acquire_lease(self, holder: str, ttl: float) -> Lease | None:
         answer = self._safely(ACQUIRE, holder, repr(float(ttl)))

@@ -164,8 +164,15 @@ class SqlStore:
 
     # ---- fences, lease, secrets --------------------------------------------------------------------------------------
 
-    def raise_fence(self, slot: str) -> int:
-        return self._transact(lambda fences: self._raise_fence(fences, slot), alone=True)
+    def raise_fence(self, slot: str, lease: Lease | None = None) -> int:
+        def fence(fences: dict[str, int]) -> int:
+            if lease is not None:
+                held, _now = self._lease(self.session.dialect.lock_rows)
+                if (held.holder, held.epoch) != (lease.holder, lease.epoch):
+                    raise LeaseLost(f"{lease.holder} no longer holds the lease of epoch {lease.epoch}")
+            return self._raise_fence(fences, slot)
+
+        return self._transact(fence, alone=True)
 
     def acquire_lease(self, holder: str, ttl: float) -> Lease | None:
         def acquire(fences: dict[str, int]) -> Lease | None:
@@ -307,7 +314,8 @@ class SqlStore:
             self.session.change(owned + among, (*owner, *values))
 
     def _raise_fence(self, fences: dict[str, int], slot: str) -> int:
-        epoch = fences[EPOCHS] + 1
+        """The next epoch; never below the store's clock in milliseconds, so that a store set back gives none out twice."""
+        epoch = max(fences[EPOCHS] + 1, int(self.clock() * 1000))
         self._lift_fences(fences, [EPOCHS, slot], epoch)
         return epoch
 

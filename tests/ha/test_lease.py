@@ -14,6 +14,8 @@ from ha.lease import Acquire, CallSlots, LeaseKeeper, Question, RaiseFence, Read
 from ha.loop import Loop
 from ha.process import Process, fork
 from node.link import Link
+from store.backends import open_store
+from store.interface import opened
 from tests.support.node import STRETCH
 
 
@@ -100,6 +102,19 @@ def test_the_answer_says_when_the_call_began(desk: Desk):
     before = time.monotonic()
     reply = desk.ask(Read())
     assert before <= reply.began <= time.monotonic()
+
+
+def test_no_fence_is_raised_for_who_has_lost_the_lease(desk: Desk):
+    lease = desk.ask(Acquire("alpha", 0.2)).lease
+    assert lease is not None
+    assert desk.ask(RaiseFence("internal#0")).epoch > lease.epoch
+    with opened(open_store(desk.dsn)) as store:
+        theirs = None
+        while theirs is None:
+            theirs = store.acquire_lease("beta", 60.0)
+    reply = desk.ask(RaiseFence("internal#0"))
+    assert reply.lost
+    assert reply.epoch == 0
 
 
 def test_fences_slots_and_secrets_come_through(desk: Desk):

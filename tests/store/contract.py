@@ -226,6 +226,20 @@ class StoreContract:
 
     # ---- fences and claims -----------------------------------------------------------------------------------------
 
+    def test_who_has_lost_the_lease_raises_no_fence(self, store: Store, other: Store) -> None:
+        """It has slept, and finds its workers gone."""
+        mine = store.acquire_lease("alpha", 60.0)
+        assert mine is not None
+        epoch = store.raise_fence("internal#0", mine)
+        assert epoch > mine.epoch
+        store.release_lease(mine)
+        theirs = other.acquire_lease("beta", 60.0)
+        assert theirs is not None
+        with pytest.raises(LeaseLost):
+            store.raise_fence("internal#0", mine)
+        assert other.commit([Put(call(epoch=theirs.epoch))]) == [Outcome.STORED]
+        assert other.raise_fence("internal#0", theirs) > theirs.epoch
+
     def test_epochs_only_grow(self, store: Store, other: Store) -> None:
         epochs = [store.raise_fence("internal#0"), other.raise_fence("external#0"), store.raise_fence(ANY_SLOT)]
         epochs.append(other.raise_fence("internal#0"))
