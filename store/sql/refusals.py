@@ -58,6 +58,8 @@ SQLITE: dict[int, Kind] = {
 NUMBERS = {"MariaDB": MARIADB, "SQLite": SQLITE}
 
 _NUMBER = re.compile(r"\((\d+)\)")
+_NO_ROOM = re.compile(r"\b(?:Errcode: 28|[Ee]rror 28|No space left on device)\b")
+"The system's own word, in whichever of the server's complaints it comes."
 
 
 def refusal(place: str, server: str, state: str, text: str) -> StoreError:
@@ -68,6 +70,8 @@ def refusal(place: str, server: str, state: str, text: str) -> StoreError:
 
 def _kind(server: str, state: str, text: str) -> Kind:
     """Anything unheard of counts as a store that is not well: the same write may be sent again."""
+    if _NO_ROOM.search(text):
+        return STATES["53100"]
     numbers = NUMBERS.get(server, {})
     for number in _NUMBER.findall(text):
         if int(number) in numbers:
