@@ -38,6 +38,7 @@ class SharedAddress:
         self.held = False
         self._loop, self._settings = loop, settings
         self._alarms: list[Alarm] = []
+        self._complaint = ""
 
     @property
     def wanted(self) -> bool:
@@ -45,31 +46,42 @@ class SharedAddress:
         return self._settings.mode != "none"
 
     def take(self) -> None:
-        """Set the address and tell the neighbours, now and a few times more. What goes wrong is logged."""
+        """Set the address and tell the neighbours, now and a few times more. What goes wrong is logged, and tried again."""
         if self._settings.mode == "none":
             return
-        self.held = self._set()
-        if not self.held:
-            return
-        log.info("address %s is on %s now", self._settings.address, self._settings.interface)
-        self._alarms = [self._loop.after(delay, self._announce) for delay in REPEATS]
-        self._alarms.append(self._loop.every(self._settings.lifetime / 4, self._set))
+        self._cancel()
+        self.held = False
+        self._keep()
+        self._alarms.append(self._loop.every(self._settings.lifetime / 4, self._keep))
 
     def drop(self) -> None:
         """Remove the address, also one that a former life has left. Dropping twice is no error."""
+        self._cancel()
+        self.held, self._complaint = False, ""
+        drop(self._settings)
+
+    def _cancel(self) -> None:
         for alarm in self._alarms:
             alarm.cancel()
         self._alarms = []
-        self.held = False
-        drop(self._settings)
+
+    def _keep(self) -> None:
+        """Prolong its life. Where it is there for the first time, or again, the neighbours are told."""
+        had, self.held = self.held, self._set()
+        if self.held and not had:
+            log.info("address %s is on %s now", self._settings.address, self._settings.interface)
+            self._alarms += [self._loop.after(delay, self._announce) for delay in REPEATS]
 
     def _set(self) -> bool:
         try:
             set_address(self._settings.interface, self._settings.address, self._settings.lifetime)
+            self._complaint = ""
         except OSError as error:
-            log.error("address %s cannot be set on %s: %s", self._settings.address, self._settings.interface, error)
-            return False
-        return True
+            if str(error) != self._complaint:
+                where = self._settings.interface
+                log.error("address %s cannot be set on %s, trying again: %s", self._settings.address, where, error)
+            self._complaint = str(error)
+        return not self._complaint
 
     def _announce(self) -> None:
         try:

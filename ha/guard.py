@@ -37,6 +37,7 @@ class Guard:
         self._loop, self._duty, self._fleet, self._settings = loop, duty, fleet, settings
         self._on_hopeless = on_hopeless
         self._watched: dict[str, Watched] = {}
+        self._ticked_at = loop.now()
         loop.every(TICK, self._tick)
 
     def arm(self, profile: str | None = None) -> None:
@@ -99,6 +100,8 @@ class Guard:
 
     def _tick(self) -> None:
         now = self._loop.now()
+        self._forgive(now - self._ticked_at - TICK)
+        self._ticked_at = now
         for name, watched in list(self._watched.items()):
             if self._duty.posts.get(name) is not watched.post or not watched.watch.armed:
                 watched.probe.close()
@@ -118,6 +121,12 @@ class Guard:
             elif now >= watched.next_probe:
                 watched.next_probe = now + watched.watch.probe_every
                 watched.probe.send()
+
+    def _forgive(self, late: float) -> None:
+        """While this process stood still it has neither asked nor heard: that time counts for nobody's silence."""
+        if late > TICK:
+            for watched in self._watched.values():
+                watched.watch.answered_at += late
 
     def _remedy(self, name: str, watched: Watched, now: float) -> None:
         why = f"profile {name} answered no probe for {watched.watch.event_timeout:.1f} s"

@@ -146,6 +146,73 @@ def test_an_address_that_is_not_set_again_is_dropped_by_the_kernel(hosts: Hosts)
     until(lambda: "10.99.0.100/24" not in hosts.addresses(1), "the kernel to drop it", within=6)
 
 
+LISTEN = """
+import socket, time
+sock = socket.socket(socket.AF_PACKET, socket.SOCK_RAW, socket.htons(3))
+sock.bind(("eth0", 0))
+sock.settimeout(0.2)
+print("listening", flush=True)
+ends = time.monotonic() + {seconds}
+while time.monotonic() < ends:
+    try:
+        data = sock.recv(2048)
+    except TimeoutError:
+        continue
+    if data[6:12].hex() == "{hardware}" and (data[12:14] == b"\\x08\\x06" or (data[20:21] == b":" and data[54] == 136)):
+        print(data.hex(), flush=True)
+"""
+TAKE = """
+import logging
+from ha.loop import Loop
+from ha.settings import AddressSettings
+logging.basicConfig(format="%(message)s", level=logging.INFO)
+loop = Loop()
+shared = SharedAddress(loop, AddressSettings(mode="netlink", address="{address}", interface="{interface}"))
+shared.take()
+ends = loop.now() + {seconds}
+while loop.now() < ends:
+    loop.turn(0.05)
+shared.drop()
+"""
+
+
+@pytest.mark.namespaces
+@pytest.mark.parametrize("address", ["10.99.0.100/24", "2001:db8::100/64"])
+def test_the_neighbours_are_told_again_and_again(hosts: Hosts, address: str):
+    """Five times in the first two seconds: as request and as reply (ARP), or as advertisement to all nodes."""
+    parsed = ipaddress.ip_interface(address).ip
+    hardware = hosts.hardware(1).replace(":", "")
+    code = LISTEN.format(seconds=4 * STRETCH, hardware=hardware)
+    words = ["ip", "netns", "exec", hosts.host(3), sys.executable, "-c", code]
+    with subprocess.Popen(words, stdout=subprocess.PIPE, text=True) as listening:
+        assert listening.stdout is not None
+        assert listening.stdout.readline() == "listening\n"
+        hosts.python(1, TAKE.format(address=address, interface="eth0", seconds=2.0))
+        frames = [bytes.fromhex(line) for line in listening.stdout]
+    if parsed.version == 4:
+        said = [frame for frame in frames if frame[28:32] == frame[38:42] == parsed.packed]
+        assert sum(frame[20:22] == b"\0\1" for frame in said) >= 5
+        assert sum(frame[20:22] == b"\0\2" for frame in said) >= 5
+    else:
+        said = [frame for frame in frames if frame[62:78] == parsed.packed]
+        assert len(said) >= 5
+    assert address not in hosts.addresses(1), "dropped in the end"
+
+
+@pytest.mark.namespaces
+def test_an_address_whose_interface_comes_late_is_set_then(hosts: Hosts):
+    code = TAKE.format(address="10.99.0.100/24", interface="late0", seconds=3.0)
+    words = ["ip", "netns", "exec", hosts.host(1), sys.executable, "-c", f"from ha.address import *\n{code}"]
+    with subprocess.Popen(words, cwd=ROOT, stderr=subprocess.PIPE, text=True) as taking:
+        assert taking.stderr is not None
+        assert "cannot be set on late0, trying again" in taking.stderr.readline()
+        sh(f"ip -n {hosts.host(1)} link set eth0 down; ip -n {hosts.host(1)} link set eth0 name late0")
+        sh(f"ip -n {hosts.host(1)} link set late0 up")
+        assert taking.stderr.readline() == "address 10.99.0.100/24 is on late0 now\n", "said once, tried again"
+        shown = sh(f"ip -n {hosts.host(1)} addr show dev late0")
+        assert "10.99.0.100/24" in shown
+
+
 @pytest.mark.namespaces
 def test_an_interface_that_is_not_there_is_an_error(hosts: Hosts):
     code = "try:\n set_address('eth9', '10.99.0.100/24')\nexcept OSError as error:\n print(error)"

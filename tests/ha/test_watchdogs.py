@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+import signal
 import socket
 import time
 from pathlib import Path
@@ -76,6 +78,23 @@ def test_without_a_peer_that_could_the_role_is_kept(tmp_path: Path):
             replaced(host, before, node)
         assert "there is no peer that could take over" in node.log()
         assert node.role == "active"
+
+
+def test_a_node_that_stood_still_as_a_whole_does_not_take_its_profiles_for_dead(tmp_path: Path):
+    host = loopback_address()
+    node = Running("alpha", tmp_path, tree(tmp_path, profile(host=host, more=QUICK)))
+    with running(node):
+        node.start().wait("active")
+        until(lambda: answers(host), 10, "an answer", node)
+        before = answers(host)
+        for _ in range(3):
+            os.killpg(node.pid, signal.SIGSTOP)
+            time.sleep(1.0)
+            os.killpg(node.pid, signal.SIGCONT)
+            until(lambda: answers(host), 5, "an answer", node)
+        time.sleep(0.5)
+        assert answers(host) == before, node.log()
+        assert "answered no probe" not in node.log()
 
 
 def test_it_is_switched_for_one_profile_and_for_all(tmp_path: Path):
