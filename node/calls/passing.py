@@ -26,7 +26,7 @@ FS_SUPPORT, FS_VARIABLE = "x-fs-support", "sip_x_fs_support"
 "What another FreeSWITCH says that it understands."
 
 _IMPORTED = ("x-", "p-", "on", "k-", "user-to-user", "accept-language", "diversion")
-_ANY_IMPORTED = re.compile(r"\n\s*(?:" + "|".join(_IMPORTED) + ")", re.IGNORECASE)
+_IMPORTED_LINE = re.compile(r"\n((?:" + "|".join(_IMPORTED) + r")[^:\r\n]*):([^\r\n]*)", re.IGNORECASE)
 _FROM_OTHERS = ("x-", "p-", "on")
 _ANY_FROM_OTHERS = re.compile(r"\n\s*(?:" + "|".join(_FROM_OTHERS) + ")", re.IGNORECASE)
 _NOT_IMPORTED = frozenset(("organization", "p-asserted-identity", "p-preferred-identity"))
@@ -40,13 +40,12 @@ def arrive(variables: dict[str, str], request: Request) -> None:
     for name, variable in NAMED:
         if request.header(name) is not None:
             variables[variable] = ", ".join(value for key, value in request.items() if key.lower() == name.lower())
-    if _ANY_IMPORTED.search(request.text) is None:
-        return
-    for name, value in request.items():
+    for name, value in _IMPORTED_LINE.findall(request.text):
+        name, value = name.strip(), value.strip()
         low = name.lower()
         if low == FS_SUPPORT:
             variables[FS_VARIABLE] = value
-        elif low.startswith(_IMPORTED) and low not in _NOT_IMPORTED and not low.startswith("x-fs-"):
+        elif low not in _NOT_IMPORTED and not low.startswith("x-fs-"):
             key, number = f"sip_h_{name}", 0
             while key in variables:
                 number += 1
@@ -60,7 +59,7 @@ def inherited(caller: Leg) -> dict[str, str]:
     withheld = identity.withheld(given)
     found = {name: given[name] for name in COPIED if name in given}
     if truth(given.get("sip_copy_custom_headers", "true")):
-        found.update((name, value) for name, value in given.items() if name.startswith("sip_h_"))
+        found.update([(name, value) for name, value in given.items() if name[:6] == "sip_h_"])
     if withheld:
         hidden = {variable for name, variable in NAMED if name.lower() in withheld}
         found = {name: value for name, value in found.items() if not _is_hidden(name, hidden, withheld)}
