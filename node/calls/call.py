@@ -326,6 +326,7 @@ class Call:
         """The INVITE transaction of a leg is over."""
         if leg.transaction is not None:
             leg.transaction.owner = None
+            leg.transaction.shed()
         leg.transaction = None
         leg.pending = None
 

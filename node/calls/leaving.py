@@ -239,7 +239,7 @@ def over(call: Call, leg: Leg, cause: str) -> None:
     refuse_ended(call, leg)
     call.settle(leg)
     if leg.asked is not None:
-        leg.asked.forget()
+        leg.asked.forget(remains=True)
         leg.asked = None
     if not was_answered and leg is not call.legs[0]:
         call.legs.remove(leg)  # nothing of it can be asked for again: the record needs it no more

@@ -386,8 +386,8 @@ class Modification:
         """Our offer to the other leg is of no use any more: a re-INVITE is taken back."""
         call, target = self.call, self.target
         if target.pending is not None and target.pending.role == "client":
-            if target.transaction is None:
-                target.pending = None  # it is being written down, and will not leave
+            if target.transaction is None or target.transaction.owner is None:
+                call.settle(target)  # it is being written down, or was challenged, and will not leave (again)
             elif target.live:
                 target.pending.cancelled = True
                 call.exchange.endpoint.cancel(target.transaction)

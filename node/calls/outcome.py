@@ -6,6 +6,8 @@ from functools import partial
 from typing import TYPE_CHECKING
 
 from node.calls import causes, display, prack, timer
+from node.calls.asked import Remains
+from node.calls.exchange import Exchange
 from node.calls.leg import Leg
 from node.sip.dialog import Dialog
 from node.sip.errors import SipError
@@ -60,6 +62,17 @@ def disown(call: Call, leg: Leg, response: Response) -> None:
     stray = stray_dialog(response)
     call.exchange.send(stray.ack(response.cseq.number), leg.flow)
     call.ask(leg, stray.request("BYE", headers=call.exchange.headers(leg.profile)), _nothing)
+
+
+def end_late(exchange: Exchange, remains: Remains, response: Response) -> None:
+    """A 2xx to an INVITE whose leg is over: another one's behind a forking proxy, or one that comes again."""
+    if not response.contacts:
+        return
+    stray = stray_dialog(response)
+    exchange.send(stray.ack(response.cseq.number, headers=remains.credentials), remains.flow)
+    if response.to_tag not in remains.tags:
+        remains.tags += (response.to_tag,)
+        exchange.endpoint.request(stray.request("BYE", headers=exchange.headers(remains.profile)), remains.flow)
 
 
 def stray_dialog(response: Response) -> Dialog:

@@ -33,7 +33,7 @@ from node.calls import (
     timer,
 )
 from node.calls.arrival import Arrival
-from node.calls.asked import Asked
+from node.calls.asked import Asked, Remains
 from node.calls.call import Call
 from node.calls.exchange import Exchange, new_uuid
 from node.calls.ledger import Ledger, Result
@@ -245,6 +245,10 @@ class Switchboard:
         if response.status == 503 or routes.outages:
             routes.heard(response, transaction)
         asked = transaction.owner
+        remains = asked.remains if isinstance(asked, Asked) else asked
+        if isinstance(remains, Remains) and response.status // 100 == 2:
+            outcome.end_late(self.exchange, remains, response)
+            return
         if isinstance(asked, Asked):
             if response.status >= 300 or (response.status >= 200 and transaction.method != "INVITE"):
                 transaction.owner = None

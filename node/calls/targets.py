@@ -9,11 +9,9 @@ only begins to ring is cancelled.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable
-from functools import partial
 from typing import TYPE_CHECKING
 
-from node.calls import outcome
-from node.calls.asked import Asked
+from node.calls.asked import Remains
 from node.calls.leg import Leg
 from node.sip.flow import Flow
 from node.sip.message import Response
@@ -76,17 +74,8 @@ class Targets:
         if transaction is not None and transaction.alive and not transaction.status:
             endpoint = call.exchange.endpoint
             endpoint.routes.unreached(transaction, "timeout")
-            transaction.owner = Asked(call, leg, partial(_late, call, transaction.flow))
+            transaction.owner = Remains(leg.profile, transaction.flow)
             endpoint.cancel(transaction)
         leg.transaction = None
         leg.flow = self.flows.pop(0)
         leg.invite_cseq -= 1  # so that the INVITE is written with the number it had
-
-
-def _late(call: Call, flow: Flow, leg: Leg, status: int, response: Response | None) -> None:
-    """Something from a target that was left behind."""
-    if response is None or not 200 <= status < 300:
-        return
-    stray = outcome.stray_dialog(response)
-    call.exchange.send(stray.ack(response.cseq.number), flow)
-    call.exchange.endpoint.request(stray.request("BYE", headers=call.exchange.headers(leg.profile)), flow)

@@ -215,6 +215,7 @@ class TransactionLayer:
         refusal, transaction.refusal = transaction.refusal, None
         if refusal is not None:
             acknowledge(transaction, refusal, now)
+            transaction.shed()
 
     def meet(self, request: Request, transaction: ServerTransaction, now: float) -> bool:
         """Has a CANCEL its INVITE here? Then it is answered, and takes effect. Asked again by who may have taken that over since."""

@@ -105,8 +105,14 @@ def acknowledge(transaction: ClientTransaction, message: Happening, now: float) 
     if transaction.reserved:
         transaction.refusal = message
         return
-    ack = _along(transaction.request, "ACK", message.header("to") or "")
-    transaction.ground.out.append((ack.encode(), transaction.flow))
+    if not transaction.ack:
+        transaction.ack = _along(transaction.request, "ACK", message.header("to") or "").encode()
+    transaction.ground.out.append((transaction.ack, transaction.flow))
+
+
+def shed(transaction: ClientTransaction, message: Happening, now: float) -> None:
+    """It is over, or waits only for what comes again: what was asked is kept no longer."""
+    transaction.shed()
 
 
 def cancel_if_wished(transaction: ClientTransaction, message: Happening, now: float) -> None:
@@ -198,20 +204,20 @@ INVITE_CLIENT: ClientMachine = Machine(
             C.GIVE_UP: (S.TERMINATED, (tell_timeout,)),
             C.BROKEN: (S.TERMINATED, (tell_broken,)),
             C.PROVISIONAL: (S.PROCEEDING, (tell, cancel_if_wished)),
-            C.SUCCESS: (S.ACCEPTED, (tell,)),
-            C.FAILURE: (S.COMPLETED, (acknowledge, tell)),
+            C.SUCCESS: (S.ACCEPTED, (tell, shed)),
+            C.FAILURE: (S.COMPLETED, (acknowledge, tell, shed)),
         },
         S.PROCEEDING: {
             C.CANCEL: (S.CANCELLING, (send_cancel,)),
             C.PROVISIONAL: (S.PROCEEDING, (tell,)),
-            C.SUCCESS: (S.ACCEPTED, (tell,)),
-            C.FAILURE: (S.COMPLETED, (acknowledge, tell)),
+            C.SUCCESS: (S.ACCEPTED, (tell, shed)),
+            C.FAILURE: (S.COMPLETED, (acknowledge, tell, shed)),
         },
         S.CANCELLING: {
             C.GIVE_UP: (S.TERMINATED, (tell_timeout,)),
             C.PROVISIONAL: (S.CANCELLING, (tell,)),
-            C.SUCCESS: (S.ACCEPTED, (tell,)),
-            C.FAILURE: (S.COMPLETED, (acknowledge, tell)),
+            C.SUCCESS: (S.ACCEPTED, (tell, shed)),
+            C.FAILURE: (S.COMPLETED, (acknowledge, tell, shed)),
         },
         S.ACCEPTED: {
             C.SUCCESS: (S.ACCEPTED, (tell,)),
@@ -240,16 +246,16 @@ NON_INVITE_CLIENT: ClientMachine = Machine(
             C.GIVE_UP: (S.TERMINATED, (tell_timeout,)),
             C.BROKEN: (S.TERMINATED, (tell_broken,)),
             C.PROVISIONAL: (S.PROCEEDING, (tell,)),
-            C.SUCCESS: (S.COMPLETED, (tell,)),
-            C.FAILURE: (S.COMPLETED, (tell,)),
+            C.SUCCESS: (S.COMPLETED, (tell, shed)),
+            C.FAILURE: (S.COMPLETED, (tell, shed)),
         },
         S.PROCEEDING: {
             C.RESEND: (S.PROCEEDING, (repeat_request,)),
             C.GIVE_UP: (S.TERMINATED, (tell_timeout,)),
             C.BROKEN: (S.TERMINATED, (tell_broken,)),
             C.PROVISIONAL: (S.PROCEEDING, (tell,)),
-            C.SUCCESS: (S.COMPLETED, (tell,)),
-            C.FAILURE: (S.COMPLETED, (tell,)),
+            C.SUCCESS: (S.COMPLETED, (tell, shed)),
+            C.FAILURE: (S.COMPLETED, (tell, shed)),
         },
         S.COMPLETED: {C.SETTLED: (S.TERMINATED, ())},
         S.TERMINATED: {},

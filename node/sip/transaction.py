@@ -19,6 +19,10 @@ Happening: TypeAlias = Request | Response | None
 "The message that a cause comes with; None for alarms."
 
 
+GONE = Request("", "", "")
+"In the place of a request of which nothing is needed any more."
+
+
 class TransactionUser(Protocol):
     """Who hears of what happens. Called from within receive(), wake(), request(), ...; may call the layer back at once."""
 
@@ -146,6 +150,10 @@ class Transaction:
             self.state = State.TERMINATED
             self._leave()
 
+    def shed(self) -> None:
+        """Nobody asks for what its request said any more: half a minute of requests would be most of what a stack holds."""
+        self.request = GONE
+
     def _enter(self, state: State, now: float) -> Cause | None:
         old, self.state = self.state, state
         if nta.level >= 7:
@@ -210,6 +218,13 @@ class ServerTransaction(Transaction):
         """Has a final response been sent?"""
         return self.status >= 200
 
+    def shed(self) -> None:
+        """Once it is answered. A 2xx is its user's to repeat, but where a predecessor may have sent it."""
+        if self.final:
+            super().shed()
+            if self.state is State.ACCEPTED and Cause.REPEATED not in self._machine.rules[State.ACCEPTED]:
+                self.last_response = b""
+
     def move(self, request: Request, flow: Flow) -> None:
         """The client repeated its request by another way: answer there."""
         self.flow = flow
@@ -226,7 +241,7 @@ class ServerTransaction(Transaction):
 class ClientTransaction(Transaction):
     """A request that we sent. `request` has our Via on top."""
 
-    __slots__ = ("_cancel_headers", "cancelled", "quiet", "refusal", "reserved", "status")
+    __slots__ = ("_cancel_headers", "ack", "cancelled", "quiet", "refusal", "reserved", "status")
 
     def __init__(
         self, ground: Ground, machine: Machine[Any, Happening], key: Sequence[str], request: Request, flow: Flow
@@ -240,9 +255,17 @@ class ClientTransaction(Transaction):
         "The user says when a refusal is acknowledged (`layer.acknowledge`); until then its author repeats it."
         self.refusal: Response | None = None
         "The refusal that waits for that."
+        self.ack = b""
+        "Our ACK to its refusal, as it is sent."
         self.status = 0
         "Status of the last response; 0 before the first."
         self._cancel_headers: tuple[tuple[str, str], ...] = ()
+
+    def shed(self) -> None:
+        """Once its end is known, and the ACK made that it may take."""
+        completed = self.state is State.COMPLETED and (self.ack or self.method != "INVITE")
+        if completed or self.state in (State.ACCEPTED, State.TERMINATED):
+            super().shed()
 
     def wish_cancelled(self, headers: tuple[tuple[str, str], ...]) -> None:
         self.cancelled = True
