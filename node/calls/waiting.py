@@ -214,7 +214,7 @@ class Media(Waiting):
 
 
 class Playing(Media):
-    """`playback`: files and tones, `!` between them."""
+    """`playback`: files and tones, `!` between them. A successor goes on at the moment that would have come."""
 
     __slots__ = ("_sources",)
 
@@ -232,6 +232,8 @@ class Playing(Media):
         if not self._sources[index]:
             index = 0
             self.call.progress["file"] = "0"
+        wall = self.call.exchange.wall()
+        since = float(self.call.progress.setdefault("since", str(wall)))
         media = self.leg.media
         assert media is not None
         source = self._sources[index]
@@ -240,7 +242,14 @@ class Playing(Media):
             source = f"{folder}/{source}"
         codec: CodecName = "PCMA" if media.codec == "PCMA" else "PCMU"
         played = partial(self.call.post, self._on_played)
-        self.call.exchange.media.play(self.leg.uuid, source, payload_type=media.payload_type, codec=codec, then=played)
+        self.call.exchange.media.play(
+            self.leg.uuid,
+            source,
+            payload_type=media.payload_type,
+            codec=codec,
+            then=played,
+            skip=max(0.0, wall - since),
+        )
         self.call.save()
 
     def _on_played(self, error: MediaError | None) -> None:
@@ -251,6 +260,7 @@ class Playing(Media):
             return
         if error is not None:
             log.warning("call %s: cannot play %s: %s", self.call.uuid, self._sources, error)
+        self.call.progress.pop("since", None)
         self.call.progress["file"] = str(int(self.call.progress.get("file", "0")) + 1)
         self.play() if error is None else self.done()
 

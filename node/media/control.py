@@ -59,6 +59,8 @@ class Play(msgspec.Struct, tag="play", array_like=True):
     source: str
     payload_type: int
     codec: CodecName
+    skip: float = 0.0
+    "Seconds of it that were played before."
 
 
 class Stop(msgspec.Struct, tag="stop", array_like=True):

@@ -229,7 +229,14 @@ class Orders:
             raise MediaError(f"no open leg {order.leg} to play to")
         leg.part()  # also from itself: an echo
         self.player.play(
-            leg, order.number, order.source, order.payload_type, order.codec, time.monotonic(), time.time()
+            leg,
+            order.number,
+            order.source,
+            order.payload_type,
+            order.codec,
+            time.monotonic(),
+            time.time(),
+            skip=order.skip,
         )
 
     def _stop(self, name: str) -> None:

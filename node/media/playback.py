@@ -72,7 +72,16 @@ class Player:
         self.next_beat: float | None = None
 
     def play(
-        self, leg: Leg, number: int, name: str, payload_type: int, codec: CodecName, now: float, wall: float
+        self,
+        leg: Leg,
+        number: int,
+        name: str,
+        payload_type: int,
+        codec: CodecName,
+        now: float,
+        wall: float,
+        *,
+        skip: float = 0.0,
     ) -> None:
         """Start; what was played to the leg before is stopped. Raises MediaError when the source cannot be opened."""
         playing = self._playing.get(leg.name)
@@ -81,7 +90,7 @@ class Player:
         self.stop(leg)
         if not 0 <= payload_type <= 127:
             raise MediaError(f"payload type {payload_type}")
-        source = self._library.open(name, codec)
+        source = self._library.open(name, codec, skip)
         voice = self._voices.setdefault(leg.name, Voice(leg.name, now, wall))
         self._playing[leg.name] = _Playing(leg, number, source, payload_type, voice)
         if self.next_beat is None:

@@ -161,10 +161,12 @@ class MediaClient:
 
     # ---- what a leg hears, and what we hear of it ------------------------------------------------------------------
 
-    def play(self, leg: str, source: str, *, payload_type: int, codec: CodecName, then: Ended) -> None:
+    def play(
+        self, leg: str, source: str, *, payload_type: int, codec: CodecName, then: Ended, skip: float = 0.0
+    ) -> None:
         """Play a WAV file, `tone_stream://` or `silence_stream://`; `then(None)` when it was played to its end.
 
-        The leg is parted from whom it was joined with.
+        The leg is parted from whom it was joined with. `skip`: seconds that it has heard already.
 
         `then` gets MediaStopped when a stop, a join, another play or the end of the leg cut it short, another
         MediaError when the source cannot be played.
@@ -177,7 +179,7 @@ class MediaClient:
         known.echo = False
         number = next(self._numbers)
         self._playing[number] = (leg, then)
-        known.playing = control.Play(number, leg, source, payload_type, codec)
+        known.playing = control.Play(number, leg, source, payload_type, codec, skip)
         self._post(known.playing)
 
     def stop(self, leg: str) -> None:

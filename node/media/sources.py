@@ -17,6 +17,8 @@ FRAME = 160
 SHARED_SECONDS = 120.0
 "A longer clip is made for each listener anew and not kept."
 SHARED_CLIPS = 64
+LONGEST_SKIP = 10.0
+"Seconds of tones that are passed over: they have to be made, and the relay waits meanwhile."
 
 TONES, SILENCE = "tone_stream://", "silence_stream://"
 
@@ -49,10 +51,11 @@ class Source:
 
     __slots__ = ("_clip", "_loops", "_number")
 
-    def __init__(self, clip: Clip, loops: int) -> None:
+    def __init__(self, clip: Clip, loops: int, number: int = 0) -> None:
+        """`number`: of the first frame to be heard."""
         self._clip = clip
         self._loops = loops
-        self._number = 0
+        self._number = number
 
     def next(self) -> bytes | None:
         """The next frame, or None at the end. Raises MediaError or OSError when the source breaks."""
@@ -71,39 +74,42 @@ class Library:
     def __init__(self) -> None:
         self._clips: OrderedDict[tuple[object, ...], Clip] = OrderedDict()
 
-    def open(self, name: str, codec: CodecName) -> Source:
-        """Raises MediaError with what is wrong, naming the path of a file."""
+    def open(self, name: str, codec: CodecName, skip: float = 0.0) -> Source:
+        """`skip`: so many seconds from its beginning. Raises MediaError with what is wrong, naming the path of a file."""
         if name.startswith(TONES):
-            return self._tones(tones.parse_tones(name.removeprefix(TONES)), codec)
+            return self._tones(tones.parse_tones(name.removeprefix(TONES)), codec, skip)
         if name.startswith(SILENCE):
-            return self._tones(tones.parse_silence(name.removeprefix(SILENCE)), codec)
+            return self._tones(tones.parse_silence(name.removeprefix(SILENCE)), codec, skip)
         if "://" in name:
             raise MediaError(
                 f"unknown kind of source {name!r}: a WAV file, tone_stream:// or silence_stream:// is played"
             )
         try:
-            return self._file(name, codec)
+            return self._file(name, codec, skip)
         except OSError as error:
             raise MediaError(f"cannot play {name}: {error.strerror}") from None
         except MediaError as error:
             raise MediaError(f"cannot play {name}: {error}") from None
 
-    def _tones(self, script: tones.Script, codec: CodecName) -> Source:
+    def _tones(self, script: tones.Script, codec: CodecName, skip: float) -> Source:
         key = (script.tones, codec)
         clip = self._clips.get(key)
         if clip is None:
             clip = Clip(_frames(_blocks(tones.samples(script.tones)), codec))
             if sum(tone.on + tone.off for tone in script.tones) <= SHARED_SECONDS * 1000:
                 self._keep(key, clip)
-        return Source(clip, script.loops)
+        rounds, number = _place(round(skip * 1000), round(sum(tone.on + tone.off for tone in script.tones)))
+        if script.loops > 0 and rounds >= script.loops:
+            return Source(_Passing(iter(())), 1)
+        return Source(clip, script.loops - rounds if script.loops > 0 else script.loops, number)
 
-    def _file(self, path: str, codec: CodecName) -> Source:
+    def _file(self, path: str, codec: CodecName, skip: float) -> Source:
         if not os.path.isfile(path):
             raise MediaError("no such file") if not os.path.exists(path) else MediaError("not a file")
         status = os.stat(path)
         key = (path, status.st_mtime_ns, status.st_size, codec)
         clip = self._clips.get(key)
-        if clip is not None and not clip.broken:
+        if not skip and clip is not None and not clip.broken:
             self._clips.move_to_end(key)
             return Source(clip, 1)
         file = open(path, "rb")  # noqa: SIM115 the clip reads on while it is played
@@ -112,7 +118,9 @@ class Library:
         except BaseException:
             file.close()
             raise
-        if form.seconds > SHARED_SECONDS:
+        if skip:
+            form = wave.after(file, form, skip)
+        if skip or form.seconds > SHARED_SECONDS:
             return Source(_Passing(_frames(wave.read_samples(file, form), codec)), 1)
         clip = Clip(_frames(wave.read_samples(file, form), codec))
         self._keep(key, clip)
@@ -129,6 +137,14 @@ class _Passing(Clip):
 
     def frame(self, number: int) -> bytes | None:
         return next(self._frames, None)
+
+
+def _place(skip: int, whole: int) -> tuple[int, int]:
+    """How many times tones were heard, and which frame comes next; milliseconds. They are made one after the other."""
+    if skip <= 0 or whole <= 0:
+        return 0, 0
+    rounds, rest = divmod(skip, whole)
+    return rounds, rest // 20 if rest < LONGEST_SKIP * 1000 else 0
 
 
 def _blocks(samples: Iterator[int]) -> Iterator[array[int]]:

@@ -5,10 +5,11 @@ Our own reader, since Python's knows only linear PCM and insists on seeking to t
 
 from __future__ import annotations
 
+import io
 import sys
 from array import array
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from struct import Struct, error
 from typing import BinaryIO
 
@@ -78,6 +79,13 @@ def _checked(form: tuple[int, int, int, int, int, int], octets: int) -> Format:
     if not 1 <= channels <= 16 or not 1000 <= rate <= 384_000:
         raise MediaError(f"a WAV file with {channels} channels at {rate} Hz")
     return Format(encoding, channels, rate, bits, octets)
+
+
+def after(file: BinaryIO, form: Format, seconds: float) -> Format:
+    """Pass over the first seconds of the samples; what is left then, perhaps nothing. Raises OSError."""
+    octets = min(form.octets, int(seconds * form.rate) * form.frame)
+    file.seek(octets, io.SEEK_CUR)
+    return replace(form, octets=form.octets - octets)
 
 
 def read_samples(file: BinaryIO, form: Format) -> Iterator[array[int]]:

@@ -52,3 +52,25 @@ def test_a_folder_or_no_file_is_named(tmp_path: Path) -> None:
         Library().open(str(tmp_path), "PCMU")
     with pytest.raises(MediaError, match="unknown kind of source 'local_stream://moh'"):
         Library().open("local_stream://moh", "PCMU")
+
+
+def test_a_file_is_played_from_the_second_that_was_asked_for(tmp_path: Path) -> None:
+    path = tmp_path / "steps.wav"
+    path.write_bytes(file(b"\x10" * 8000 + b"\x20" * 8000 + b"\x30" * 8000, encoding=7, bits=8))
+    library = Library()
+    whole = frames(library.open(str(path), "PCMU"))
+    assert len(whole) == 150
+    assert frames(library.open(str(path), "PCMU", 1.5)) == whole[75:]
+    assert library.open(str(path), "PCMU", 99.0).next() is None
+
+
+def test_tones_go_on_in_the_round_and_at_the_frame_where_they_were() -> None:
+    library = Library()
+    script = "tone_stream://%(100,60,440);loops=3"
+    whole = frames(library.open(script, "PCMU"))
+    assert len(whole) == 24
+    for heard in (0.0, 0.04, 0.16, 0.3, 0.46):
+        assert frames(library.open(script, "PCMU", heard)) == whole[round(heard / 0.02) :]
+    assert library.open(script, "PCMU", 0.48).next() is None
+    endless = library.open("tone_stream://%(100,60,440);loops=-1", "PCMU", 160.02)
+    assert endless.next() == whole[1]
