@@ -1,7 +1,8 @@
 """Calls whose phones know how long each answer took: from the moment it was asked for to the moment it reached their host.
 
-The arrival is the kernel's time of the datagram, so that a phone that is late to look does not count. What the machine itself
-takes is shown by an echo beside them: a process that does nothing but send back what it gets, and is asked as often.
+The arrival is the kernel's time of the datagram, so that a phone that is late to look does not count. What others on the
+machine took of it is told apart: the time for which the node's worker could have run and no processor was free (its own
+clock stood still), and an echo beside them, by a process that does nothing but send back what it gets.
 """
 
 from __future__ import annotations
@@ -13,6 +14,7 @@ import struct
 import subprocess
 import sys
 import time
+from pathlib import Path
 from typing import Self
 
 from tests.support.node import DOMAIN, PASSWORD
@@ -38,12 +40,17 @@ def at(share: float, figures: list[float]) -> float:
 class TimedSwarm(Swarm):
     """Times by method, in seconds; and of the echo."""
 
-    def __init__(self, server: tuple[str, int]) -> None:
+    def __init__(self, server: tuple[str, int], worker: int) -> None:
+        """`worker`: the process that answers."""
         super().__init__(server, DOMAIN, PASSWORD)
+        self._tasks = Path(f"/proc/{worker}/task")
         self.took: dict[str, list[float]] = {"OPTIONS": [], "BYE": [], "echo": []}
+        self.own: dict[str, list[float]] = {method: [] for method in self.took}
+        "The same, less the time for which the worker waited for a processor."
         self.slowest: dict[str, list[tuple[float, float]]] = {method: [] for method in self.took}
         "Of each method the slowest answers, and when they were asked for."
-        self._asked: dict[tuple[str, str], float] = {}
+        self._asked: dict[tuple[str, str], tuple[float, float]] = {}
+        "When, and how long the worker had waited for a processor by then."
         self._arrived = 0.0
         self._mirror = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
         self._mirror.bind(("127.0.0.1", 0))
@@ -64,24 +71,26 @@ class TimedSwarm(Swarm):
 
     def forget_times(self) -> None:
         """What was before does not count."""
-        for method, figures in self.took.items():
-            figures.clear()
+        for method in self.took:
+            self.took[method].clear()
+            self.own[method].clear()
             self.slowest[method].clear()
 
     def told(self, method: str, since: float) -> str:
-        """99 of 100 are quicker than that; the slowest, and when they were asked for, in seconds `since` a moment of the wall clock."""
+        """99 of 100 are quicker; by the worker's own clock; the slowest by that, and when, in seconds `since` that time."""
         slow = " ".join(f"{took * 1000:.0f}@{asked - since:.1f}" for took, asked in self.slowest[method])
-        return f"{at(0.99, self.took[method]) * 1000:.1f} ms (slowest {slow})"
+        wall, own = (at(0.99, figures[method]) * 1000 for figures in (self.took, self.own))
+        return f"{wall:.1f} ms (own clock {own:.1f}; slowest {slow})"
 
     def ping(self, call: SwarmCall) -> None:
         """An OPTIONS in its dialog, and an echo beside it."""
         message = self._in_dialog(call.caller, "OPTIONS", self._out)
         self._request(message, self._out)
-        self._asked[message.branch, "echo"] = time.time()
+        self._asked[message.branch, "echo"] = time.time(), self._waited()
         self._out.sendto(f"echo {message.branch}".encode(), self._mirror.getsockname())
 
     def _request(self, message: Sip, sock: socket.socket) -> None:
-        self._asked.setdefault((message.branch, message.method), time.time())
+        self._asked.setdefault((message.branch, message.method), (time.time(), self._waited()))
         super()._request(message, sock)
 
     def _on_response(self, message: Sip, sock: socket.socket) -> None:
@@ -92,8 +101,16 @@ class TimedSwarm(Swarm):
     def _took(self, branch: str, method: str) -> None:
         asked = self._asked.pop((branch, method), None)
         if asked is not None and method in self.took:
-            self.took[method].append(self._arrived - asked)
-            self.slowest[method] = heapq.nlargest(16, [*self.slowest[method], (self._arrived - asked, asked)])
+            when, waited = asked
+            took = self._arrived - when
+            own = max(0.0, took - (self._waited() - waited)) if method != "echo" else took
+            self.took[method].append(took)
+            self.own[method].append(own)
+            self.slowest[method] = heapq.nlargest(5, [*self.slowest[method], (own, when)])
+
+    def _waited(self) -> float:
+        """Seconds for which a thread of the worker could have run, and did not: it may have had what the others wait for."""
+        return sum(int((task / "schedstat").read_text().split()[1]) for task in self._tasks.iterdir()) / 1e9
 
     def _read(self, sock: socket.socket) -> None:
         with contextlib.suppress(BlockingIOError):

@@ -409,7 +409,7 @@ def test_what_a_cut_off_store_does_not_take_is_replayed_in_order(stage: Stage) -
     assert stage.writer.stats.journaled >= 5
     stage.faults.mend()
     stage.until_stored("1001", "before")
-    stage.loop.run(lambda: not stage.writer.stats.open)
+    stage.loop.run(lambda: not stage.writer.behind)
     stage.put(call("after"))
     assert stage.settle(6)[-1] is STORED
     assert list(stage.journal.parent.iterdir()) == []
@@ -454,6 +454,7 @@ def test_a_call_that_hangs_is_given_up_and_another_thread_goes_on(stage: Stage) 
     stage.put(registration())
     assert stage.settle() == [AT_RISK]
     stage.until_stored("1000", "ice")
+    stage.loop.run(lambda: not stage.writer.behind)
     assert stage.writer.stats.hung == 1
     assert stage.faults.stores[0].given_up
     stage.put(registration("1001"))
