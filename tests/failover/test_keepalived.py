@@ -6,14 +6,13 @@ import asyncio
 import os
 import time
 from collections.abc import Callable, Iterator
-from pathlib import Path
 
 import pytest
 
 from tests.support.conversation import Conversation, talking
 from tests.support.keepalived import Keepalived
 from tests.support.netns import Host, Network
-from tests.support.node import STRETCH, Node, Pair, until
+from tests.support.node import STRETCH, Node, Pair, broken, until
 
 pytestmark = [pytest.mark.real, pytest.mark.namespaces, pytest.mark.timeout(300)]
 SHARED = "10.99.0.100"
@@ -66,18 +65,21 @@ class Led:
             raise AssertionError(f"{error}\n{said}") from None
 
 
-@pytest.fixture
-def led(tmp_path: Path) -> Iterator[Led]:
+@pytest.fixture(scope="module")
+def shared_pair(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Led]:
+    """One pair for all: each test leaves it whole."""
     if os.geteuid() != 0:
         pytest.fail("network namespaces need root")
+    directory = tmp_path_factory.mktemp("keepalived")
     with Network() as network:
         hosts = network.hosts
         pair = Pair(address=SHARED, hosts=hosts[:2], election="ordered")
         keepaliveds = [
-            Keepalived(node, hosts[1 - number], SHARED, tmp_path / f"keepalived{number}")
+            Keepalived(node, hosts[1 - number], SHARED, directory / str(number))
             for number, node in enumerate(pair.nodes)
         ]
         led = Led(network, pair, keepaliveds)
+        broken.clear()
         try:
             led.start()
             yield led
@@ -85,6 +87,14 @@ def led(tmp_path: Path) -> Iterator[Led]:
             for keepalived in keepaliveds:
                 keepalived.stop()
             pair.__exit__()
+    assert broken == [], "a node broke:\n" + "\n".join(broken)
+
+
+@pytest.fixture
+def led(shared_pair: Led) -> Led:
+    shared_pair.wait(lambda: shared_pair.leader() is not None, 30, "a leader")
+    shared_pair.wait(lambda: all(node.status()["ready"] for node in shared_pair.pair.nodes), 30, "a whole pair")
+    return shared_pair
 
 
 def scenario(led: Led, *acts: tuple[str, Callable[[Led, Node], None], Callable[[Led, Node], None]]) -> None:

@@ -28,7 +28,7 @@ class Cluster:
         for host in self.hosts:
             host.boot()
         for host in self.hosts:
-            host.wait_member(2)
+            host.wait_for_both()
         first = self.hosts[0]
         # The command is another file on each host, of the same content.
         own = [
@@ -156,7 +156,7 @@ def mend(cluster: Cluster, host: Clustered) -> None:
         os.system(f"ip -n {host.host.name} addr del {SHARED}/24 dev eth0 2>/dev/null")
         cluster.network.plug(host.host)
         host.boot()
-        host.wait_member(2)
+        host.wait_for_both()
     cluster.other(host).run("crm_resource", "--clear", "-r", "sofia-clone")
     cluster.wait(cluster.standby_is_ready, 60, f"{host.name} to be a standby again")
     leader = cluster.leader()
