@@ -48,6 +48,8 @@ class Standing:
         self._beat_at = -math.inf
         self._peer_acts = False
         self._peer_gone = False
+        self._handed_over = False
+        "The peer has said that it let go, and nothing of it was seen since."
         self._promised_until = -math.inf
         "Until when the peer has promised not to claim."
         # A former life of this node may have promised something: wait as long as a promise can last.
@@ -88,7 +90,9 @@ class Standing:
         Where we have not looked for a while (both hosts may have been starved, or the store), it is watched anew: its
         holder, who wakes with us, gets the time to renew it.
         """
-        if lease is None or self.seen is None or _identity(lease) != _identity(self.seen):
+        if lease is not None and lease.holder != self.node:
+            self._handed_over = False
+        if self.seen_at == -math.inf or _identity(lease) != _identity(self.seen):
             self._changed_at = self._watched_since = now
         elif began - self._looked_at > ABSENT * self._settings.ttl:
             self._watched_since = now
@@ -97,8 +101,10 @@ class Standing:
     # ---- what the peer says ----------------------------------------------------------------------------------------
 
     def on_beat(self, role: Role, now: float) -> None:
+        """Who is letting go still acts."""
         self._beat_at, self._peer_gone = now, False
-        self._peer_acts = role in (Role.ACTIVE, Role.PROMOTING)
+        self._peer_acts = role is not Role.STANDBY
+        self._handed_over = self._handed_over and not self._peer_acts
 
     def on_peer_closed(self) -> None:
         """The link is closed. No proof of anything: the lease is only looked at more often."""
@@ -134,6 +140,7 @@ class Standing:
         if self.lease is None:
             # Nobody has it: that need not be read from the store first, which judges the claim anyway.
             self.seen, self.seen_at = None, now
+            self._handed_over = True
 
     # ---- what follows ----------------------------------------------------------------------------------------------
 
@@ -192,17 +199,22 @@ class Standing:
         )
 
     def _free(self, now: float) -> bool:
-        """Free by the store's clock; and, for that clock may jump, not seen to move for its whole life by ours."""
+        """Free by the store's clock; and, for that clock may jump, not seen to move for its whole life by ours.
+
+        A lease that is nobody's was given back, or its store was lost, or set back to a day before: who held it acts on
+        for as long as it may. Unless the peer itself says that it does not act, that time is waited for too.
+        """
         lease = self.seen
+        ttl = self._settings.ttl
+        if self._alone or not self._peer_settings.configured:
+            return lease is None or not lease.holder or lease.holder == self.node or lease.until <= lease.now
         if lease is None or not lease.holder or lease.holder == self.node:
-            return True
+            told = self._handed_over or self.peer(now) is Peer.STANDBY
+            return told or now - self._watched_since >= ttl
         if lease.until > lease.now:
             return False
-        if self._alone or not self._peer_settings.configured:
-            return True
-        ttl = self._settings.ttl
         return now - self._watched_since >= ttl or now - self._changed_at >= OVER * ttl
 
 
-def _identity(lease: Lease) -> tuple[str, int, float]:
-    return lease.holder, lease.epoch, lease.until
+def _identity(lease: Lease | None) -> tuple[str, int, float] | None:
+    return None if lease is None else (lease.holder, lease.epoch, lease.until)

@@ -1,7 +1,8 @@
 """Two nodes, a store and a link in simulated time: the policy and the bookkeeping are real, the world is not.
 
 Everything that can go wrong is drawn from a seed: crashes, frozen supervisors and hosts, a cut link, a store that is
-slow, or gone for one node or both, a store whose clock jumps, monotonic clocks that have nothing in common.
+slow, or gone for one node or both, or lost, or set back to what it was, a store whose clock jumps, monotonic clocks that
+have nothing in common. What nodes did, and what the store accepted of it, is written down for the history checker.
 """
 
 from __future__ import annotations
@@ -16,6 +17,7 @@ from ha.policy import Order, Role, Step, decide
 from ha.settings import LeaseSettings, PeerSettings
 from ha.standing import Standing
 from store.records import Lease
+from tests.support.history import Event, Kind
 
 TICK = 0.005
 LEASE = LeaseSettings()
@@ -30,7 +32,7 @@ class World:
         self.now = 1000.0
         self.lease: Lease | None = None
         self.epoch = 0
-        self.store_offset = self.chance.uniform(-1e6, 1e6)
+        self.store_offset = self.chance.uniform(1e6, 3e6)
         self.link_up = True
         self.hiccups = 0.01
         "How many of the store's answers take up to 0.4 s."
@@ -38,6 +40,9 @@ class World:
         self._order = count()
         self.nodes = [SimulatedNode(self, "alpha"), SimulatedNode(self, "beta")]
         self.acted: list[str] = []
+        self.history: list[Event] = []
+        self._kept: tuple[Lease | None, int] = (None, 0)
+        "What is set back to."
 
     def later(self, delay: float, action: Callable[[], None]) -> None:
         heapq.heappush(self._due, (self.now + delay, next(self._order), action))
@@ -50,6 +55,7 @@ class World:
                 heapq.heappop(self._due)[2]()
             for node in self.nodes:
                 node.tick()
+                node.work()
             acting = [node.name for node in self.nodes if node.acting]
             assert len(acting) < 2, f"two actives at {self.now:.3f}"
             if acting and self.acted[-1:] != acting:
@@ -73,8 +79,9 @@ class World:
     def acquire(self, holder: str) -> Lease | None:
         if self.lease and self.lease.holder != holder and self.lease.until > self.clock:
             return None
-        self.epoch += 1
+        self.epoch = max(self.epoch + 1, int(self.clock * 1000))
         self.lease = Lease(holder=holder, epoch=self.epoch, until=self.clock + LEASE.ttl, now=self.clock)
+        self._note(holder, Kind.TAKEN, self.epoch)
         return self.lease
 
     def renew(self, holder: str, epoch: int) -> Lease | None:
@@ -85,7 +92,25 @@ class World:
 
     def release(self, epoch: int) -> None:
         if self.lease is not None and self.lease.epoch == epoch:
+            self._note(self.lease.holder, Kind.RELEASED, epoch)
             self.lease = None
+
+    def write(self, node: str, epoch: int) -> None:
+        """What is older than the fence is refused."""
+        if epoch >= self.epoch:
+            self._note(node, Kind.WRITE, epoch)
+
+    def keep(self) -> None:
+        """A snapshot."""
+        self._kept = (self.lease, self.epoch)
+
+    def set_back(self) -> None:
+        """To the last snapshot, or to nothing where there is none: that is a store that was lost."""
+        self.lease, self.epoch = self._kept
+        self._note("", Kind.SET_BACK, 0)
+
+    def _note(self, node: str, kind: Kind, epoch: int) -> None:
+        self.history.append(Event(self.now, node, kind, epoch))
 
 
 class SimulatedNode:
@@ -105,6 +130,8 @@ class SimulatedNode:
         self.life += 1
         self.standing = Standing(self.name, LEASE, PEER, alone=False, now=self.clock)
         self.workers_until = -math.inf
+        self.epoch = 0
+        "Under which its workers write."
         self.done_at = math.inf
         self.busy_since: float | None = None
         self.next_store = self.next_beat = self.next_ask = self.claim_after = 0.0
@@ -150,6 +177,18 @@ class SimulatedNode:
         self._store()
         self._beat()
 
+    def work(self) -> None:
+        """What workers do: answer, and write; a write is under way for a while, and may arrive when its author is no more."""
+        if not self.acting:
+            return
+        chance = self.world.chance
+        if chance.random() < 0.1:
+            self.world.history.append(Event(self.world.now, self.name, Kind.ANSWER))
+        if chance.random() < 0.1:
+            epoch = self.epoch
+            delay = chance.uniform(0.0005, 0.4 if chance.random() < self.world.hiccups else 0.02)
+            self.world.later(delay, lambda: self.world.write(self.name, epoch) if self.store_up else None)
+
     def _decide(self) -> None:
         standing, now = self.standing, self.clock
         step = decide(standing.view(now, ready=now >= self.ready_at, done=now >= self.done_at))
@@ -163,11 +202,13 @@ class SimulatedNode:
                 self._release()
             case Step.PROMOTE:
                 standing.role, self.done_at = Role.PROMOTING, now + chance.uniform(0.01, 0.3)
-                self.workers_until = standing.until
+                self.workers_until, self.epoch = standing.until, standing.epoch
             case Step.SERVE:
                 standing.role = Role.ACTIVE
             case Step.DEMOTE:
                 standing.role, self.done_at = Role.DEMOTING, now + chance.uniform(0.01, 0.15)
+                # They are told at once; one that does not hear is killed.
+                self.workers_until = min(self.workers_until, now + chance.choice([0.003, 0.01, 0.13]))
             case Step.REST:
                 self._rest()
             case Step.ASK if now >= self.next_ask:
@@ -190,7 +231,7 @@ class SimulatedNode:
             return
         self._ask_store(
             lambda: self.world.release(lease.epoch),
-            lambda _answer, _began: self._send(lambda: peer.standing.on_handed_over()) if handed else None,
+            lambda _answer, _began: self._send(lambda: peer.standing.on_handed_over(peer.clock)) if handed else None,
         )
 
     # ---- its store calls: lost where the store is cut, late by chance ----------------------------------------------
