@@ -279,6 +279,8 @@ class Duty:
         def ended() -> None:
             self._claims.discard(succession)
             then()
+            if not self._claims and succession.complete:
+                self.switchboard.claimed()
             answered()
 
         def give_up(why: str) -> None:

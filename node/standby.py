@@ -125,6 +125,11 @@ class Succession:
         self._unheard = False
         "A claim was made and its answer was not heard: what it took has our name, and is not here."
 
+    @property
+    def complete(self) -> bool:
+        """Has the store none left, and are all revived that it had?"""
+        return self._exhausted and not self._waiting
+
     def start(self) -> None:
         claim = self._claim
 
@@ -195,7 +200,7 @@ class Succession:
             self._end_if_done()
 
     def _end_if_done(self) -> None:
-        if self._exhausted and not self._waiting:
+        if self.complete:
             self._over = True
             self._complete()
             self._finish()

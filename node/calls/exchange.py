@@ -82,6 +82,7 @@ class Exchange:
         self._departed: dict[str, float] = {}
         self._departures: deque[str] = deque()
         self._headers: dict[str, Headers] = {}
+        self._once_claimed: list[Callable[[], None]] = []
 
     # ---- the index -------------------------------------------------------------------------------------------------
 
@@ -103,6 +104,18 @@ class Exchange:
     def departed(self, tag: str) -> bool:
         """Whether the dialog of this tag of ours was live a moment ago."""
         return tag in self._departed
+
+    # ---- a claim ---------------------------------------------------------------------------------------------------
+
+    def once_claimed(self, then: Callable[[], None]) -> None:
+        """When all records of a claim that is under way are here. May be never: nobody may wait for this alone."""
+        self._once_claimed.append(then)
+
+    def claimed(self) -> None:
+        """They are."""
+        waiting, self._once_claimed = self._once_claimed, []
+        for then in waiting:
+            then()
 
     # ---- small services --------------------------------------------------------------------------------------------
 

@@ -6,12 +6,14 @@ no more. Whoever takes over finds it in one of the two, or goes by the word of t
 
 from __future__ import annotations
 
+from functools import partial
+
 from node.calls import applications, rerouting, union
 from node.calls.call import Call
 from node.calls.leg import Leg
 
 PATIENCE = 1.0
-"Seconds a successor waits for the record of the call that may have the leg already."
+"Seconds a successor waits for the record of the call that may have the leg already, unless it has all records before."
 
 
 def transfer(call: Call, leg: Leg, extension: str, dialplan: str, context: str) -> None:
@@ -64,3 +66,4 @@ def resume(call: Call) -> None:
     for leg in call.legs:
         if leg.parting:
             call.later(PATIENCE, part, call, leg)
+            call.exchange.once_claimed(partial(call.post, part, call, leg))

@@ -465,6 +465,10 @@ class Switchboard:
         """How far the recovery is, and the last legs with their results."""
         return {"slot": self.exchange.slot, **self.ledger.status(len(self.pace))}
 
+    def claimed(self) -> None:
+        """All records of a claim are revived: none is to be waited for any more."""
+        self.exchange.claimed()
+
     def sweep_media(self) -> None:
         """All records of the slot are revived: what else the media process holds for it is nobody's."""
         self.exchange.media.sweep([leg.uuid for call in self.exchange.calls.values() for leg in call.legs if leg.live])
