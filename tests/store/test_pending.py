@@ -116,3 +116,89 @@ def test_of_writes_that_nobody_waits_for_the_last_one_is_kept() -> None:
     assert waiting.take(None) == [older]
     assert older.write is newer.write
     assert older.then is newer.then
+
+
+# ---- past the store ------------------------------------------------------------------------------------------------
+
+
+def test_diverted_the_writes_are_the_scribes_and_questions_stay() -> None:
+    waiting, first, second = queue(), entry("a"), entry("b")
+    asked = question()
+    waiting.add(first)
+    waiting.ask(asked)
+    waiting.add(second)
+    waiting.divert()
+    assert waiting.take(0.0) == []
+    assert waiting.take_diverted() == [first, second]
+    assert waiting.take_diverted() == []
+    assert waiting.take_questions() == [asked]
+    assert len(waiting) == 0
+
+
+def test_a_question_waits_until_the_writes_before_it_are_on_their_way_to_the_store_again() -> None:
+    waiting, first, asked = queue(), entry("a"), question()
+    waiting.divert()
+    waiting.add(first)
+    waiting.ask(asked)
+    assert waiting.take(None) == []
+    waiting.rejoin()
+    assert waiting.take(None) == [first]
+    assert waiting.take(None) is asked
+
+
+def test_what_is_taken_and_not_begun_is_taken_away_and_comes_first() -> None:
+    waiting, first, second = queue(), entry("a"), entry("b")
+    waiting.add(first)
+    lot = waiting.take(None)
+    assert lot == [first]
+    waiting.add(second)
+    waiting.divert()
+    assert lot == []
+    assert not waiting.begin()
+    assert waiting.take_diverted() == [first, second]
+
+
+def test_what_is_being_committed_is_both_the_threads_and_the_scribes() -> None:
+    waiting, first, second = queue(), entry("a"), entry("b")
+    waiting.add(first)
+    lot = waiting.take(None)
+    assert waiting.begin()
+    waiting.add(second)
+    waiting.divert()
+    waiting.divert()
+    assert lot == [first]
+    assert waiting.take_diverted() == [first, second]
+    # It failed: a second try would come after what is in the journal behind it.
+    waiting.failed()
+    assert not waiting.begin()
+
+
+def test_what_is_committed_is_not_diverted_any_more() -> None:
+    waiting = queue()
+    waiting.add(entry("a"))
+    waiting.take(None)
+    assert waiting.begin()
+    waiting.settled()
+    waiting.divert()
+    assert waiting.take_diverted() == []
+
+
+def test_the_scribe_is_called_for_each_write_that_is_his() -> None:
+    waiting, first = queue(), entry("a")
+    waiting.divert()
+    waiting.await_diverted()
+    done = threading.Event()
+    scribe = threading.Thread(target=lambda: (waiting.await_diverted(), done.set()), daemon=True)
+    scribe.start()
+    assert not done.wait(0.02)
+    waiting.add(first)
+    assert done.wait(WITHIN)
+
+
+def test_closed_and_diverted_there_is_nothing_more_for_the_thread() -> None:
+    waiting, first = queue(), entry("a")
+    waiting.add(first)
+    waiting.divert()
+    waiting.close()
+    assert waiting.take(None) is None
+    assert waiting.take_diverted() == [first]
