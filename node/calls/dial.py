@@ -497,7 +497,8 @@ class Dialing:
         """Nobody waits for an answer any more."""
         if self.over:
             return
-        self.then = None
+        if self.caller is not None:
+            self.then = None  # it is the caller's application that gives up
         attempts = list(self.attempts)
         self._finish(None, cause, None)
         for attempt in attempts:

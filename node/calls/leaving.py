@@ -50,10 +50,13 @@ def on_cancel(call: Call, leg: Leg, request: Request) -> None:
     """The caller gave up: 487 for it, CANCEL for those who still ring, BYE for one who just answered."""
     if leg.transaction is None or leg.transaction.final or leg.dialog is None:
         return
+    reinvited = bool(leg.transaction.request.to_tag)
+    if reinvited and leg.pending is not None and leg.pending.response.startswith(b"SIP/2.0 2"):
+        return  # too late (RFC 3261 9.2): its 200 is being written down, and what it offered counts on the other side
     headers = call.exchange.headers(leg.profile)
     response = compose.response(leg.transaction.request, 487, to_tag=leg.dialog.local_tag, headers=headers)
     call.exchange.endpoint.respond(leg.transaction, response)
-    if leg.transaction.request.to_tag:  # of a re-INVITE: the call itself goes on
+    if reinvited:  # the call itself goes on
         call.settle(leg)
         if call.modification is not None:
             call.modification.cancelled(leg)

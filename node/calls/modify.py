@@ -115,7 +115,8 @@ def _answer_alone(call: Call, leg: Leg, request: Request, transaction: ServerTra
         else:
             call.answered_by = partial(_on_late_answer, call)
     except SipError as error:
-        call.settle(leg)
+        if request.method == "INVITE":
+            call.settle(leg)
         answer(call, leg, request, transaction, error.status)
         return
     finish_offer(call, leg, request, transaction, ours)

@@ -98,7 +98,6 @@ def _on_dialed(
 ) -> None:
     if leg is None or response is None:
         call.finish()
-        call.exchange.calls.pop(call.uuid, None)
         then(f"-ERR {cause}")
         return
     call.legs.remove(leg)
@@ -129,6 +128,7 @@ def _steps(order: Order) -> list[Step]:
 
 def _begin(call: Call, order: Order, leg: Leg, then: Callable[[str], None]) -> None:
     if not leg.live:
+        then(f"-ERR {leg.cause or 'NORMAL_TEMPORARY_FAILURE'}")
         return
     call.acknowledge(leg)
     call.tell("CHANNEL_ANSWER", leg)

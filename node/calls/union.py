@@ -10,7 +10,7 @@ import logging
 from functools import partial
 from typing import TYPE_CHECKING
 
-from node.calls import alignment, display, identity, outcome, timer
+from node.calls import alignment, display, identity, outcome, refresh, timer
 from node.calls.bridging import Bridging
 from node.calls.leg import Leg
 from store.records import Step
@@ -33,7 +33,11 @@ def take(leg: Leg, source: Call, target: Call) -> None:
     leg.variables["call_uuid"] = target.uuid
     if leg.asked is not None:
         leg.asked.call = target
-        leg.asked.then = partial(outcome.late_response, target)
+        reinvited = leg.pending is not None and leg.pending.role == "client"  # and that is being taken back
+        settle = partial(refresh.on_reinvited, target, None) if reinvited else partial(outcome.late_response, target)
+        leg.asked.then = settle
+    if leg.served:
+        leg.transaction.owner = target
     if leg.refresh is not None:
         timer.carry_on(target, leg)
     target.exchange.enrol(target, leg)
