@@ -180,9 +180,13 @@ class Searches:
             self._office.endpoint.later(LOOK_AGAIN, self._look)
 
     def _ask_for_all(self) -> None:
-        """The store has answered one of them."""
-        for _ in range(min(len(self._waiting), ASKED - self._asked)):
-            self._ask(self._waiting.popleft())
+        """The store has answered one of them. Those that wait for something else than the store go on waiting."""
+        waiting, self._waiting = self._waiting, deque()
+        for search in waiting:
+            if search.live or self._asked >= ASKED:
+                self._waiting.append(search)
+            else:
+                self._ask(search)
 
     # ---- the end ---------------------------------------------------------------------------------------------------
 
