@@ -53,6 +53,9 @@ log = logging.getLogger(__name__)
 
 Message = Request | Response
 
+LOT = 32
+"Messages that are read, all of them, before the first is served."
+
 LISTENING: dict[str, Transport] = {"tcp": "TCP", "tls": "TLS", "ws": "WS", "wss": "WSS"}
 "The transports of the kinds of listening sockets."
 
@@ -119,11 +122,13 @@ class Endpoint:
         self.routes = Routes(resolver or Resolver(loop), settings, self.streams, now=loop.time, locals_of=self._locals)
         self._detour = Detour(self, loop.call_later)
         self.oversize = Oversize(settings, self.streams, send=self._transmit, show=self._show, now=loop.time)
-        self.intake = Intake(self.gate, loop, read=self._read, settle=self._settle, may=self._may_act)
+        self.intake = Intake(self.gate, loop, read=self._read, settle=self._end_batch, may=self._may_act)
         "Reads the UDP sockets, what is urgent first."
         self._sending: dict[tuple[str, Address], Datagrams] = {}
         self._by_profile: dict[str, Datagrams] = {}
         self.trace = Trace(loop, settings, os.environ)
+        self._heard: list[tuple[Message, bytes, Flow]] = []
+        "Read, and not served yet."
         self._alarm: asyncio.TimerHandle | None = None
         self._alarm_at = 0.0
         self._settling = False
@@ -350,11 +355,6 @@ class Endpoint:
                 check(message)
             else:
                 check_response(message)
-            owner = owner_of(message)
-            if owner is not None and owner != self.token:
-                self._hand_on(owner, message, data, flow)
-                return
-            self.take(message, flow)
         except SipError as error:
             self._refuse(error, data, flow, message)
         except Exception:
@@ -365,6 +365,37 @@ class Endpoint:
         if self.hold is not None and self.hold(message, flow):
             return
         self.layer.receive(message, flow, self._loop.time())
+            return
+        self._heard.append((message, data, flow))
+        if not self.intake.batch or len(self._heard) >= LOT:
+            self._serve_heard()
+
+    def _serve_heard(self) -> None:
+        heard, self._heard = self._heard, []
+        for message, data, flow in heard:
+            if time.monotonic() >= self.until:
+                self.recess.hear(data, flow)
+                continue
+            try:
+                owner = owner_of(message)
+                if owner is None or owner == self.token:
+                    self.take(message, flow)
+                else:
+                    self._hand_on(owner, message, data, flow)
+            except SipError as error:
+                self._refuse(error, data, flow, message)
+            except Exception:
+                log.exception("a message from %s broke", endpoint_text(flow.remote))
+
+    def _end_batch(self) -> None:
+        """All that came is read: serve the rest of it, then send."""
+        if self._heard:
+            self.intake.batch = True
+            try:
+                self._serve_heard()
+            finally:
+                self.intake.batch = False
+        self._settle()
         if not self.intake.batch:
             self._settle()
 
