@@ -146,8 +146,10 @@ class Batch:
         stored: dict[Place, tuple[int, int]] = {}
         for table, keys in _sorted(places):
             columns = ", ".join((*table.key, "epoch", "version"))
+            # Without an order they would be locked as they lie.
+            ending = f" ORDER BY {', '.join(table.key)}{self._dialect.lock_rows}"
             for among, values in self.lots(table.key, keys):
-                statement = f"SELECT {columns} FROM {table.name} WHERE {among}{self._dialect.lock_rows}"
+                statement = f"SELECT {columns} FROM {table.name} WHERE {among}{ending}"
                 for row in self._session.query(statement, values):
                     stored[table, tuple(row[:-2])] = (row[-2], row[-1])
         return stored

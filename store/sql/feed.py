@@ -226,7 +226,10 @@ class Follower:
 
     def _bindings(self, changed: Sequence[Any]) -> tuple[list[Registration], list[str]]:
         """As they are now, whatever the entries were about; and the keys of those that are no more."""
-        names = dict(map(self._rows.changed, changed))
+        names: dict[Row, str] = {}
+        for key, name in map(self._rows.changed, changed):
+            # One writer's entry of a put may come behind another's of the removal that followed it.
+            names[key] = name or names.get(key, "")
         table = self._session.dialect.registrations
         statement = f"SELECT {self._rows.registration_columns}, {', '.join(table.key)} FROM {table.name} WHERE "
         rows: list[Row] = []

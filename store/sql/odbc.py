@@ -137,6 +137,12 @@ class OdbcSession:
         if dialect is None:
             raise UnknownStore(f"{self.place}: {name} is no database that we can use: there are {', '.join(DIALECTS)}")
         self.dialect = dialect
+        if dialect is MARIADB:
+            # With UTF-16 its driver fails by chance where much of a text is not ASCII («memory allocation error»), and
+            # loses the end of it where it is read.
+            self._connection.setencoding(encoding="utf-8")
+            for kind in (pyodbc.SQL_CHAR, pyodbc.SQL_WCHAR):
+                self._connection.setdecoding(kind, encoding="utf-8", ctype=pyodbc.SQL_CHAR)
         for statement in self._greeting(dialect):
             self._run(statement)
         if dialect is POSTGRESQL and self.query("SELECT current_setting('synchronous_commit')")[0][0] == "off":

@@ -137,6 +137,14 @@ class StoreContract:
         store.commit([Put(registration(user_agent=odd))])
         assert [r.user_agent for r in store.registrations()] == [odd]
 
+    def test_long_texts_of_all_planes_come_back_whole(self, store: Store) -> None:
+        phones = [
+            registration(str(n), user_agent="".join(chr(0x4E00 + (n * 7919 + k * k * 31) % 20000) for k in range(600)))
+            for n in range(64)
+        ]
+        assert store.commit([Put(phone) for phone in phones]) == [STORED] * 64
+        assert sorted(store.registrations(), key=lambda each: int(each.sip_user)) == phones
+
     # ---- registrations ---------------------------------------------------------------------------------------------
 
     def test_registrations_are_found_by_user_host_and_profile(self, store: Store) -> None:

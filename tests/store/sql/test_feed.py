@@ -122,6 +122,20 @@ def test_who_follows_says_so_from_time_to_time(
     assert other.changes(replica.last.watermark) is None
 
 
+def test_a_removal_is_told_though_an_older_put_of_another_writer_is_read_behind_it(
+    store: SqlStore, other: SqlStore, dsn: str
+) -> None:
+    """Whichever of the two names comes first."""
+    Replica(other)
+    for version in range(2, 20, 2):
+        replica = Replica(other)
+        with opened(open_store(dsn)) as one, opened(open_store(dsn)) as two:
+            one.commit([Put(registration(version=version))])
+            two.commit([Remove(registration(version=version + 1))])
+        replica.look()
+        assert replica.gone == [registration().key]
+
+
 def test_a_watermark_that_rested_for_long_is_worth_nothing(
     store: SqlStore, other: SqlStore, monkeypatch: pytest.MonkeyPatch
 ) -> None:
