@@ -126,6 +126,8 @@ def _be_child(kind: str, keep: int, parent: int) -> None:
     """Drop everything that was the parent's: signals, priority, sockets (a kept link would hide the parent's end)."""
     # The parent's garbage is not ours to collect: it would close descriptors whose numbers are by then something else's.
     gc.freeze()
+    # It may be off for as long as a configuration is read.
+    gc.enable()
     _own_streams()
     signal.set_wakeup_fd(-1)
     signal.signal(signal.SIGCHLD, signal.SIG_DFL)

@@ -29,6 +29,7 @@ from ha.loop import Loop
 from ha.partner import Partner
 from ha.policy import Order, Role, Step, View, decide, sentence
 from ha.process import EntryPoints, Process, be_urgent, call, fork
+from ha.reading import Reading
 from ha.settings import HaSettings
 from ha.sockets import KeptSockets
 from ha.standing import Standing
@@ -68,8 +69,9 @@ class Supervisor:
         reload: Callable[[], Configuration],
     ) -> None:
         self.configuration, self.identity, self.run_dir = configuration, identity, run_dir
-        self.settings, self.reload_configuration = settings, reload
+        self.settings = settings
         self.loop = loop = Loop()
+        self.reading = Reading(loop, lambda: self._read_again(reload))
         now = loop.now()
         self.standing = Standing(identity.node, settings.lease, settings.peer, alone=identity.standalone, now=now)
         self.keeper = LeaseKeeper(loop, self._fork_keeper, settings.lease.stuck)
@@ -178,6 +180,7 @@ class Supervisor:
     def _close(self) -> None:
         self.fleet.kill_all()
         self.escort.close()
+        self.reading.close()
         self.hardware.disarm()
         self.address.drop()
         self.sockets.close_all()
@@ -212,7 +215,7 @@ class Supervisor:
                 case signal.SIGTERM | signal.SIGINT:
                     self.stop()
                 case signal.SIGHUP:
-                    log.info("%s", self.verbs.reload())
+                    self.verbs.reload(lambda text: log.info("%s", text))
                 case signal.SIGCHLD:
                     self.fleet.look()
                     self.escort.look()
@@ -272,6 +275,11 @@ class Supervisor:
             return
         log.error("%s was refused by the store: epoch %d rules, ours is %d", name, epoch, ours.epoch)
         self.holder.lose()
+
+    def _read_again(self, read: Callable[[], Configuration]) -> Configuration:
+        """In a thread beside the loop: where nothing has changed, the present one itself."""
+        present, fresh = self.configuration, read()
+        return present if fresh == present else fresh
 
     def _wanted(self) -> int:
         return sum(profile.workers for profile in self.verbs.wanted())

@@ -14,6 +14,7 @@ from ha.errands import Errands
 from ha.fleet import Member
 from ha.lease import CallSlots, Reply
 from ha.policy import Order, Role
+from ha.reading import Reading
 from ha.status import Told, profiles, status
 from node.config import Configuration, ConfigurationError, ProfileSettings
 from node.link import Answer, Ask, Done, Instruct
@@ -38,7 +39,7 @@ class Node(Told, Protocol):
 
     errands: Errands
     stopping: bool
-    reload_configuration: Callable[[], Configuration]
+    reading: Reading
 
     def hand_over(self) -> None: ...
     def instruct(
@@ -96,42 +97,45 @@ class Verbs:
             case _:
                 say(f"-ERR the supervisor knows no verb {ask.verb!r}\n")
 
-    def reload(self) -> str:
-        """Read the configuration again: `Success`, or what is wrong with it; then the one before stays."""
-        node = self._node
-        try:
-            configuration = node.reload_configuration()
-        except ConfigurationError as error:
-            log.error("the configuration is not taken over: %s", error)
-            return str(next((c for c in error.complaints if c.severity == "error"), error))
-        if configuration != node.configuration:
-            node.configuration = configuration
-            node.fleet.renew()
-        return "Success"
+    def reload(self, then: Callable[[str], None]) -> None:
+        """Read the configuration again; `then` hears `Success`, or what is wrong with it, where the one before stays."""
+
+        def on_read(read: Configuration | ConfigurationError) -> None:
+            if isinstance(read, ConfigurationError):
+                log.error("the configuration is not taken over: %s", read)
+                then(str(next((c for c in read.complaints if c.severity == "error"), read)))
+                return
+            if read is not self._node.configuration:
+                self._node.configuration = read
+                self._node.fleet.renew()
+            then("Success")
+
+        self._node.reading.begin(on_read)
 
     # ---- profiles ----------------------------------------------------------------------------------------------------
 
     def _profile(self, words: list[str], say: Say) -> None:
         match words:
             case ["restart", "all"]:
-                self.reload()
-                for name, post in list(self._node.duty.posts.items()):
-                    if self._young(post):
-                        log.warning("profile %s is up for less than %.0f s, not restarted", name, YOUNG)
-                    else:
-                        self._end(name, again=True)
-                say("")
+                self.reload(lambda _text: self._restart_all(say))
             case ["start", name, *_]:
-                self._start(name, say)
+                self.reload(lambda text: self._start(name, f"Reload XML [{text}]\n", say))
             case ["stop" | "restart" as verb, name, *_]:
                 self._stop(name, say, again=verb == "restart")
             case ["rescan", name, *_]:
-                self._rescan(name, say)
+                self.reload(lambda text: self._rescan(name, f"Reload XML [{text}]\n", say))
             case _:
                 say("Invalid Args!\n")
 
-    def _start(self, name: str, say: Say) -> None:
-        reloaded = f"Reload XML [{self.reload()}]\n"
+    def _restart_all(self, say: Say) -> None:
+        for name, post in list(self._node.duty.posts.items()):
+            if self._young(post):
+                log.warning("profile %s is up for less than %.0f s, not restarted", name, YOUNG)
+            else:
+                self._end(name, again=True)
+        say("")
+
+    def _start(self, name: str, reloaded: str, say: Say) -> None:
         known = self._node.configuration.profiles
         found = next((one for real, one in known.items() if real.lower() == name.lower()), None)
         if found is None:
@@ -158,12 +162,15 @@ class Verbs:
                 f"Please wait {young} second{'' if young == 1 else 's'}\n"
             )
             return
-        reloaded = f"Reload XML [{self.reload()}]\n"
-        if not again:
-            self._stopped.add(found.name)
-        if post is not None:
-            self._end(found.name, again=again)
-        say(f"{reloaded}{'restarting' if again else 'stopping'}: {found.name}")
+
+        def on_read(text: str) -> None:
+            if not again:
+                self._stopped.add(found.name)
+            if found.name in self._node.duty.posts:
+                self._end(found.name, again=again)
+            say(f"Reload XML [{text}]\n{'restarting' if again else 'stopping'}: {found.name}")
+
+        self.reload(on_read)
 
     def _end(self, name: str, *, again: bool) -> None:
         """End the profile's calls, then its workers; start it again if that is wanted."""
@@ -190,8 +197,7 @@ class Verbs:
             return 0
         return max(0, math.ceil(post.up_at + YOUNG - self._node.loop.now()))
 
-    def _rescan(self, name: str, say: Say) -> None:
-        reloaded = f"Reload XML [{self.reload()}]\n"
+    def _rescan(self, name: str, reloaded: str, say: Say) -> None:
         found = self._node.configuration.profile(name)
         if found is None:
             say(f"{reloaded}-ERR cannot find config for profile {name}\n")

@@ -11,6 +11,7 @@ from pathlib import Path
 
 import pytest
 
+from tests.failover.report import mark, record
 from tests.support.cluster import DEPLOYED, Clustered
 from tests.support.conversation import Conversation, talking
 from tests.support.netns import Network
@@ -106,15 +107,20 @@ def test_a_call_survives_move_crash_and_death_of_a_host(cluster: Cluster) -> Non
     async def play() -> None:
         async with talking(cluster.pair.sip, cluster.network.hosts[2]) as call:
             await call.heard(20, 10 * STRETCH)
+            began = time.monotonic()
+            record(calls=1, calls_lost=1)
             for what, fault in (("move", move), ("host dead", kill_host), ("failback", move)):
                 await act(call, what, fault)
             await node_killed(call)
+            record(audio_gap_ms=call.longest_gap(began) * 1000)
             await call.end(call.incoming, within=10 * STRETCH)
+            record(calls_lost=0)
 
     async def act(call: Conversation, what: str, fault: Callable[[Cluster, Clustered], None]) -> None:
         leader = cluster.leader()
         assert leader is not None
         since = time.monotonic()
+        mark(what, leader.node.name, bad=True)
         await asyncio.to_thread(fault, cluster, leader)
         await asyncio.to_thread(
             cluster.wait, lambda: cluster.leader() is cluster.other(leader), 60, f"the other host to lead after {what}"

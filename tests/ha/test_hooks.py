@@ -84,22 +84,27 @@ def test_hooks_run_in_order_and_are_told_what_happens(tmp_path: Path, scripts: S
     with running(node):
         node.start().wait("active")
         until(lambda: len(scripts.noted()) == 3, 5, "the hooks of the promotion", node)
+        epoch = node.ask("status")["epoch"]
         assert node.ask("demote")["ok"]
         until(lambda: len(scripts.noted()) == 5, 5, "the hooks of the demotion", node)
         about = "[internal external] [192.0.2.10/24]"
         assert scripts.noted() == [
-            f"before-promote alpha standby>active 1 {about} the lease was free",
+            f"before-promote alpha standby>active {epoch} {about} the lease was free",
             "second",
-            f"after-promote alpha standby>active 1 {about} the lease was free",
-            f"before-demote alpha active>standby 1 {about} ordered",
-            f"after-demote alpha active>standby 1 {about} ordered",
+            f"after-promote alpha standby>active {epoch} {about} the lease was free",
+            f"before-demote alpha active>standby {epoch} {about} ordered",
+            f"after-demote alpha active>standby {epoch} {about} ordered",
         ]
         assert "hook before-promote says: heard" in node.log()
         # The promotion may be over before there is a console that could tell of it.
         later = [(moment, "ok") for moment in MOMENTS[2:]]
         until(lambda: results(node)[-2:] == later, 5, "the events", node)
         roles = [each for name, each in node.notices() if name == "sofia::ha_role"]
-        assert (roles[-1]["role-to"], roles[-1]["epoch"], roles[-1]["reason"]) == ("standby", "1", "ordered")
+        assert (roles[-1]["role-to"], roles[-1]["epoch"], roles[-1]["reason"]) == (
+            "standby",
+            str(epoch),
+            "ordered",
+        )
 
 
 def test_nothing_is_served_before_the_hook_is_done_and_a_hung_one_loses_no_lease(
@@ -113,14 +118,19 @@ def test_nothing_is_served_before_the_hook_is_done_and_a_hung_one_loses_no_lease
         alpha.start()
         until(lambda: alpha.role and alpha.ask("status")["lease"]["holder"] == "alpha", 15, "the lease", alpha)
         beta.start()
+        epoch = alpha.ask("status")["epoch"]
         ends = time.monotonic() + 2.5
         while time.monotonic() < ends:
             status = alpha.ask("status")
-            assert (status["role"], status["lease"]["holder"], status["epoch"]) == ("standby", "alpha", 1), alpha.log()
+            assert (status["role"], status["lease"]["holder"], status["epoch"]) == (
+                "standby",
+                "alpha",
+                epoch,
+            ), alpha.log()
             assert not say(host, 5060)
         (scripts.directory / "go").touch()
         alpha.wait("active")
-        until(lambda: say(host, 5060)[:3] == ["alpha", "internal#0", "1"], 5, "alpha to answer", alpha)
+        until(lambda: say(host, 5060)[:3] == ["alpha", "internal#0", str(epoch)], 5, "alpha to answer", alpha)
         assert beta.role == "standby"
 
 
