@@ -238,9 +238,17 @@ class StoreCalls:
             reply = Reply(error=str(error), lost=True)
         except StoreError as error:
             self._say(str(error))
+            self._drop()
             reply = Reply(error=str(error))
         reply.began = began
         return reply
+
+    def _drop(self) -> None:
+        """The next question opens it anew: a connection that was lost does not come back by itself."""
+        store, self._store = self._store, None
+        if store is not None:
+            with contextlib.suppress(StoreError):
+                store.close()
 
     def _ask(self, question: Question) -> Reply:
         if self._store is None:

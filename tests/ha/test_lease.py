@@ -17,6 +17,8 @@ from node.link import Link
 from store.backends import open_store
 from store.interface import opened
 from tests.support.node import STRETCH
+from tests.support.postgres import postgres
+from tests.support.tcpproxy import TcpProxy
 
 
 class Desk:
@@ -40,6 +42,13 @@ class Desk:
             keep(link, dsn, marker.parent, marker.touch)
 
         return fork("lease", main, self.loop.now(), guard=False)
+
+    def reopen(self, dsn: str) -> None:
+        """Another keeper, for another store."""
+        self.close()
+        self.dsn = dsn
+        self.keeper = LeaseKeeper(self.loop, self._fork, 30.0)
+        self.keeper.start()
 
     def ask(self, question: Question, within: float = 10.0) -> Reply:
         replies: list[Reply] = []
@@ -115,6 +124,19 @@ def test_no_fence_is_raised_for_who_has_lost_the_lease(desk: Desk):
     reply = desk.ask(RaiseFence("internal#0"))
     assert reply.lost
     assert reply.epoch == 0
+
+
+def test_a_store_that_was_away_is_asked_again(desk: Desk):
+    server = postgres()
+    with server.fresh() as name, TcpProxy(("127.0.0.1", server.port)) as proxy:
+        desk.reopen(server.dsn(name, port=proxy.port))
+        lease = desk.ask(Acquire("alpha", 60.0)).lease
+        assert lease is not None
+        proxy.cut()
+        assert desk.ask(Renew(lease, 60.0)).error
+        assert desk.ask(Read()).error
+        proxy.restore()
+        desk.until(lambda: desk.ask(Renew(lease, 60.0)).lease is not None)
 
 
 def test_fences_slots_and_secrets_come_through(desk: Desk):
