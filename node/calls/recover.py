@@ -333,7 +333,7 @@ class Recovery:
         if leg.pending is not None or leg.awaits_ack or call.modification is not None:
             self._again(call, leg, attempt)
             return
-        self._tell("sofia::recovery_send", result(call, leg, ok=True, cause="").identity())
+        self._tell("sofia::recovery_send", result(call, leg, ok=True, cause="").identity)
         swapped = leg.direction == "outbound" and leg.is_true("sip_recovery_break_rfc")
         refresh.reinvite(call, leg, anchor.moved(leg), partial(self._on_reinvited, call, attempt), swapped=swapped)
 
@@ -389,21 +389,21 @@ class Recovery:
         before = self._results.get(result.uuid)
         self._results[result.uuid] = result
         self._ledger.note(result, before)
-        level = logging.INFO if result.ok else logging.WARNING
-        log.log(
-            level, "call %s: leg %s %s", result.call, result.uuid, f"{'' if result.ok else 'is lost: '}{result.cause}"
-        )
-        self._tell("sofia::recovery_recv", result.headers())
+        if result.ok:
+            log.info("call %s: leg %s %s", result.call, result.uuid, result.cause)
+        else:
+            log.warning("call %s: leg %s is lost: %s", result.call, result.uuid, result.cause)
+        self._tell("sofia::recovery_recv", result.headers)
 
     def _settle(self, uuid: str) -> None:
         """Nothing more comes of this leg's recovery."""
         if (result := self._results.get(uuid)) is not None:
-            self._tell("sofia::recovery_recovered", result.headers())
+            self._tell("sofia::recovery_recovered", result.headers)
 
-    def _tell(self, subclass: str, headers: list[tuple[str, str]]) -> None:
+    def _tell(self, subclass: str, headers: Callable[[], list[tuple[str, str]]]) -> None:
         events = self._exchange.events
         if events.wanted(subclass):
-            events.fire(Event(name="CUSTOM", subclass=subclass, headers=headers))
+            events.fire(Event(name="CUSTOM", subclass=subclass, headers=headers()))
 
 
 def result(call: Call, leg: Leg, *, ok: bool, cause: str, status: int = 0) -> Result:
