@@ -23,7 +23,7 @@ from store.interface import Changes
 from store.records import Registration, original
 from store.sql.batch import Batch, Session
 from store.sql.rows import Rows
-from store.sql.statements import HEADS, Row, Statement
+from store.sql.statements import HEADS, Row, Statement, Value
 
 FOLLOWED = "#followed"
 "Among the fences: the second, by the store's clock, until which the account is kept."
@@ -226,7 +226,7 @@ class Follower:
 
     def _bindings(self, changed: Sequence[Any]) -> tuple[list[Registration], list[str]]:
         """As they are now, whatever the entries were about; and the keys of those that are no more."""
-        names: dict[Row, str] = {}
+        names: dict[tuple[Value, ...], str] = {}
         for key, name in map(self._rows.changed, changed):
             # One writer's entry of a put may come behind another's of the removal that followed it.
             names[key] = name or names.get(key, "")
