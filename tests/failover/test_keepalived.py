@@ -14,7 +14,7 @@ import pytest
 from tests.failover.report import mark, record
 from tests.support.conversation import Conversation, talking
 from tests.support.keepalived import DEPLOYED, Keepalived
-from tests.support.netns import Host, Network
+from tests.support.netns import Host, Network, lose_address
 from tests.support.node import STRETCH, Node, Pair, until
 
 pytestmark = [pytest.mark.real, pytest.mark.namespaces, pytest.mark.timeout(300)]
@@ -162,7 +162,7 @@ def kill_host(led: Led, node: Node) -> None:
 
 def boot_host(led: Led, node: Node) -> None:
     assert node.host is not None
-    os.system(f"ip -n {node.host.name} addr del {SHARED}/24 dev eth0")
+    lose_address(node.host, SHARED)
     led.network.plug(node.host)
     node.start()
     node.wait_ready(30)

@@ -14,7 +14,7 @@ import pytest
 from tests.failover.report import mark, record
 from tests.support.cluster import DEPLOYED, Clustered
 from tests.support.conversation import Conversation, talking
-from tests.support.netns import Network
+from tests.support.netns import Network, lose_address
 from tests.support.node import STRETCH, Pair, until
 
 pytestmark = [pytest.mark.real, pytest.mark.namespaces, pytest.mark.long, pytest.mark.timeout(600)]
@@ -159,7 +159,7 @@ def kill_host(cluster: Cluster, leader: Clustered) -> None:
 def mend(cluster: Cluster, host: Clustered) -> None:
     """Boot it if it is dead, take back the constraint of a move, and wait for a whole cluster."""
     if not host.init:
-        os.system(f"ip -n {host.host.name} addr del {SHARED}/24 dev eth0 2>/dev/null")
+        lose_address(host.host, SHARED)
         cluster.network.plug(host.host)
         host.boot()
         host.wait_for_both()

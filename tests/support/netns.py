@@ -95,6 +95,13 @@ class Island(Host):
         subprocess.run(["ip", "netns", "del", self.name], check=False, capture_output=True)
 
 
+def lose_address(host: Host, address: str) -> None:
+    """What a boot does to an address that somebody had added; a namespace keeps it."""
+    subprocess.run(
+        ["ip", "-n", host.name, "addr", "del", f"{address}/24", "dev", "eth0"], check=False, capture_output=True
+    )
+
+
 def run(*words: str) -> None:
     done = subprocess.run(words, check=False, capture_output=True, text=True)
     if done.returncode:
