@@ -375,6 +375,8 @@ class Call:
             self.dialing.abandon("NORMAL_CLEARING")
         if self.waiting is not None:
             self.waiting.abandon()
+        if self.modification is not None:
+            self.modification.interrupted(self.modification.source)
         # Nothing may hold the call in a circle now: it is freed when the last message about it is.
         self.dialing = self.waiting = self.modification = self.answered_by = self.referred = None
         self.steps = []

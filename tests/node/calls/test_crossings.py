@@ -122,6 +122,26 @@ def test_a_leg_that_goes_its_own_way_while_a_reinvite_to_it_is_taken_back_can_be
     ends(actor, theatre, dialog)
 
 
+def test_an_update_that_is_under_way_when_all_is_hung_up_is_answered_and_holds_nothing(
+    theatre: Theatre, actor: Actor
+) -> None:
+    _invite, dialog, _callee = answered(actor)
+    actor.send(actor.request("UPDATE", dialog, body=actor.description.replace("sendrecv", "sendonly")))
+    assert any(text.startswith("UPDATE") for text in heard(actor, 0.3))
+    number = dialog.cseq
+    theatre.duty.switchboard.hupall()
+    said = heard(actor, 0.3)
+    for text in said:
+        if text.startswith("BYE"):
+            actor.send(actor.answer(text, 200))
+    said += heard(actor, 0.3)
+    assert [text[:11] for text in said if value(text, "CSeq") == f"{number} UPDATE" and text[:3] == "SIP"] == [
+        "SIP/2.0 487"
+    ]
+    assert not theatre.duty.switchboard.exchange.calls
+    assert theatre.trouble.found == []
+
+
 def test_who_ordered_a_call_hears_what_became_of_it_though_it_was_hung_up_while_it_rang(
     theatre: Theatre, actor: Actor
 ) -> None:
