@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import os
 import re
+import signal
 import socket
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
+from node.transport.endpoint import LOT
 from tests.node.rig import PhoneLine, Rig, rig, until
 from tests.support.sipmessage import Sip
 
@@ -40,6 +42,21 @@ def test_methods_that_are_not_served_are_named_so(node: Rig, method: str, status
     answer = phone.ask(phone.request(method))
     assert answer.status == status
     assert "INVITE" in answer.get("Allow")
+
+
+def test_what_came_at_once_is_answered_once_and_in_its_order(node: Rig) -> None:
+    """More than is read before the first is served, and less than makes the worker put anything off."""
+    phone = node.phone()
+    options(phone)
+    pid = node.workers[0].process.pid
+    os.kill(pid, signal.SIGSTOP)
+    asked = [phone.request("OPTIONS", **({"Require": "teleport"} if n % 5 == 0 else {})) for n in range(LOT + 8)]
+    for request in asked:
+        phone.send(request)
+    os.kill(pid, signal.SIGCONT)
+    answers = [phone.receive() for _ in asked]
+    assert [each.branch for each in answers] == [request.branch for request in asked]
+    assert [each.status for each in answers] == [420 if n % 5 == 0 else 200 for n in range(LOT + 8)]
 
 
 def test_an_unknown_extension_is_answered_420(node: Rig) -> None:
