@@ -29,6 +29,8 @@ LEAST = 16
 "There is always room for so many: in a queue, and in the window."
 LOOK = 0.1
 "Seconds between two looks at how many are served."
+UNSEEN = 1.0
+"Seconds after which a look says nothing: there was no overload meanwhile."
 SMOOTH = 0.3
 "What a look adds to what was known before."
 FADING = 0.98
@@ -176,18 +178,20 @@ class PenaltyBox:
 class Queue(Generic[K]):
     """Some that wait in the order in which they came, and how fast they are served."""
 
-    __slots__ = ("_depth", "_empty_at", "_items", "_most", "_pace", "_rate", "_refused", "_served")
+    __slots__ = ("_burst", "_depth", "_empty_at", "_items", "_most", "_pace", "_rate", "_refused", "_served")
 
     def __init__(self, most: int, depth: float) -> None:
         """At most so many; so many seconds long, if it does not get empty now and then."""
         self._most = most
         self._depth = depth
-        self._items: deque[tuple[float, K, Hashable]] = deque()
+        self._items: deque[tuple[float, K]] = deque()
         self._served = 0
         "Since the last look."
         self._rate = 0.0
         self._pace = most
-        "How many are served in `depth`."
+        "How many are served in `depth`: the room where it does not get empty."
+        self._burst = most
+        "The room where it does."
         self._empty_at = 0.0
         self._refused = False
         "Was the last one to leave refused? To be empty by that is no sign of time to spare."
@@ -200,22 +204,20 @@ class Queue(Generic[K]):
         """How many are served in a second."""
         return self._rate
 
-    def put(self, item: K, who: Hashable, now: float, *, invited: bool = False) -> bool:
+    def put(self, item: K, now: float, *, invited: bool = False) -> bool:
         """For who is `invited` there is room as long as there is memory."""
         waiting = len(self._items)
         if not waiting and not self._refused:
             self._empty_at = now
-        elif waiting >= (self._most if invited or now - self._empty_at < BURST else self._pace):
+        elif waiting >= (self._most if invited else self._burst if now - self._empty_at < BURST else self._pace):
             return False
-        self._items.append((now, item, who))
+        self._items.append((now, item))
         return True
 
-    def take(self) -> tuple[K, Hashable]:
-        """The first one, and who it is of."""
+    def take(self) -> K:
         self._served += 1
         self._refused = False
-        _, item, who = self._items.popleft()
-        return item, who
+        return self._items.popleft()[1]
 
     def before(self, moment: float) -> Iterator[K]:
         """Those that came before that, taken out."""
@@ -226,9 +228,16 @@ class Queue(Generic[K]):
 
     def look(self, since: float) -> None:
         """So many seconds have gone by."""
-        self._rate += (self._served / since - self._rate) * SMOOTH
+        if since < UNSEEN:
+            rate = self._served / since
+            self._rate += (rate - self._rate) * (SMOOTH if self._rate else 1.0)
+            self._pace = self._room(self._depth)
+            self._burst = self._room(self._depth * 3) if self._rate else self._most
         self._served = 0
-        self._pace = min(max(round(self._rate * self._depth), LEAST), self._most)
+
+    def _room(self, seconds: float) -> int:
+        """How many are served in so many."""
+        return min(max(round(self._rate * seconds), LEAST), self._most)
 
     def clear(self) -> None:
         self._items.clear()
@@ -320,8 +329,6 @@ class Backlog(Generic[K]):
         self._fresh: Queue[K] = Queue(most, self.DEPTH[Standing.FRESH])
         self._inside: set[K] = set()
         self._expected = Expected()
-        self._served: Hashable = None
-        "Who, last."
         self._turn = False
         "Is it the turn of a new one?"
         self._window = self.FIRST
@@ -343,9 +350,9 @@ class Backlog(Generic[K]):
         if now - self._looked >= LOOK:
             self._look(now)
         if standing is Standing.CHALLENGED:
-            taken = self._challenged.put(item, who, now, invited=self._expected.come(who, now))
+            taken = self._challenged.put(item, now, invited=self._expected.come(who, now))
         else:
-            taken = self._fresh.put(item, who, now)
+            taken = self._fresh.put(item, now)
         if taken:
             self._inside.add(item)
         return taken
@@ -374,11 +381,9 @@ class Backlog(Generic[K]):
         self._least = 0
         return None
 
-    def challenged(self, now: float) -> None:
-        """Who was served last has been told to come again with credentials."""
-        if self._served is not None:
-            self._expected.add(self._served, now)
-            self._served = None
+    def challenged(self, who: Hashable, now: float) -> None:
+        """He was told to come again with credentials."""
+        self._expected.add(who, now)
 
     def clear(self) -> None:
         """Nobody waits any more. What was learnt is kept."""
@@ -387,7 +392,7 @@ class Backlog(Generic[K]):
         self._inside.clear()
 
     def _take(self, queue: Queue[K]) -> K:
-        item, self._served = queue.take()
+        item = queue.take()
         self._inside.discard(item)
         return item
 

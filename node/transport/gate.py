@@ -97,6 +97,8 @@ class Gate:
         "Is this address one to which no limits apply?"
         self.stolen = 0.0
         "Seconds in which others had the processor and we would have run: they are no part of anybody's wait."
+        self.others: Callable[[], float] = float
+        "What `stolen` is now."
         self.urgent = 0
         "Requests that went first under stress."
         self.put_off = 0
@@ -106,7 +108,8 @@ class Gate:
         self.vain_long = 0
         "Those that were as long as the ones with credentials."
         self.longer = LONGEST
-        "Bytes of the shortest registrations with credentials that came under stress."
+        "Bytes that every registration with credentials has, as far as was seen under stress."
+        self._shortest = float(LONGEST)
         self.issued: Callable[[str, str], bool] = _never
         "Profile and nonce: is it a good one of ours?"
         self.behind: Callable[[], bool] = _not_behind
@@ -229,6 +232,8 @@ class Gate:
 
     def stress(self, now: float) -> None:
         """There was more than could be served at once."""
+        if not self.stressed:
+            self.stolen = self.others()  # it was not looked at since the last time: our own time would jump
         self.stressed = True
         self._stressed_until = now + HOLD
 
@@ -254,10 +259,11 @@ class Gate:
         for data, flow in self._backlog.overdue(now - self.stolen):
             self._turn_away(data, flow, now, glance.usual(data))
 
-    def challenged(self) -> None:
-        """Whose turn it is was told to come again with credentials."""
+    def challenged(self, call_id: str) -> None:
+        """Somebody was told to come again with credentials."""
         if self.stressed:
-            self._backlog.challenged(time.monotonic() - self.stolen)
+            who = call_id.encode("utf-8", "surrogateescape")
+            self._backlog.challenged(who, time.monotonic() - self.stolen)
 
     def clear(self) -> None:
         self._backlog.clear()
@@ -277,7 +283,7 @@ class Gate:
             key = glance.key(seen) if seen is not None else None
             return key is None or not self._repeat(key, flow)
         if registers and rank is Standing.CHALLENGED:
-            self.longer = min(len(data), self.longer + max((len(data) - self.longer) // 64, 1))
+            self._learn_length(len(data))
         if self.age > STALE and not flow.reliable:
             self._in_vain(data, registers)
             self.counts.overload_stale += 1
@@ -285,6 +291,11 @@ class Gate:
             self._in_vain(data, registers)
             self._turn_away(data, flow, now, seen)
         return False
+
+    def _learn_length(self, size: int) -> None:
+        """The shortest ones lately, and a little less: phones differ."""
+        self._shortest = min(size, self._shortest + (size - self._shortest) / 256)
+        self.longer = int(self._shortest) * 15 // 16
 
     def _in_vain(self, data: bytes, registers: bool) -> None:
         self.vain += registers

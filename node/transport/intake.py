@@ -20,9 +20,13 @@ from node.transport.stolen import Stolen
 from node.transport.udp import BATCH, Datagrams
 
 READING = 0.01
-"Seconds for which the UDP socket is read on end when it does not get empty."
-SERVING = 0.005
-"Seconds of new requests before the loop looks again for what is more urgent."
+"Seconds of our own work for which the UDP socket is read on end when it does not get empty."
+SERVING = 0.008
+"Seconds of our own work on new requests before the loop looks again for what is more urgent."
+RESTING = 0.005
+"Seconds after which who has no turn yet is looked at again."
+LONGEST_TURN = 0.05
+"Seconds by the wall that they may take: others may have the processor."
 PROBE = 0.05
 "Seconds between two looks at how late the loop is, while there is traffic on streams."
 
@@ -47,6 +51,7 @@ class Intake:
         self._read, self._settle, self._may = read, settle, may
         self._sluice = Sluice()
         self._stolen = Stolen()
+        gate.others = self._stolen
         self._turning: asyncio.Handle | None = None
         self._resting = False
         "Does who waits have no turn yet? Then the next one is when something comes, or soon."
@@ -108,14 +113,14 @@ class Intake:
             if was_stressed:
                 gate.age = datagrams.age()
                 self._look_at_the_clock()
-                # Not by the wall: whoever holds the interpreter's lock would make refusals look dear.
+                # Not by the wall: whoever holds the interpreter's lock, or the processor, would make refusals look dear.
                 began = time.thread_time()
             read = count = datagrams.drain()
             now = time.monotonic()
             if count == BATCH or gate.behind():
                 gate.stress(now)
-            until = now + READING
-            while count == BATCH and now < until:
+            until = time.thread_time() + READING if count == BATCH else 0.0
+            while count == BATCH and time.thread_time() < until:
                 gate.age = datagrams.age()
                 count = datagrams.drain()
                 read += count
@@ -181,12 +186,15 @@ class Intake:
             gate.clear()
             return
         self._look_at_the_clock()
-        until = now + SERVING
+        # By our own work: where others have the processor, reading would go on and serving would stand back.
+        until, latest = time.thread_time() + SERVING, now + LONGEST_TURN
+        over = False
         self.batch = True
         try:
-            while now < until and (waiting := gate.turn(now)) is not None:
+            while not over and (waiting := gate.turn(now)) is not None:
                 self._read(*waiting)
                 now = time.monotonic()
+                over = now >= latest or time.thread_time() >= until
         finally:
             self.batch = False
             self._settle()
@@ -194,9 +202,9 @@ class Intake:
             self._sluice.rest()
             self._ease(now)
             return
-        self._resting = now < until
+        self._resting = not over
         if self._resting:
-            self._turning = self._loop.call_later(SERVING, self._give_turns)
+            self._turning = self._loop.call_later(RESTING, self._give_turns)
         else:
             self._turning = self._loop.call_soon(self._give_turns)
 

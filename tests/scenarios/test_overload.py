@@ -1,8 +1,10 @@
 """Three times the rate that the node can carry: it goes on completing what it can, and is itself again at once.
 
 The worker has a third of one core and sipp the other one, or sipp would be overloaded before the worker is. Its best rate
-is found in the same run, by sipp with a fixed number of calls under way, which offers just what is taken. Both are measured
-within the load, from its second second on. `make floods` runs it and prints the table.
+is found by sipp with a fixed number of calls under way, which offers just what is taken. That and the overload take turns on
+the same node, each measured within its load, from the second second on; what is compared are the medians. A rate is counted
+by the time the worker could have had: what it was kept waiting for a processor by others on the machine is left out, what it
+idled is not. `make floods` runs the same for longer and prints the table.
 """
 
 from __future__ import annotations
@@ -17,19 +19,19 @@ import time
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
+from statistics import median
 
 import pytest
 
-from tests.bench import cpu
 from tests.scenarios.test_floods import resident
 from tests.support.inquire import ask
 from tests.support.node import DOMAIN, PASSWORD, STRETCH, Node, loopback_address, shared_settings, until
 from tests.support.phone import Phone, Refused
 from tests.support.sipp import Sipp, user_rows
 
-pytestmark = [pytest.mark.real, pytest.mark.peers, pytest.mark.measured]
+pytestmark = [pytest.mark.real, pytest.mark.peers]
 
-SECONDS = float(os.environ.get("SOFIA_OVERLOAD_SECONDS", "4"))
+SECONDS = float(os.environ.get("SOFIA_OVERLOAD_SECONDS", "2"))
 WARM = 1.0
 "Seconds of each load that are not measured."
 TIMES = 3
@@ -37,10 +39,12 @@ KEPT = 0.8
 "Of the best rate."
 GROWTH = 64 << 20
 "Bytes by which the overload may make the worker grow more than its best rate did in the same time."
-ATTEMPTS = 3
-"Somebody else on the machine may take the core from sipp, which then neither sends what it should nor hears the answers."
+PAIRS = 2
+"Of best rate and overload, at least."
+MORE_PAIRS = 5
+"At most, where the medians do not show it yet."
 NICE = -15
-"Before what else runs on the machine, if we may: else not the node is measured, but what the others leave."
+"Before what else runs on the machine, if we may: sipp would neither send what it should nor hear the answers."
 BRAKE = """
 import os, time
 try:
@@ -63,11 +67,11 @@ class Measured:
     """One run of sipp, from its warm second to its last."""
 
     rate: float
-    "Completed a second."
-    efficiency: float
-    "Completed in a second of the worker's CPU time."
+    "Completed in a second that the worker could have had."
+    by_wall: float
+    "Completed in a second."
     offered: float
-    "Begun a second."
+    "Begun in a second."
     grown: int
     "Bytes that the worker's memory has grown by, in the end."
 
@@ -79,8 +83,8 @@ class Moment:
     at: float
     begun: int
     completed: int
-    used: float
-    "Seconds of CPU that the worker had used."
+    kept_waiting: float
+    "Seconds for which the worker had wanted a processor and not got it."
 
 
 @dataclass
@@ -90,7 +94,7 @@ class Load:
     node: Node
     scenario: str
     pause: float
-    at_once: tuple[int, ...]
+    at_once: int
     transport: str = "u1"
     ports: Iterator[int] = field(default_factory=lambda: iter(range(21000, 23000, 4)))
 
@@ -131,8 +135,8 @@ class Load:
             sipp.stop()
         completed, seconds = last.completed - first.completed, last.at - first.at
         return Measured(
-            rate=completed / seconds,
-            efficiency=completed / (last.used - first.used),
+            rate=completed / max(seconds - last.kept_waiting + first.kept_waiting, seconds / 20),
+            by_wall=completed / seconds,
             offered=(last.begun - first.begun) / seconds,
             grown=resident(self.pid) - before,
         )
@@ -140,12 +144,17 @@ class Load:
     def reach(self, sipp: Sipp, seconds: float) -> Moment:
         """Wait until sipp has written of this second of its load."""
         until(lambda: elapsed(sipp) >= seconds, seconds + 20, "sipp's load", self.node)
-        used = cpu.spent(self.pid)
+        waited = kept_waiting(self.pid)
         at, begun, completed = statistics(sipp)[-1]
-        return Moment(at, begun, completed, used)
+        return Moment(at, begun, completed, waited)
 
     def best(self) -> Measured:
-        return max((self.run(20_000, at_once) for at_once in self.at_once), key=lambda measured: measured.rate)
+        return self.run(20_000, self.at_once)
+
+
+def kept_waiting(pid: int) -> float:
+    """Seconds for which the loop of a process has waited for a processor, by the scheduler's own count."""
+    return int(Path(f"/proc/{pid}/task/{pid}/schedstat").read_text().split()[1]) / 1e9
 
 
 def statistics(sipp: Sipp) -> list[tuple[float, int, int]]:
@@ -194,22 +203,21 @@ FIGURES: list[str] = []
 @pytest.fixture(scope="module", autouse=True)
 def table() -> Iterator[None]:
     yield
-    print(
-        f"\n\n{'load':<24}{'best':>8}{'offered':>9}{'completed':>11}{'kept':>6}{'by CPU':>8}{'memory':>9}{'normal again':>14}"
-    )
+    heads = ("load", "best", "offered", "completed", "kept", "by the wall", "memory", "normal again")
+    print("\n\n{:<22}{:>9}{:>10}{:>11}{:>7}{:>13}{:>9}{:>14}".format(*heads))
     print("\n".join(FIGURES))
 
 
 def test_registrations_at_three_times_the_best_rate(node: Node) -> None:
-    holds_its_rate(Load(node, "register", 0.0, (200, 400)))
+    holds_its_rate(Load(node, "register", 0.0, 200))
 
 
 def test_registrations_by_tcp_at_three_times_the_best_rate(node: Node) -> None:
-    holds_its_rate(Load(node, "register", 0.0, (200, 400), transport="t1"))
+    holds_its_rate(Load(node, "register", 0.0, 200, transport="t1"))
 
 
 def test_calls_at_three_times_the_best_rate(node: Node) -> None:
-    load = Load(node, "uac_hangs_up", 0.1, (60, 120))
+    load = Load(node, "uac_hangs_up", 0.1, 60)
     port = 20500
     asyncio.run(register_callee(node, port))
     callee = load.sipp("uas_plain", 1_000_000, port, timeout=600)
@@ -222,36 +230,42 @@ def test_calls_at_three_times_the_best_rate(node: Node) -> None:
 def holds_its_rate(load: Load) -> None:
     node = load.node
     load.run(100)
-    kept = 0.0
-    for _attempt in range(ATTEMPTS):
-        best = load.best()
-        counted = ask(node, "stats")
-        over = load.run(TIMES * best.rate)
-        after = asyncio.run(back_to_normal(node))
-        counts = ask(node, "stats")
-        # On a machine that others use too, the time they took from the worker is not its fault.
-        kept = max(kept, over.rate / best.rate, over.efficiency / best.efficiency)
-        told(load, best, over, after)
-        said = ("overload_refused", "overload_dropped", "dropped_by_kernel")
-        print(f"\n{FIGURES[-1]}; " + ", ".join(f"{name} {counts[name] - counted[name]}" for name in said))
-        assert over.grown < max(best.grown, 0) + GROWTH
-        assert after < 5 * STRETCH
-        if kept >= KEPT and counts["overloads"]:
-            break
-    assert kept >= KEPT
+    counted = ask(node, "stats")
+    best: list[Measured] = []
+    over: list[Measured] = []
+    after: list[float] = []
+    while not best or (len(best) < MORE_PAIRS and (len(best) < PAIRS or kept(best, over) < KEPT)):
+        best.append(load.best())
+        over.append(load.run(TIMES * best[-1].by_wall))
+        after.append(asyncio.run(back_to_normal(node)))
+    counts = ask(node, "stats")
+    told(load, best, over, max(after))
+    said = ("overload_refused", "overload_dropped", "dropped_by_kernel")
+    print(f"\n{FIGURES[-1]}; " + ", ".join(f"{name} {counts[name] - counted[name]}" for name in said))
+    print("best/s ", *(f"{each.rate:7.0f}" for each in best))
+    print("over/s ", *(f"{each.rate:7.0f}" for each in over))
+    assert kept(best, over) >= KEPT
     assert counts["overloads"] > 0, "it was no overload"
+    assert max(each.grown for each in over) < max(0, *(each.grown for each in best)) + GROWTH
+    assert max(after) < 5 * STRETCH
     until(lambda: ask(node, "stats")["waiting"] == 0, 5, "the queue to be empty", node)
     until(lambda: "overload is over" in node.output(), 10, "the end of the overload to be told", node)
     assert ask(node, "stats")["registers_read_percent"] == 100
     assert "Traceback" not in node.output()
 
 
-def told(load: Load, best: Measured, over: Measured, after: float) -> None:
+def kept(best: list[Measured], over: list[Measured]) -> float:
+    """Of the best rate, by the medians."""
+    return median(each.rate for each in over) / median(each.rate for each in best)
+
+
+def told(load: Load, best: list[Measured], over: list[Measured], after: float) -> None:
     """A row of the table."""
+    wall = median(each.by_wall for each in over) / median(each.by_wall for each in best)
     FIGURES.append(
-        f"{load.scenario + ' ' + load.transport:<24}{best.rate:>6.0f}/s{over.offered:>7.0f}/s{over.rate:>9.0f}/s"
-        f"{over.rate / best.rate:>6.0%}{over.efficiency / best.efficiency:>8.0%}"
-        f"{resident(load.pid) >> 20:>5} MiB{after * 1000:>11.0f} ms"
+        f"{load.scenario + ' ' + load.transport:<22}{median(each.by_wall for each in best):>7.0f}/s"
+        f"{median(each.offered for each in over):>8.0f}/s{median(each.by_wall for each in over):>9.0f}/s"
+        f"{kept(best, over):>7.0%}{wall:>13.0%}{resident(load.pid) >> 20:>5} MiB{after * 1000:>11.0f} ms"
     )
 
 

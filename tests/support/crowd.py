@@ -205,7 +205,7 @@ class Crowd:
             return
         self._spend(self.costs.challenge - self.costs.glance)
         if self._stressed:
-            self.backlog.challenged(self.now)
+            self.backlog.challenged(item if self.strangers else phone, self.now)
         if self._phones.get(phone) is standing:
             if self._dice.random() < self.lost:
                 del self._phones[phone]

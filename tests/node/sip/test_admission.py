@@ -183,7 +183,7 @@ def test_no_more_are_challenged_than_can_be_served_when_they_come_again(lag: flo
                 done += step >= 5000
             else:
                 coming.append((now + lag, item[1]))
-                backlog.challenged(now)
+                backlog.challenged(item[1], now)
     assert done / 15 > 1000 / 1.1 * 0.9
 
 
