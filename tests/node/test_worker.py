@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 
 from ha.process import Process
-from node.link import Beat, Beaten, Fenced, Lease, Revived
+from node.link import Beat, Beaten, Demote, Fenced, Lease, Revived
 from node.worker import SILENT
 from store.backends import open_store
 from store.interface import Put, opened
@@ -102,6 +102,32 @@ def test_a_demoted_worker_answers_nothing_any_more(node: Rig) -> None:
     worker.demote()
     phone.send(phone.request("OPTIONS"))
     assert phone.silent()
+
+
+def test_a_worker_that_leaves_in_calm_answers_what_it_has_in_hand_and_reads_no_more(node: Rig) -> None:
+    worker = node.serve()
+    phone, other = node.phone(), node.phone("1001")
+    challenge = phone.ask(phone.request("REGISTER")).get("WWW-Authenticate")
+    credentials = digest(challenge, "1000", PASSWORD, "REGISTER", "sip:pbx.test")
+    with sqlite3.connect(node.run_dir / "core.db", isolation_level=None) as db:
+        db.execute("BEGIN IMMEDIATE")
+        before = node.ask("stats")["received"]  # type: ignore[index]
+        phone.send(phone.request("REGISTER", Authorization=credentials, Expires="300"))
+        until(lambda: node.ask("stats")["received"] > before)  # type: ignore[index]
+        worker.link.send(Demote(reason="the peer takes over", within=5.0))
+        until(lambda: not _reads(node, worker))
+        other.send(other.request("OPTIONS"))
+        db.execute("ROLLBACK")
+    assert phone.receive().status == 200
+    worker.wait_end()
+    assert other.silent()
+    with sqlite3.connect(node.run_dir / "core.db") as db:
+        assert db.execute("select sip_user from sip_registrations").fetchall() == [("1000",)]
+
+
+def _reads(node: Rig, worker: Worker) -> bool:
+    """Has it not begun to leave yet?"""
+    return "letting go: the peer takes over" not in node.log() and worker.process.status is None
 
 
 def test_a_worker_that_hears_no_newer_lease_falls_silent_and_then_lets_go_by_itself(node: Rig) -> None:
