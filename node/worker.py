@@ -344,12 +344,17 @@ class Worker:
                 self._duty.endpoint.until = until
             if epoch:
                 self._duty.set_epoch(epoch)
-        if self._silent is not None and (not until or until > time.monotonic()):
+        if until and until <= time.monotonic():
+            return
+        if self._silent is not None:
             log.info("a newer lease was heard of: this worker goes on")
             self._silent.cancel()
             self._silent = None
             if self._duty is not None:
                 self._duty.endpoint.resume()
+        elif self._duty is not None and self._duty.endpoint.recess.kept:
+            # It came before our own alarm said that we are late.
+            self._duty.endpoint.resume()
 
     def _on_tenure_over(self) -> None:
         """Nobody hears of us any more; the rest of what we are stays for a moment, for the lease may yet be renewed."""

@@ -119,6 +119,7 @@ class Endpoint:
         "Judges requests before they are read."
         self.bus = Bus(bus_folder, token, loop, self)
         self.streams = Streams(token, loop, self, settings, profile)
+        self.streams.exceeded = self.gate.closed_for
         self.routes = Routes(resolver or Resolver(loop), settings, self.streams, now=loop.time, locals_of=self._locals)
         self._detour = Detour(self, loop.call_later)
         self.oversize = Oversize(settings, self.streams, send=self._transmit, show=self._show, now=loop.time)
@@ -440,7 +441,9 @@ class Endpoint:
             self.suspects.note(flow.remote[0], error, self._loop.time())
 
     def on_through(self, data: bytes, flow: Flow, astray: Callable[[bool], None]) -> None:
-        if not self.streams.send(data, flow, partial(astray, True), dial=False):
+        if time.monotonic() >= self.until:
+            self.recess.say(data, flow)
+        elif not self.streams.send(data, flow, partial(astray, True), dial=False):
             astray(False)
 
     def on_bus_notice(self, topic: str, body: bytes, sender: str) -> None:
@@ -485,7 +488,8 @@ class Endpoint:
     # ---- sending ---------------------------------------------------------------------------------------------------
 
     def _transmit(self, data: bytes, flow: Flow) -> None:
-        if self.recess.on:
+        # Who was stopped may wake with an answer in hand before it has noticed how late it is.
+        if self.recess.on or time.monotonic() >= self.until:
             self.recess.say(data, flow)
             return
         oversize = self.oversize

@@ -29,6 +29,11 @@ class Recess:
         """A message that was to go."""
         self._keep(self._said, data, flow)
 
+    @property
+    def kept(self) -> bool:
+        """Is there anything to go on with?"""
+        return bool(self._said or self._heard)
+
     def end(self) -> tuple[list[tuple[bytes, Flow]], list[tuple[bytes, Flow]]]:
         """What was to go, and what came; each is given back once."""
         said, heard = self._said, self._heard
