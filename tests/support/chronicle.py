@@ -16,7 +16,7 @@ import struct
 import threading
 import time
 from bisect import bisect_right
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from urllib.parse import urlsplit
 
@@ -79,6 +79,10 @@ class Chronicle:
         self._sockets: dict[str, socket.socket] = {}
         self._sources: dict[str, bytes] = {}
         self._dsn = ""
+        self._past: list[Row] = []
+        "What a store had noted before it was set back."
+        self._after = 0
+        "The last number it has kept of that."
         self._reader = threading.Thread(target=self._listen, name="chronicle", daemon=True)
         self._over = threading.Event()
         self._lock = threading.Lock()
@@ -117,10 +121,16 @@ class Chronicle:
         if dsn.startswith(("sqlite://", "pgsql://")) and (self._dsn in ("", dsn) or dsn.startswith("pgsql://")):
             moment = time.time()
             with contextlib.suppress(sqlite3.Error) if dsn.startswith("sqlite") else contextlib.nullcontext():
-                rows = self._ask(dsn)
-                if len(rows) < len(self.rows):
-                    rows = [*self.rows, *rows]  # another store has taken its place
-                self.rows, self.horizon, self._dsn = rows, moment, dsn
+                rows = [row for row in self._ask(dsn) if row[0] > self._after]
+                self.rows, self.horizon, self._dsn = [*self._past, *rows], moment, dsn
+
+    def set_back(self, node: Node, restore: Callable[[], None]) -> None:
+        """Let the node's store be what it was before; what it noted since is kept here."""
+        self.note(node)
+        restore()
+        kept = self._ask(node.settings["core_db_dsn"])
+        self._after = max((row[0] for row in kept), default=0)
+        self._past = [*self.rows, (0, time.time(), "set back", "", "", 0, "")]
 
     # ---- what is to be said of it -----------------------------------------------------------------------------------
 
@@ -140,7 +150,9 @@ class Chronicle:
     def _written(self) -> Iterator[Event]:
         last, epochs, holders = 0.0, [0], [""]
         for _id, at, what, node, slot, epoch, item in self.rows:
-            if what == "lease":
+            if what == "set back":
+                kind = Kind.SET_BACK
+            elif what == "lease":
                 kind = Kind.TAKEN if node else Kind.RELEASED
                 node = node or item
                 if kind is Kind.TAKEN:

@@ -6,9 +6,12 @@ others do under newer ones. In detail, with what breaks each rule said in a sent
 
 1. An epoch belongs to one node.
 2. Leases are taken under epochs that rise.
-3. A write is accepted from a node only while no other node has ruled since under a newer epoch.
-4. Of a slot, a node writes what it took over only under an epoch newer than that of the one it took over from.
+3. A write is accepted only from the node whose the lease was last.
+4. It is accepted under an epoch newer than all that other nodes ever wrote under.
 5. A 2xx is sent only by the node whose the lease was last, and not after it has given it back.
+
+Where a store is set back to what it was before, or lost, its epochs begin anew (1, 2 and 4 know nothing of what was
+before); who may act is the same as ever.
 """
 
 from __future__ import annotations
@@ -25,6 +28,8 @@ class Kind(Enum):
     RELEASED = "gives the lease back"
     WRITE = "has a write accepted"
     ANSWER = "sends a 2xx"
+    SET_BACK = "is set back, or lost"
+    "The store; nobody's doing."
 
 
 @dataclass(frozen=True, slots=True)
@@ -65,10 +70,11 @@ class Checker:
         self._node_of: dict[int, str] = {}
         self._ruler: Event | None = None
         "The last lease taken."
+        self._epoch = 0
+        "Of the last lease taken since the store was new."
         self._released = False
         self._highest: dict[str, Event] = {}
         "Of each node what it did under its newest epoch."
-        self._of_slot: dict[str, Event] = {}
 
     def hear(self, event: Event) -> None:
         if event.epoch:
@@ -76,6 +82,8 @@ class Checker:
         match event.kind:
             case Kind.TAKEN:
                 self._on_taken(event)
+            case Kind.SET_BACK:
+                self._on_set_back()
             case Kind.RELEASED:
                 self._released = self._released or (self._ruler is not None and self._ruler.node == event.node)
             case Kind.WRITE:
@@ -91,18 +99,21 @@ class Checker:
             self._complain(event, f"but the epoch is {owner}'s")
 
     def _on_taken(self, event: Event) -> None:
-        if self._ruler is not None and event.epoch <= self._ruler.epoch:
+        if self._ruler is not None and event.epoch <= self._epoch:
             self._complain(event, f"after: {self._ruler}")
-        self._ruler, self._released = event, False
+        self._ruler, self._epoch, self._released = event, event.epoch, False
+
+    def _on_set_back(self) -> None:
+        self._epoch = 0
+        self._node_of.clear()
+        self._highest.clear()
 
     def _on_write(self, event: Event) -> None:
         for node, newest in self._highest.items():
             if node != event.node and newest.epoch >= event.epoch:
                 self._complain(event, f"after: {newest}")
-        before = self._of_slot.get(event.slot)
-        if before is not None and before.node != event.node and before.epoch >= event.epoch:
-            self._complain(event, f"after: {before}")
-        self._of_slot[event.slot] = event
+        if self._ruler is not None and self._ruler.node != event.node:
+            self._complain(event, f"while: {self._ruler}")
 
     def _on_answer(self, event: Event) -> None:
         if self._ruler is None:

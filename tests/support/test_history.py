@@ -47,6 +47,13 @@ def test_a_journal_written_late_by_the_node_that_still_rules_is_right() -> None:
     assert violations(story(("alpha", TAKEN, 1), ("alpha", WRITE, 2), ("alpha", WRITE, 1))) == []
 
 
+def test_epochs_may_begin_anew_with_a_store_that_is_set_back_but_nobody_acts_beside_the_other() -> None:
+    begun = (("alpha", TAKEN, 7), ("alpha", WRITE, 7), ("", Kind.SET_BACK), ("beta", TAKEN, 3), ("beta", WRITE, 4))
+    assert violations(story(*begun, ("beta", ANSWER), ("alpha", TAKEN, 5), ("alpha", ANSWER))) == []
+    for act in (("alpha", ANSWER), ("alpha", WRITE, 7)):
+        assert len(violations(story(*begun, act))) == 1
+
+
 @pytest.mark.parametrize(
     ("steps", "complaint"),
     [
