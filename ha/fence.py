@@ -35,7 +35,9 @@ class LettingGo:
         self._fleet, self._sockets, self._address = fleet, sockets, address
         self.keep = keep
         self._leaving: list[Member] = fleet.serving()
-        if not keep:
+        if keep:
+            sockets.deafen_listeners()
+        else:
             address.drop()
         within, patience = HASTE if haste else CALM
         for member in self._leaving:

@@ -81,6 +81,11 @@ class KeptSockets:
             else:
                 kept.socket.close()
 
+    def deafen_listeners(self) -> None:
+        """Nobody connects here any more: who tries hears nothing, and tries again where the address is by then."""
+        for kept in (each for profile in self._kept.values() for each in profile if each.name.kind != "udp"):
+            _deaf(kept.socket)
+
     def close_all(self) -> None:
         self._wanted.clear()
         for held in (self._kept, self._parked):

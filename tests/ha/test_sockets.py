@@ -153,6 +153,20 @@ def test_the_shared_address_is_bound_before_this_host_has_it(settings: ProfileSe
     kept.close_all()
 
 
+def test_who_connects_to_a_deaf_listener_hears_nothing_and_is_not_reset(settings: ProfileSettings):
+    loop = Loop()
+    kept = KeptSockets(loop)
+    assert opened(kept, loop, settings) is None
+    with socket.create_connection((settings.sip_ip, 5060), timeout=5):
+        pass
+    kept.deafen_listeners()
+    with socket.socket() as late:
+        late.settimeout(0.2)
+        with pytest.raises(TimeoutError):
+            late.connect((settings.sip_ip, 5060))
+    kept.close_all()
+
+
 def test_an_address_that_is_nobodys_cannot_be_bound(settings: ProfileSettings):
     loop = Loop()
     kept = KeptSockets(loop, give_up=0.1)
