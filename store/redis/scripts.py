@@ -221,26 +221,6 @@ return 1
 )
 "Writes something, so that a WAIT behind it waits for all that was written before, by whatever connection."
 
-REGISTRATIONS = (
-    _PREFIX
-    + """
-local found = {}
-local function pick(profile)
-  local start = ARGV[3] == '' and '' or profile .. '|' .. ARGV[3] .. '@'
-  for _, key in ipairs(redis.call('ZRANGE', P .. 'due:' .. profile, 0, -1)) do
-    if string.sub(key, 1, #start) == start then found[#found + 1] = key end
-  end
-end
-if ARGV[2] ~= '' then
-  pick(ARGV[2])
-else
-  for _, profile in ipairs(redis.call('SMEMBERS', P .. 'profiles')) do pick(profile) end
-end
-return found
-"""
-)
-"Prefix, profile or nothing, user or nothing. Returns keys of registrations, past due or not."
-
 EXPIRE = (
     _PREFIX
     + _CLOCK

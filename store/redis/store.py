@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import os
+import re
 import time
 from collections.abc import Iterator, Sequence
 from typing import Any
@@ -21,8 +22,8 @@ log = logging.getLogger(__name__)
 LETTERS = {"S": Outcome.STORED, "a": Outcome.STALE, "F": Outcome.FENCED}
 
 OPEN, COMMIT, TOUCH = Script(scripts.OPEN), Script(scripts.COMMIT), Script(scripts.TOUCH)
-REGISTRATIONS, EXPIRE = Script(scripts.REGISTRATIONS), Script(scripts.EXPIRE)
-CALL_BY_ID, SWEEP, FLUSH = Script(scripts.CALL_BY_ID), Script(scripts.SWEEP), Script(scripts.FLUSH)
+EXPIRE, CALL_BY_ID = Script(scripts.EXPIRE), Script(scripts.CALL_BY_ID)
+SWEEP, FLUSH = Script(scripts.SWEEP), Script(scripts.FLUSH)
 SLOTS, CLAIM, RAISE_FENCE = Script(scripts.SLOTS), Script(scripts.CLAIM), Script(scripts.RAISE_FENCE)
 ACQUIRE, RENEW = Script(scripts.ACQUIRE), Script(scripts.RENEW)
 RELEASE, READ_LEASE, SECRET = Script(scripts.RELEASE), Script(scripts.READ_LEASE), Script(scripts.SECRET)
@@ -103,7 +104,7 @@ class RedisStore:
         if user is not None and host is not None:
             keys = self._list(self._call("SMEMBERS", self._key("aor:", f"{user}@{host}")))
         else:
-            keys = self._list(self._run(REGISTRATIONS, profile or "", user or ""))
+            keys = self._all_keys(profile, user)
         return [
             record
             for record in self._registrations(keys)
@@ -345,6 +346,25 @@ class RedisStore:
             if record is not None:
                 yield record
 
+    def _all_keys(self, profile: str | None, user: str | None) -> list[bytes]:
+        """Of registrations, past due or not; in many small looks, between which Redis serves others."""
+        if profile is not None:
+            profiles = [profile.encode()]
+        else:
+            profiles = self._list(self._call("SMEMBERS", self._key("profiles")))
+        found: dict[bytes, None] = {}
+        for each in profiles:
+            wanted = ("MATCH", _literally(each + f"|{user}@".encode()) + b"*") if user is not None else ()
+            place = self._key("due:").encode() + each
+            cursor = b"0"
+            while True:
+                cursor, members = self._list(self._call("ZSCAN", place, cursor, *wanted, "COUNT", LOT), 2)
+                # It may name one twice.
+                found.update(dict.fromkeys(self._list(members)[::2]))
+                if cursor == b"0":
+                    break
+        return list(found)
+
     def _values(self, kind: str, names: Sequence[bytes]) -> Iterator[bytes]:
         """What lies under these names, so far as anything does."""
         start = f"{self.settings.prefix}{kind}".encode()
@@ -384,6 +404,11 @@ class RedisStore:
         if not isinstance(answer, list) or (length is not None and len(answer) != length):
             raise Unavailable(f"{self.place}: it answers something else than was asked for")
         return answer
+
+
+def _literally(text: bytes) -> bytes:
+    """As a pattern that nothing else matches."""
+    return re.sub(rb"([\\*?\[\]^-])", rb"\\\1", text)
 
 
 def _seconds(entry: str) -> float:

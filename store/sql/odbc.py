@@ -44,6 +44,12 @@ DIALECTS = {"PostgreSQL": POSTGRESQL, "MariaDB": MARIADB, "SQLite": SQLITE_FILE}
 "By the first word of what the server calls itself."
 DRIVERS = {Server.POSTGRESQL: "PostgreSQL", Server.MARIADB: "MariaDB"}
 
+LACKS = {
+    "MySQL": ". It has neither MariaDB's collation utf8mb4_nopad_bin, by which keys that differ only in blanks at their "
+    "end are two, nor its limits on a session that is silent (idle_transaction_timeout), without which a frozen node "
+    "would keep the other one from its fence"
+}
+"Why not: of what is nearly one of them."
 LOCK = 0x50F1A
 "PostgreSQL's advisory lock of those who write; who changes fences has it alone."
 SCHEMA_LOCK = "sofia_schema"
@@ -133,10 +139,7 @@ class OdbcSession:
         if name == "MySQL" and "MariaDB" in str(self.query("SELECT version()")[0][0]):
             # So it is called by the driver of its elder sister, which itself has no collation that we need.
             name = "MariaDB"
-        dialect = DIALECTS.get(name)
-        if dialect is None:
-            raise UnknownStore(f"{self.place}: {name} is no database that we can use: there are {', '.join(DIALECTS)}")
-        self.dialect = dialect
+        dialect = self.dialect = dialect_named(name, self.place)
         if dialect is MARIADB:
             # With UTF-16 its driver fails by chance where much of a text is not ASCII («memory allocation error»), and
             # loses the end of it where it is read.
@@ -295,6 +298,15 @@ class OdbcSession:
             if value and name.upper() in ("PWD", "PASSWORD"):
                 text = text.replace(value, "***").replace(quote(value, safe=","), "***")
         return text
+
+
+def dialect_named(name: str, place: str) -> Dialect:
+    """By what the server calls itself; raises `UnknownStore`, which says why it cannot be used."""
+    dialect = DIALECTS.get(name)
+    if dialect is None:
+        known = f"there are {', '.join(DIALECTS)}{LACKS.get(name, '')}"
+        raise UnknownStore(f"{place}: {name} is no database that we can use: {known}")
+    return dialect
 
 
 def _rows(cursor: pyodbc.Cursor) -> list[Row]:

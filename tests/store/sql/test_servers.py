@@ -12,12 +12,12 @@ import msgspec
 import pytest
 
 from store.backends import open_store
-from store.errors import Busy, ReadOnly, Refused, SchemaTooNew, StoreError, Unavailable
+from store.errors import Busy, ReadOnly, Refused, SchemaTooNew, StoreError, Unavailable, UnknownStore
 from store.interface import ANY_SLOT, Outcome, Put, Remove, Store, opened
 from store.journal import MemoryJournal
 from store.settings import OdbcSettings
 from store.sql.dsn import target
-from store.sql.odbc import OdbcSession
+from store.sql.odbc import OdbcSession, dialect_named
 from store.sql.schema import MARIADB_STEPS
 from store.sql.store import SqlStore
 from store.writer import Writer
@@ -252,6 +252,15 @@ def test_a_database_that_takes_no_writes_says_so(server: Database, database: str
         finally:
             if not isinstance(server, Postgres):
                 server.query("SET GLOBAL read_only = 0")
+
+
+def test_mysql_is_refused_with_the_reason() -> None:
+    with pytest.raises(
+        UnknownStore, match=r"the place: MySQL is no database that we can use: .* SQLite. It has neither"
+    ):
+        dialect_named("MySQL", "the place")
+    with pytest.raises(UnknownStore, match=r"the place: Oracle is no database that we can use: there are .* SQLite$"):
+        dialect_named("Oracle", "the place")
 
 
 def test_a_value_no_column_takes_is_refused_and_its_batch_undone(dsn: str) -> None:
