@@ -164,6 +164,7 @@ class Duty:
         endpoint.moved = location.moved
         location.tell = endpoint.bus.tell
         self._own.writer.on_fenced = self._on_fenced
+        self._own.writer.together = self.endpoint.together
 
     # ---- promotion -------------------------------------------------------------------------------------------------
 

@@ -10,6 +10,7 @@ import logging
 import time
 from collections import deque
 from collections.abc import Callable, Sequence
+from contextlib import AbstractContextManager, nullcontext
 from functools import partial
 from typing import Any, Protocol, TypeVar
 
@@ -62,6 +63,8 @@ class Writer:
         "Told slot and epoch of a write that was refused: somebody else is the owner now."
         self.on_unstored: Callable[[Outcome | None, Registration | CallRecord], None] | None = None
         "Told of each write that is at risk (once), refused, or (None) has found no room at all."
+        self.together: Callable[[], AbstractContextManager[object]] = nullcontext
+        "Entered while a lot is told of: who hears may answer, and what he answers had better go out at once with the others'."
         self._call_soon = call_soon
         self._call_later = call_later
         self._results: deque[Result] = deque()
@@ -240,6 +243,13 @@ class Writer:
                     self._tell_answer(question, answer)
 
     def _settle_all(self, entries: Sequence[Entry], outcomes: Sequence[Outcome]) -> None:
+        with self.together():
+            plain = self._tell_all(entries, outcomes)
+        if not plain:
+            self._count([entry.write for entry in entries], outcomes, ours=True)
+
+    def _tell_all(self, entries: Sequence[Entry], outcomes: Sequence[Outcome]) -> bool:
+        """Are all of them stored?"""
         plain = True
         for entry, outcome in zip(entries, outcomes, strict=True):
             if outcome is not Outcome.STORED:
@@ -256,8 +266,7 @@ class Writer:
                     then(outcome)
                 except Exception:
                     log.exception(BROKE)
-        if not plain:
-            self._count([entry.write for entry in entries], outcomes, ours=True)
+        return plain
 
     def _on_kept(self, entries: Sequence[Entry]) -> None:
         """They are in the journal: who waits is told so. What was committed all the same is not counted twice."""

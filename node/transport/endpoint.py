@@ -14,7 +14,8 @@ import math
 import os
 import socket
 import time
-from collections.abc import Callable, Mapping, Sequence, Set
+from collections.abc import Callable, Iterator, Mapping, Sequence, Set
+from contextlib import contextmanager
 from functools import partial
 from pathlib import Path
 from typing import Protocol
@@ -194,6 +195,17 @@ class Endpoint:
     def send(self, data: bytes, flow: Flow) -> None:
         """Send outside any transaction: the ACK for a 2xx, the 2xx again."""
         self._transmit(data, flow)
+
+    @contextmanager
+    def together(self) -> Iterator[None]:
+        """What is asked for within is sent at its end, all at once: it takes less than one by one."""
+        outermost, self.intake.batch = not self.intake.batch, True
+        try:
+            yield
+        finally:
+            if outermost:
+                self.intake.batch = False
+                self._settle()
 
     def now(self) -> float:
         """The loop's time, which the transaction layer goes by."""
@@ -390,13 +402,8 @@ class Endpoint:
 
     def _end_batch(self) -> None:
         """All that came is read: serve the rest of it, then send."""
-        if self._heard:
-            self.intake.batch = True
-            try:
-                self._serve_heard()
-            finally:
-                self.intake.batch = False
-        self._settle()
+        with self.together():
+            self._serve_heard()
 
     def take(self, message: Message, flow: Flow) -> None:
         """A message for this worker, whatever its tags say."""
