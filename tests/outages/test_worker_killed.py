@@ -88,6 +88,35 @@ async def _killed_in_the_ice(node: Node, victim: Victim, after: float) -> tuple[
         return len(answered), sum(call.hangup == 200 for call in answered)
 
 
+def test_calls_of_a_node_that_died_during_an_outage_are_back_when_it_is_started_again(tmp_path: Path) -> None:
+    with redis_victim(tmp_path) as victim:
+        settings = shared_settings(loopback_address(), tmp_path) | {"core_db_dsn": victim.dsn}
+        node = Node("solo", tmp_path / "solo", settings, standalone=True)
+        with node.serving():
+            assert victim.proxy is not None
+            answered, hung_up = asyncio.run(_all_killed(node, victim.proxy))
+    print(f"store cut off, all processes of the node killed: {answered} calls answered, {hung_up} hung up")
+    assert hung_up == answered == 15
+
+
+async def _all_killed(node: Node, network: TcpProxy) -> tuple[int, int]:
+    async with Swarm(node.sip, DOMAIN, PASSWORD) as swarm:
+        calls = await swarm.place(5, 20)
+        assert await swarm.until(lambda: all(call.state == "answered" for call in calls), 10 * STRETCH)
+        network.cut()
+        calls += await swarm.place(10, 20)
+        assert await swarm.until(lambda: all(call.state == "answered" for call in calls), 10 * STRETCH)
+        await asyncio.to_thread(node.kill)
+        network.restore()
+        await asyncio.to_thread(node.start)
+        await asyncio.to_thread(node.wait_role, "active")
+        await asyncio.to_thread(until, lambda: _live(node) == len(calls), 30, "the calls to be back", node)
+        for call in calls:
+            swarm.hang_up(call, by_callee=call.number % 2 == 1)
+        await swarm.until(lambda: all(call.hangup == 200 for call in calls), 15 * STRETCH)
+        return len(calls), sum(call.hangup == 200 for call in calls)
+
+
 def _live(node: Node) -> int:
     """A call has two channels."""
     return int(node.api("show channels count").split()[0]) // 2
