@@ -9,6 +9,8 @@ from node.sip.admission import source_of
 
 SOURCES = 4096
 "Sources whose rate is remembered; the quiet ones are forgotten first."
+TOO_OFTEN = "more than stream-accept-rate-per-source"
+TOO_MANY = "more than stream-max-connections-per-source"
 BURST = 2
 "Seconds' worth of the rate that may come at once."
 
@@ -66,7 +68,7 @@ class Door:
         return self._all.wait(now, cost)
 
     def refusal(self, host: str, now: float, cost: float) -> str:
-        """Why a connection from there is closed at once; empty: it may come in. What is refused costs the others nothing."""
+        """The limit for which a connection from there is closed at once; empty: it may come in. What is refused costs the others nothing."""
         source = source_of(host)
         bucket = self._rates.get(source)
         if bucket is None:
@@ -74,9 +76,9 @@ class Door:
                 self._forget_quiet(now)
             bucket = self._rates[source] = Bucket(self.limits.accept_rate_per_source, now)
         if not bucket.take(now, cost) and not self.exempt(host):
-            return "connects too often"
+            return TOO_OFTEN
         if self._inside.get(source, 0) >= self.limits.max_connections_per_source and not self.exempt(host):
-            return "has too many connections"
+            return TOO_MANY
         self._all.take(now, cost)
         return ""
 

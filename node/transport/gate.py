@@ -56,6 +56,8 @@ class Counts:
 
     over_source_rate: int = 0
     over_total_rate: int = 0
+    shunned: int = 0
+    "Responses that were not read, for their source sends rubbish."
     boxed: int = 0
     "Dropped because their source guesses at passwords."
     overload_refused: int = 0
@@ -174,7 +176,10 @@ class Gate:
         """Is this a response of somebody who sends rubbish without end?"""
         if now >= self._wary_until:
             self.wary = False
-        return self.wary and self._sources.spent(self._source(flow.remote[0]), now)
+        if not self.wary or not self._sources.spent(self._source(flow.remote[0]), now):
+            return False
+        self.counts.shunned += 1
+        return True
 
     def charge(self, flow: Flow, now: float) -> None:
         """A response from there could not be read: it counts as a request."""
@@ -204,6 +209,10 @@ class Gate:
         self.counts.full += 1
         self._exceeded(f"more than {limit}", f"profile {self._profile}", time.monotonic())
         return True
+
+    def closed_for(self, limit: str, source: str) -> None:
+        """A connection was closed for a limit on them: say so."""
+        self._exceeded(limit, source, time.monotonic())
 
     # ---- passwords -------------------------------------------------------------------------------------------------
 

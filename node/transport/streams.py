@@ -12,7 +12,7 @@ import errno
 import logging
 import os
 import socket
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from functools import partial
 from typing import Protocol
@@ -49,6 +49,9 @@ TELL = 30.0
 MAKING = 1000
 "Connections of ours that may be in the making at once."
 HOSTS = 10_000
+FULL = "more than stream-max-connections"
+HALF_OPEN = "more than stream-max-half-open"
+HALF_OPEN_OF_ONE = "more than stream-max-half-open-per-source"
 MARK = ">"
 "Ends the name of a connection that we made."
 BIND_ADDRESS_NO_PORT = 24
@@ -100,6 +103,8 @@ class Streams:
         "Connections closed as they came, or to make room."
         self.buffered = 0
         "Bytes that all connections hold."
+        self.exceeded: Callable[[str, str], None] = _unheard
+        "Told of each connection that goes for a limit: which, and whose."
         self.closing = False
         self._loop, self._user, self._settings, self._profile = loop, user, settings, profile
         self._incarnation = os.urandom(3).hex()
@@ -346,34 +351,33 @@ class Streams:
             self._admit(sock, listener, (remote[0], remote[1]), now, cost)
 
     def _admit(self, sock: socket.socket, listener: Listener, remote: Address, now: float, cost: float) -> None:
-        why = self.door.refusal(remote[0], now, cost)
-        if not why and len(self._by_name) >= self.limits.max_connections:
-            why = "there are too many connections"
-        layer = None
-        if not why and listener.transport in ("TLS", "WSS"):
-            context = self._certificates_of(listener.profile).server("TLS" if listener.transport == "TLS" else "WSS")
-            if context is None:
-                why = f"{listener.transport} has no usable certificate"
-            else:
-                layer = TlsLayer(context, inbound=True)
-        if why:
-            self._tell(endpoint_text(remote), why)
+        limit = self.door.refusal(remote[0], now, cost)
+        if not limit and len(self._by_name) >= self.limits.max_connections:
+            limit = FULL
+        if limit:
+            self._exceed(limit, "" if limit is FULL else remote[0])
             sock.close()
             return
+        layer = None
+        if listener.transport in ("TLS", "WSS"):
+            context = self._certificates_of(listener.profile).server("TLS" if listener.transport == "TLS" else "WSS")
+            if context is None:
+                self._tell(endpoint_text(remote), f"{listener.transport} has no usable certificate")
+                sock.close()
+                return
+            layer = TlsLayer(context, inbound=True)
         self._make_room(remote[0])
         self._adopt(sock, listener.profile, listener.transport, remote, layer=layer)
 
     def _make_room(self, host: str) -> None:
         """The oldest connection that has brought nothing yet gives way, one of the same source first."""
         own = self._half_open_of.get(source_of(host), {})
-        oldest = None
         if len(own) >= self.limits.max_half_open_per_source and not self.door.exempt(host):
-            oldest = next(iter(own.values()))
+            self._exceed(HALF_OPEN_OF_ONE, host)
+            next(iter(own.values())).drop()
         elif len(self._half_open) >= self.limits.max_half_open:
-            oldest = next(iter(self._half_open.values()))
-        if oldest is not None:
-            self._tell(endpoint_text(oldest.flow.remote), "too many connections bring nothing")
-            oldest.drop()
+            self._exceed(HALF_OPEN, "")
+            next(iter(self._half_open.values())).drop()
 
     def _pause(self, listener: Listener, seconds: float) -> None:
         """What comes meanwhile waits in the kernel."""
@@ -383,6 +387,11 @@ class Streams:
     def _resume(self, listener: Listener) -> None:
         if listener in self._listening and not self._deaf:
             self._loop.add_reader(listener.socket.fileno(), self._accept, listener)
+
+    def _exceed(self, limit: str, host: str) -> None:
+        """A connection has to go for a limit of its source; without a `host`, of all."""
+        self.refused += 1
+        self.exceeded(limit, source_of(host) if host else f"profile {self._profile}")
 
     def _tell(self, where: str, why: str) -> None:
         """One line a period for each reason: a flood must not fill the log."""
@@ -534,3 +543,7 @@ def _local(sock: socket.socket) -> Address:
     except OSError:
         return "", 0
     return name[0], name[1]
+
+
+def _unheard(_limit: str, _source: str, /) -> None:
+    return

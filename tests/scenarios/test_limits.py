@@ -189,3 +189,42 @@ async def ringing(phone: Phone) -> Line:
     line = await phone.call("9195")
     await line.ringing.wait()
     return line
+
+
+def test_connections_closed_for_a_limit_are_told_once_a_period(tmp_path: Path) -> None:
+    node = open_node(tmp_path, {"stream-max-connections-per-source": "5"})
+    with node.serving():
+        with listening(node, "sofia::limit_exceeded") as (sock, events):
+            sources = (f"127.0.3.{number}" for number in range(1, 200))
+            connect(node, next(sources), 8)
+            while not ready(sock, 0.5):
+                connect(node, next(sources), 8)
+            before = ask(node, "stats")["connections_refused"]
+            for _ in range(3):
+                connect(node, VANDAL, 25)
+            least = before + 3 * 20
+            until(lambda: ask(node, "stats")["connections_refused"] >= least, 10, "all to be counted", node)
+            connect(node, "127.0.0.67", 8)
+            told = next_of(events, "source", VANDAL)
+            assert told["limit"].replace("%20", " ") == "more than stream-max-connections-per-source"
+            assert told["profile-name"] == "internal"
+            after = next_event(events)
+            while after["source"] != "127.0.0.67":
+                assert after["source"] != VANDAL, "of that one nothing more is told in this period"
+                after = next_event(events)
+        line = f"stream-max-connections-per-source from {VANDAL}"
+        until(lambda: line in log_of(node), 10, "the line in the log", node)
+        assert log_of(node).count(line) == 1
+
+
+def connect(node: Node, source: str, count: int) -> None:
+    """So many connections at once; those beyond the fifth are closed by the node."""
+    with contextlib.ExitStack() as held:
+        made = [held.enter_context(socket.socket(socket.AF_INET, socket.SOCK_STREAM)) for _ in range(count)]
+        for sock in made:
+            sock.settimeout(10 * STRETCH)
+            sock.bind((source, 0))
+            sock.connect(node.sip)
+        for sock in made[5:]:
+            with contextlib.suppress(ConnectionError):
+                assert sock.recv(1) == b""

@@ -1,4 +1,4 @@
-"""Floods: one address of the loopback network that sends what it should not, as fast as it is told to.
+"""Floods: one address of the loopback network, or a crowd of them, that sends what it should not, as fast as it is told to.
 
     python -m tests.support.flood KIND SOURCE SERVER PORT SECONDS RATE
 
@@ -13,6 +13,7 @@ import socket
 import subprocess
 import sys
 import time
+from collections import deque
 from collections.abc import Callable, Iterator
 
 from tests.support.node import ROOT
@@ -25,7 +26,9 @@ HEAD = (
 )
 SDP = "v=0\r\no=- 1 1 IN IP4 127.0.0.1\r\ns=-\r\nc=IN IP4 127.0.0.1\r\nt=0 0\r\nm=audio 4000 RTP/AVP 0\r\n"
 REQUESTS = ("REGISTER", "OPTIONS", "INVITE")
-KINDS = (*REQUESTS, "garbage", "slow-tcp", "half-tls")
+KINDS = (*REQUESTS, "garbage", "slow-tcp", "half-tls", "connects", "crowd-tcp")
+CROWD = 200
+"Addresses that a crowd has."
 
 
 @contextlib.contextmanager
@@ -59,6 +62,10 @@ def main(kind: str, source: str, server: tuple[str, int], seconds: float, rate: 
     until = time.monotonic() + seconds
     if kind in ("slow-tcp", "half-tls"):
         sent = connections(source, server, until, rate, b"\x16\x03\x01\x02\x00\x01\x00" if kind == "half-tls" else b"")
+    elif kind == "connects":
+        sent = visits(lambda _number: source, server, until, rate, 0)
+    elif kind == "crowd-tcp":
+        sent = visits(lambda number: f"127.66.{number % CROWD}.1", server, until, rate, 4)
     else:
         sent = datagrams(messages(kind, source), source, server, until, rate)
     print(sent, flush=True)
@@ -113,6 +120,27 @@ def connections(source: str, server: tuple[str, int], until: float, rate: int, f
                 sock.send(first or slow[at[0] : at[0] + 1])
                 at[0] += 1
         time.sleep(0.05)
+    return opened
+
+
+def visits(source: Callable[[int], str], server: tuple[str, int], until: float, rate: int, requests: int) -> int:
+    """Connections that are made, bring so many requests at once, and are left for others a moment later."""
+    make = [messages(kind, "127.0.0.66") for kind in ("REGISTER", "OPTIONS")]
+    held: deque[socket.socket] = deque()
+    opened = 0
+    began = time.monotonic()
+    while (now := time.monotonic()) < until:
+        while opened < (now - began) * rate:
+            sock = socket.socket(socket.AF_INET, socket.SOCK_STREAM)
+            sock.bind((source(opened), 0))
+            with contextlib.suppress(OSError):
+                sock.connect(server)
+                sock.sendall(b"".join(make[number % 2](opened * 8 + number) for number in range(requests)))
+            held.append(sock)
+            opened += 1
+            if len(held) > rate // 2:
+                held.popleft().close()
+        time.sleep(0.01)
     return opened
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from node.config.streams import StreamLimits
 from node.transport import door
-from node.transport.door import Door
+from node.transport.door import TOO_MANY, TOO_OFTEN, Door
 
 LIMITS = StreamLimits(accept_rate=100, accept_rate_per_source=10, max_connections_per_source=30)
 
@@ -22,7 +22,7 @@ def tried(there: Door, source: str, times: int, now: float, cost: float = 1.0) -
 def test_a_source_has_its_rate_after_a_burst_of_twice_as_many():
     there = Door(LIMITS, 0.0)
     assert tried(there, "10.0.0.1", 100, 0.0) == 20
-    assert there.refusal("10.0.0.1", 0.0, 1) == "connects too often"
+    assert there.refusal("10.0.0.1", 0.0, 1) == TOO_OFTEN
     assert tried(there, "10.0.0.1", 100, 0.5) == 5
     assert tried(there, "10.0.0.2", 100, 0.5) == 20
 
@@ -37,7 +37,7 @@ def test_a_source_has_so_many_connections_and_one_more_for_each_that_ends():
     for second in range(0, 20, 2):
         tried(there, "10.0.0.1", 20, float(second))
     assert there.inside("10.0.0.1") == 30
-    assert there.refusal("10.0.0.1", 30.0, 1) == "has too many connections"
+    assert there.refusal("10.0.0.1", 30.0, 1) == TOO_MANY
     there.left("10.0.0.1")
     assert there.refusal("10.0.0.1", 40.0, 1) == ""
 
@@ -68,7 +68,7 @@ def test_other_limits_leave_those_inside_where_they_are():
     there = Door(LIMITS, 0.0)
     tried(there, "10.0.0.1", 10, 0.0)
     there.configure(StreamLimits(max_connections_per_source=10), 1.0)
-    assert there.refusal("10.0.0.1", 1.0, 1) == "has too many connections"
+    assert there.refusal("10.0.0.1", 1.0, 1) == TOO_MANY
 
 
 def test_who_is_exempt_has_only_the_limit_of_all() -> None:

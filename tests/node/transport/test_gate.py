@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import random
 import signal
 import socket
 from collections.abc import Iterator
@@ -122,6 +123,37 @@ def test_responses_that_nobody_can_read_are_not_read_for_ever(tmp_path: Path) ->
             vandal.send(b"SIP/2.0 200 OK\r\n\r\n")
         assert phone_at(node, "127.0.0.9").register().status == 200
         assert 40 <= stats(node)["malformed"] <= 200
+
+
+STARTS = (
+    b"",
+    b"SIP/2.0 200 OK\r\n",
+    b"INVITE sip:x SIP/2.0\r\n",
+    b"GET / HTTP/1.1\r\n",
+    b"\x16\x03\x01",
+    b"\x00\x01\x00\x00",
+)
+
+
+@pytest.mark.parametrize("seed", [1, 2, 3])
+def test_noise_of_one_source_is_bounded_and_all_of_it_is_counted(tmp_path: Path, seed: int) -> None:
+    """What is no SIP at all costs its source as much as what is."""
+    dice = random.Random(seed)
+    with serving(tmp_path, max_source_requests_per_second=20) as node:
+        vandal, phone = phone_at(node, "127.0.0.66"), phone_at(node, "127.0.0.9")
+        before = stats(node)
+        sizes = [dice.choice((5, 20, 300, 1500, 8000)) for _ in range(600)]
+        for size in sizes:
+            vandal.send(dice.choice(STARTS) + dice.randbytes(size))
+        assert phone.register().status == 200
+        until(lambda: stats(node)["received"] - before["received"] >= len(sizes) + 2)
+        now = stats(node)
+        read = now["malformed"] - before["malformed"]
+        assert read <= 4 * 20 + 80, (
+            "two seconds of them, twice for what counts without having been asked, and what came meanwhile"
+        )
+        assert read + now["over_source_rate"] + now["shunned"] >= len(sizes) * 0.95
+        assert len(answers(vandal)) <= 40
 
 
 @pytest.mark.parametrize(
