@@ -48,6 +48,8 @@ PARTS = {
     "store/": "store",
 }
 "Beginnings of paths, the first one that fits decides."
+ASLEEP = ("Bell.wait ", "wait ", "Condition.wait ", "_PollLikeSelector.select ", "select ")
+"How the innermost function of a thread is called that waits: py-spy does not tell all of them from those that run."
 ORDER = (
     "parser",
     "answers",
@@ -76,7 +78,8 @@ def shares(text: str) -> dict[str, float]:
     looks: Counter[str] = Counter()
     for line in text.splitlines():
         stack, _, count = line.rpartition(" ")
-        looks[part_of_stack(stack)] += int(count)
+        if not stack.rpartition(";")[2].startswith(ASLEEP):
+            looks[part_of_stack(stack)] += int(count)
     return {part: count / looks.total() for part, count in looks.items()}
 
 

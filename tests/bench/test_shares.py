@@ -23,6 +23,13 @@ def test_what_nobody_of_ours_called_is_the_loop() -> None:
     assert part_of_stack(f"{MAIN};_run_once (/usr/lib/python3.11/asyncio/base_events.py:9)") == "loop"
 
 
+def test_a_thread_that_sleeps_takes_no_share() -> None:
+    thread = "thread (8): store-writer;Committer._live (/x/store/committer.py:170)"
+    waiting = f"{thread};Queue._sleep (/x/store/pending.py:180);Bell.wait (/x/store/pending.py:75)"
+    looks = f"{MAIN};parse (/x/node/sip/message.py:9) 10\n{waiting} 90\n{thread};commit (/x/store/memory.py:9) 10\n"
+    assert shares(looks) == {"parser": 0.5, "store": 0.5}
+
+
 def test_shares_are_of_all_looks_and_make_one() -> None:
     looks = f"{MAIN};put (/x/store/writer.py:1) 30\n{MAIN};parse (/x/node/sip/message.py:9) 10\n{MAIN} 60\n"
     assert shares(looks) == {"store": 0.3, "parser": 0.1, "loop": 0.6}
