@@ -76,12 +76,13 @@ def _unclaimed(record: CallRecord, configuration: Configuration, duties: Duties)
 def _of_leg(record: CallRecord, leg: LegRecord, configuration: Configuration) -> tuple[str, str]:
     if leg.cause and leg.state == "answered":
         return "end", f"its BYE is repeated: {leg.cause}"
-    if leg.state != "answered":
-        return "revive", f"{leg.state}: its INVITE goes on"
     settings = configuration.profile(leg.profile)
     assert settings is not None, "a leg whose profile is known"
     reinvite: Reinvite = settings.recovery_reinvite or configuration.ha.recovery_reinvite
     peer, local = (leg.flow.remote_host, leg.flow.local_host) if leg.flow is not None else ("", "")
+    if leg.state != "answered":
+        lost = leg.direction == "outbound" and moving.contact_moved(local, settings)
+        return "revive", f"{leg.state}: " + (f"but its answer goes to {local}" if lost else "its INVITE goes on")
     named = moving.media_named(settings, configuration.acl, peer)
     moved = []
     if moving.contact_moved(local, settings):

@@ -82,6 +82,8 @@ class Recovery:
         "Legs whose re-INVITE waits for its turn, or has no final answer yet."
         self._opening: dict[str, tuple[Call, Leg]] = {}
         "Legs whose port is not open yet."
+        self._settled: dict[str, Result] = {}
+        "What was told of legs as their last result."
         self._told = False
 
     def run(self, records: Sequence[CallRecord]) -> list[Result]:
@@ -183,10 +185,9 @@ class Recovery:
         self._settle_rest(live)
 
     def _settle_rest(self, legs: list[Leg]) -> None:
-        """Nothing is under way any more for these."""
+        """Tell of those for whom nothing is under way any more."""
         for leg in legs:
-            if leg.uuid not in self._opening and leg.uuid not in self._asked:
-                self._settle(leg.uuid)
+            self._settle(leg.uuid)
 
     def _relocate(self, call: Call, leg: Leg) -> None:
         """On a node with an address of its own: from now on the leg is served here, and hears so by our Contact."""
@@ -356,9 +357,20 @@ class Recovery:
         elif response is None or bridge.ends_dialog(status) or self._reinvite == "auto":
             # It does not know this call any more, or cannot be reached where we are now.
             call.kill(leg, "RECOVERY_ON_TIMER_EXPIRE" if response is None else "NORMAL_TEMPORARY_FAILURE")
-            self._done(result(call, leg, ok=False, cause=str(status), status=status if response is not None else 0))
+            self._note(result(call, leg, ok=False, cause=str(status), status=status if response is not None else 0))
+            self._lose_others(call)
+            self._answered(leg.uuid)
+            self._tell_if_done()
         else:
             self._done(result(call, leg, ok=True, cause=f"kept after {status}", status=status))
+
+    def _lose_others(self, call: Call) -> None:
+        """A leg was given up: those that have ended with it are lost too, however well they had answered."""
+        for leg in call.legs:
+            before = self._results.get(leg.uuid)
+            if before is not None and before.ok and not leg.live and leg.uuid not in self._asked:
+                self._note(result(call, leg, ok=False, cause="the other side is lost"))
+                self._settle(leg.uuid)
 
     def _done(self, result: Result) -> None:
         self._note(result)
@@ -396,8 +408,12 @@ class Recovery:
         self._tell("sofia::recovery_recv", result.headers)
 
     def _settle(self, uuid: str) -> None:
-        """Nothing more comes of this leg's recovery."""
-        if (result := self._results.get(uuid)) is not None:
+        """Tell the result of a leg of whose recovery nothing more comes, once."""
+        result = self._results.get(uuid)
+        if result is None or uuid in self._opening or uuid in self._asked:
+            return
+        if self._settled.get(uuid) is not result:
+            self._settled[uuid] = result
             self._tell("sofia::recovery_recovered", result.headers)
 
     def _tell(self, subclass: str, headers: Callable[[], list[tuple[str, str]]]) -> None:

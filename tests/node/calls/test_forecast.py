@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Literal
 
 import pytest
 
@@ -35,10 +36,11 @@ def leg(
     transport: Transport = "UDP",
     cause: str = "",
     destination: str = "1001",
+    direction: Literal["inbound", "outbound"] = "inbound",
 ) -> LegRecord:
     return LegRecord(
         uuid="leg",
-        direction="inbound",
+        direction=direction,
         profile=profile,
         state=state,
         flow=FlowRecord(profile=profile, transport=transport, local_host=at, local_port=5060, remote_host="192.0.2.9"),
@@ -65,6 +67,12 @@ def call(*legs: LegRecord, slot: str = "internal#0", epoch: int = 5, state: Call
         (call(leg(), slot="other#0"), STANDBY, "none", "no profile other here"),
         (call(leg(profile="other")), STANDBY, "lose", "there is no profile other"),
         (call(leg("ringing"), state="ringing"), STANDBY, "revive", "ringing: its INVITE goes on"),
+        (
+            call(leg("ringing", at=THERE, direction="outbound"), state="ringing"),
+            STANDBY,
+            "revive",
+            f"ringing: but its answer goes to {THERE}",
+        ),
         (call(leg(cause="NORMAL_CLEARING")), STANDBY, "end", "its BYE is repeated: NORMAL_CLEARING"),
         (call(leg(transport="TLS")), STANDBY, "revive", "nothing changes for it; waits for its new connection"),
         (
@@ -81,7 +89,7 @@ def test_each_leg_is_told_what_and_why(
 ) -> None:
     (told,) = forecast(record, configured(tmp_path), duties)
     assert (told.action, told.why) == (action, why)
-    assert (told.uuid, told.call, told.call_id, told.direction) == ("leg", "call", "id", "inbound")
+    assert (told.uuid, told.call, told.call_id, told.direction) == ("leg", "call", "id", record.legs[0].direction)
 
 
 def test_a_leg_that_is_over_is_no_leg(tmp_path: Path) -> None:

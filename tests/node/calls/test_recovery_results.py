@@ -134,7 +134,7 @@ def test_the_worker_remembers_why_a_leg_was_lost() -> None:
             results = rig.switchboard.recovery()["results"]
             assert isinstance(results, list)
             lost = [row for row in results if row[6] == "failed"]
-            assert [row[7:] for row in lost] == [["481", 481]]
+            assert [row[7:] for row in lost] == [["481", 481], ["the other side is lost", 0]]
             await cast.close()
             bob.close()
             rig.bury()
