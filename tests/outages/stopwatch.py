@@ -49,8 +49,8 @@ class TimedSwarm(Swarm):
         "The same, less the time for which the worker waited for a processor."
         self.slowest: dict[str, list[tuple[float, float]]] = {method: [] for method in self.took}
         "Of each method the slowest answers, and when they were asked for."
-        self._asked: dict[tuple[str, str], tuple[float, float]] = {}
-        "When, and how long the worker had waited for a processor by then."
+        self._asked: dict[tuple[str, str], tuple[float, dict[str, float]]] = {}
+        "When, and how long the worker's threads had waited for a processor by then."
         self._arrived = 0.0
         self._mirror = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
         self._mirror.bind(("127.0.0.1", 0))
@@ -103,14 +103,18 @@ class TimedSwarm(Swarm):
         if asked is not None and method in self.took:
             when, waited = asked
             took = self._arrived - when
-            own = max(0.0, took - (self._waited() - waited)) if method != "echo" else took
+            own = took if method == "echo" else max(0.0, took - self._stolen(waited))
             self.took[method].append(took)
             self.own[method].append(own)
             self.slowest[method] = heapq.nlargest(5, [*self.slowest[method], (own, when)])
 
-    def _waited(self) -> float:
-        """Seconds for which a thread of the worker could have run, and did not: it may have had what the others wait for."""
-        return sum(int((task / "schedstat").read_text().split()[1]) for task in self._tasks.iterdir()) / 1e9
+    def _waited(self) -> dict[str, float]:
+        """Seconds for which each thread of the worker could have run, and did not."""
+        return {task.name: int((task / "schedstat").read_text().split()[1]) / 1e9 for task in self._tasks.iterdir()}
+
+    def _stolen(self, before: dict[str, float]) -> float:
+        """Of the thread that waited longest since then: the loop, or who had what the loop waited for."""
+        return max(waited - before.get(name, waited) for name, waited in self._waited().items())
 
     def _read(self, sock: socket.socket) -> None:
         with contextlib.suppress(BlockingIOError):
