@@ -87,6 +87,7 @@ def test_a_node_is_killed_under_load_and_no_call_is_lost(composed: Composed) -> 
     heir = next(node for node in roles if node != active)
 
     def under_load() -> bool:
+        assert composed.ended("load") is None, composed("logs", "--no-color", "load")
         shown = composed("exec", "-T", active, "sofia", "--run-dir", "/var/lib/sofia-node", "-x", "show channels count")
         return int(shown.split()[0]) >= 40
 
