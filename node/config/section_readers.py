@@ -11,7 +11,7 @@ from node.config.complaints import Complaints, Place
 from node.config.database import core_dsn
 from node.config.directory import DirectorySection
 from node.config.document import Element
-from node.config.hooks import read_hooks
+from node.config.hook_reader import read_hooks
 from node.config.sections import EventSocketSettings, HaSection, SwitchSettings
 from node.config.values import (
     Parameter,
