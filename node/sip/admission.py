@@ -268,7 +268,7 @@ class Expected:
         return next(iter(self._sent.values()), 0.0)
 
     def add(self, who: Hashable, now: float) -> None:
-        self._sent[who] = self._sent.pop(who, now)
+        self._sent.setdefault(who, now)
 
     def come(self, who: Hashable, now: float) -> bool:
         """Somebody with credentials. Was he challenged?"""
@@ -303,16 +303,18 @@ class Backlog(Generic[K]):
     Time here is our own: it stands still while others have the processor. So a machine that is busy with others makes
     everybody wait, which is not mended by refusing them.
 
-    *Who comes in.* A burst may fill a queue. But where it did not get empty for half a second there is room for as many as
-    are served in `DEPTH`: who would wait longer is refused as he comes, when it costs least. So the wait stays short whatever
-    is offered, and nobody is refused while there is time to serve him.
+    *Who comes in.* Where a queue gets empty now and then, it has room for a burst: for as many as are served in three times
+    its `DEPTH`, and as long as that is not known for all. Where it did not for half a second, for as many as are served in
+    its `DEPTH`: who would wait longer is refused as he comes, when it costs least. So the wait stays short whatever is
+    offered, and nobody is refused while there is time to serve him.
 
     *Who is served.* Who is challenged comes again, a second later if he is slow, and to refuse him then is to have wasted
     the first half. So what was begun is bounded by a window, as what a TCP sender has under way: the challenges that nobody
-    has come back to, and who has come back and waits. Within the window both go by turns, beyond it nothing new is begun. What is finished makes
-    room for what is new, so both go at the same pace, whatever the machine can do and however slow the phones are.
-    A window that is too small shows: new ones wait and there is nothing to finish. Then it grows, at most twofold until
-    those who come of it are back. One that is too large shows: who comes back always waits. Then the rest is taken off.
+    has come back to, and who has come back and waits. Within the window both go by turns, beyond it nothing new is begun.
+    What is finished makes room for what is new, so both go at the same pace, whatever the machine can do and however slow
+    the phones are. A window that is too small shows: new ones wait and there is nothing to finish. Then it grows, at most
+    twofold until those who come of it are back. One that is too large shows: who comes back always waits. Then the rest is
+    taken off.
     """
 
     PATIENCE = {Standing.CHALLENGED: 4.0, Standing.FRESH: 0.35}

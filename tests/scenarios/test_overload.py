@@ -29,7 +29,7 @@ from tests.support.node import DOMAIN, PASSWORD, STRETCH, Node, loopback_address
 from tests.support.phone import Phone, Refused
 from tests.support.sipp import Sipp, user_rows
 
-pytestmark = [pytest.mark.real, pytest.mark.peers]
+pytestmark = [pytest.mark.real, pytest.mark.peers, pytest.mark.timeout(400)]
 
 SECONDS = float(os.environ.get("SOFIA_OVERLOAD_SECONDS", "2"))
 WARM = 1.0

@@ -274,7 +274,7 @@ def overloaded(times: float, capacity: float, **more: Any) -> Crowd:
     return crowd
 
 
-@pytest.mark.parametrize(("capacity", "lag"), [(150, 0.005), (600, 0.1), (1500, 0.005)])
+@pytest.mark.parametrize(("capacity", "lag"), [(150, 0.005), (800, 0.1)])
 @pytest.mark.parametrize("times", [1.0, 1.5, 2, 3, 5, 10])
 def test_what_can_be_carried_is_carried_whatever_comes_by_udp(times: float, capacity: float, lag: float) -> None:
     crowd = overloaded(times, capacity, lag=lag)
@@ -287,7 +287,7 @@ def test_what_can_be_carried_is_carried_whatever_comes_by_udp(times: float, capa
         assert min(after) > 0.28, "many repeat themselves still, and all that are served now as well"
 
 
-@pytest.mark.parametrize("capacity", [150, 600, 1500])
+@pytest.mark.parametrize("capacity", [150, 800])
 @pytest.mark.parametrize("times", [1.0, 1.5, 2, 3, 5, 10])
 def test_what_can_be_carried_is_carried_whatever_comes_by_one_stream(times: float, capacity: float) -> None:
     """A stream has to be read, and who comes back stands behind those who are new: all that cannot be served is refused."""

@@ -12,6 +12,9 @@ from pathlib import Path
 
 import pytest
 
+from node.config.profile import ProfileSettings
+from node.transport.gate import Gate
+from node.transport.suspects import Suspects
 from node.transport.udp import SO_TIMESTAMPNS
 from tests.node.rig import PhoneLine, Rig, rig, until
 from tests.support.sipmessage import Sip
@@ -192,6 +195,25 @@ def test_with_as_many_transactions_as_are_allowed_new_requests_get_503(tmp_path:
         assert phone.ask(phone.request("BYE", To=FORGED)).status == 481
         assert stats(node)["full"] >= 2
         until(lambda: "more than max-transactions" in log_of(node))
+
+
+def test_our_own_time_is_looked_at_as_stress_begins() -> None:
+    """What others had of the processor before is no part of it: it would jump back, and no look at the rates be taken."""
+    settings = ProfileSettings(name="internal", sip_ip="127.0.0.7", rtp_ip="127.0.0.7")
+    gate = Gate(
+        settings,
+        send=lambda _data, _flow: None,
+        knows=lambda _branch, _sent_by, _method: False,
+        repeat=lambda _key, _flow: False,
+        suspects=Suspects(),
+        later=lambda _delay, _callback: None,
+    )
+    gate.others = lambda: 25.0
+    gate.stress(100.0)
+    assert gate.stolen == 25.0
+    gate.others = lambda: 26.0
+    gate.stress(100.1)
+    assert gate.stolen == 25.0, "from then on whoever reads looks at it himself"
 
 
 # ---- overload ------------------------------------------------------------------------------------------------------

@@ -84,6 +84,42 @@ def test_it_is_opened_at_once_when_the_stress_is_over() -> None:
     assert not sluice.open()
 
 
+def test_a_moment_of_rest_counts_for_one_look() -> None:
+    sluice = Sluice()
+    sluice.rest()
+    overload(sluice, 100_000, 15e-6, 5.0)
+    assert sluice.passing < 0.2
+
+
+def test_long_ones_are_not_spared_any_more_when_it_is_them_that_are_too_many() -> None:
+    sluice = Sluice()
+    overload(sluice, 100_000, 15e-6, 2.0)
+    assert sluice.sparing
+    for step in range(5):
+        sluice.note(Readings(1000, 1000, 900), 1000 * 15e-6, mixed=False)
+        sluice.adjust(102.0 + step * LOOK * 1.001)
+    assert not sluice.sparing
+    sluice.open()
+    assert sluice.sparing
+
+
+def test_the_kernel_keeps_back_none_that_is_as_long_as_those_with_credentials() -> None:
+    with (
+        socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as ours,
+        socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as theirs,
+    ):
+        ours.bind(("127.0.0.1", 0))
+        sizes: list[int] = []
+        datagrams = Datagrams(ours, "internal", arrived=lambda data, _flow: sizes.append(len(data)))
+        attach(ours, 0.1, spared=400)
+        for _ in range(500):
+            for size in (399, 400, 900):
+                theirs.sendto(b"REGISTER".ljust(size), ours.getsockname())
+            datagrams.drain()
+        assert (sizes.count(400), sizes.count(900)) == (500, 500)
+        assert sizes.count(399) < 120
+
+
 @pytest.mark.parametrize("host", ["127.0.0.1", "::1"])
 def test_the_kernel_keeps_back_registrations_and_nothing_else(host: str) -> None:
     family = socket.AF_INET6 if ":" in host else socket.AF_INET
