@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -15,6 +16,7 @@ from store.interface import Put, Remove, Store, opened
 from store.records import Registration
 from tests.store.redis.stores import server
 from tests.store.samples import registration
+from tests.support.postgres import postgres
 
 
 class Standby:
@@ -75,17 +77,29 @@ class Timer:
         self._callback = None
 
 
+@pytest.fixture(params=["redis", "sqlite", "postgresql"])
+def dsn(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[str]:
+    match request.param:
+        case "redis":
+            with server().client() as client:
+                client.flushall()
+            yield server().dsn
+        case "sqlite":
+            yield f"sqlite://{tmp_path}/core.db"
+        case _:
+            with postgres().fresh() as database:
+                yield postgres().dsn(database)
+
+
 @pytest.fixture
-def active() -> Iterator[Store]:
-    with server().client() as client:
-        client.flushall()
-    with opened(open_store(server().dsn)) as store:
+def active(dsn: str) -> Iterator[Store]:
+    with opened(open_store(dsn)) as store:
         yield store
 
 
 @pytest.fixture
-def standby(active: Store) -> Iterator[Standby]:
-    with opened(open_store(server().dsn)) as store:
+def standby(active: Store, dsn: str) -> Iterator[Standby]:
+    with opened(open_store(dsn)) as store:
         yield Standby(store)
 
 
@@ -206,7 +220,7 @@ def test_a_worker_that_hears_its_neighbours_leaves_the_store_alone(active: Store
 
 
 class NoFeed:
-    """What a SQL store says: it keeps no account of changes."""
+    """A store that keeps no account of changes."""
 
     def __init__(self, store: Store) -> None:
         self._store = store
