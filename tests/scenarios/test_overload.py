@@ -2,9 +2,10 @@
 
 The worker has a third of one core and sipp the other one, or sipp would be overloaded before the worker is. Its best rate
 is found by sipp with a fixed number of calls under way, which offers just what is taken. That and the overload take turns on
-the same node, each measured within its load, from the second second on; what is compared are the medians. A rate is counted
-by the time the worker could have had: what it was kept waiting for a processor by others on the machine is left out, what it
-idled is not. `make floods` runs the same for longer and prints the table.
+the same node, each measured within its load, from the second second on; what counts is the median of the pairs, of which
+there are more where it does not show yet. A rate is counted by the time the worker could have had: what it was kept waiting
+for a processor by others on the machine is left out, what it idled is not. `make floods` runs the same for longer and prints
+the table.
 """
 
 from __future__ import annotations
@@ -42,7 +43,7 @@ GROWTH = 64 << 20
 PAIRS = 2
 "Of best rate and overload, at least."
 MORE_PAIRS = 5
-"At most, where the medians do not show it yet."
+"At most, where the median does not show it yet."
 NICE = -15
 "Before what else runs on the machine, if we may: sipp would neither send what it should nor hear the answers."
 BRAKE = """
@@ -255,13 +256,13 @@ def holds_its_rate(load: Load) -> None:
 
 
 def kept(best: list[Measured], over: list[Measured]) -> float:
-    """Of the best rate, by the medians."""
-    return median(each.rate for each in over) / median(each.rate for each in best)
+    """Of the best rate: the median of the pairs, for what a second of a processor is worth changes with the others' load."""
+    return median(there.rate / here.rate for here, there in zip(best, over, strict=True))
 
 
 def told(load: Load, best: list[Measured], over: list[Measured], after: float) -> None:
     """A row of the table."""
-    wall = median(each.by_wall for each in over) / median(each.by_wall for each in best)
+    wall = median(there.by_wall / here.by_wall for here, there in zip(best, over, strict=True))
     FIGURES.append(
         f"{load.scenario + ' ' + load.transport:<22}{median(each.by_wall for each in best):>7.0f}/s"
         f"{median(each.offered for each in over):>8.0f}/s{median(each.by_wall for each in over):>9.0f}/s"
