@@ -5,9 +5,10 @@ import multiprocessing
 import os
 import signal
 import sqlite3
+import sys
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from multiprocessing.connection import Connection
 from pathlib import Path
 from typing import Any
@@ -16,7 +17,7 @@ import pytest
 
 from store.backends import open_store
 from store.errors import Refused, StoreError, Unavailable
-from store.interface import Outcome, Put, Remove, Store, opened
+from store.interface import Outcome, Put, Remove, Store, Write, opened
 from store.journal import Journal
 from store.memory import Book, MemoryStore, memory_store
 from store.records import CallRecord, Registration
@@ -340,6 +341,34 @@ def test_while_much_is_replayed_nobody_waits_for_it(stage: Stage) -> None:
     assert len(stage.stored()) == 110
     stage.put(call("after"))
     assert stage.settle(111)[-1] is STORED
+
+
+def test_a_replay_gives_the_interpreter_back_at_once_whenever_the_loop_wants_it(stage: Stage) -> None:
+    ordinary, seen = sys.getswitchinterval(), []
+
+    def watched() -> Store:
+        store = stage.faults.factory()
+        commit = store.commit
+
+        def watch(writes: Sequence[Write]) -> list[Outcome]:
+            seen.append(sys.getswitchinterval())
+            return commit(writes)
+
+        store.commit = watch  # type: ignore[method-assign]
+        return store
+
+    stage.writer.close(LIMIT)
+    stage.start(factory=watched)
+    stage.put(call("before"))
+    stage.settle()
+    stage.faults.cut()
+    stage.put(call("during"))
+    stage.settle(2)
+    stage.faults.mend()
+    stage.loop.run(lambda: not stage.writer.behind)
+    assert seen[0] == ordinary
+    assert seen[-1] <= ordinary / 10
+    stage.loop.run(lambda: sys.getswitchinterval() == ordinary)
 
 
 def test_however_much_comes_during_a_replay_it_comes_to_an_end(stage: Stage) -> None:
