@@ -209,9 +209,9 @@ class Standing:
         if self._alone or not self._peer_settings.configured:
             return lease is None or not lease.holder or lease.holder == self.node or lease.until <= lease.now
         if lease is None or not lease.holder or lease.holder == self.node:
-            told = self._handed_over or self.peer(now) is Peer.STANDBY
-            return told or now - self._watched_since >= ttl
-        if lease.until > lease.now:
+            if self._handed_over or self.peer(now) is Peer.STANDBY:
+                return True
+        elif lease.until > lease.now:
             return False
         return now - self._watched_since >= ttl or now - self._changed_at >= OVER * ttl
 

@@ -312,6 +312,16 @@ def test_a_lease_that_is_nobodys_is_watched_as_long_as_its_holder_may_act_if_the
     assert standing.holding(10.71) is Holding.FREE
 
 
+def test_who_hardly_ever_wakes_takes_a_lease_that_has_long_been_nobodys():
+    """A starved machine on which the first of two nodes starts."""
+    standing = Standing("beta", LEASE, PEER, alone=False, now=0.0)
+    for number in range(11):
+        standing.on_read(None, 10.0 + number * 0.5, 10.0 + number * 0.5)
+    assert standing.holding(15.01) is Holding.OTHERS
+    standing.on_read(None, 15.7, 15.7)
+    assert standing.holding(15.71) is Holding.FREE
+
+
 @pytest.mark.parametrize("told", ["a beat of a standby", "that it has handed over"])
 def test_a_lease_that_is_nobodys_is_free_at_once_when_the_peer_says_that_it_does_not_act(told: str):
     standing = Standing("beta", LEASE, PEER, alone=False, now=0.0)
