@@ -10,11 +10,25 @@ import time
 from collections.abc import Callable, Sequence
 from typing import Any
 
-from store.errors import Unavailable
+import pytest
+
+from store.errors import StoreError, Unavailable
 from store.interface import Factory, Outcome, Store, Write
+from tests.support.node import STRETCH
 
 LIMIT = 10.0
 "Seconds a test waits at most for what it expects."
+SOON = 10.0 * STRETCH
+"Seconds within which a call that cannot succeed must be over."
+
+
+def fails_soon(work: Callable[[], object], kind: type[StoreError] = Unavailable, *, within: float = SOON) -> StoreError:
+    """What it raises, and in time."""
+    started = time.monotonic()
+    with pytest.raises(kind) as error:
+        work()
+    assert time.monotonic() - started < within
+    return error.value
 
 
 class Faults:

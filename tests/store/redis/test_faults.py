@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
+from functools import partial
 from pathlib import Path
 
 import pytest
@@ -13,6 +14,7 @@ from store.backends import open_store
 from store.errors import Full, ReadOnly, SchemaTooNew, StoreError, Unavailable
 from store.interface import Outcome, Put, Remove, Store, opened
 from store.redis import scripts
+from tests.store import faults
 from tests.store.redis.stores import server
 from tests.store.samples import call, registration
 from tests.support.node import STRETCH
@@ -24,6 +26,7 @@ STORED, STALE = Outcome.STORED, Outcome.STALE
 QUICK = "?timeout=300&connect-timeout=300"
 SOON = 3.0 * STRETCH
 "Seconds within which a call that cannot succeed must be over; its own limits are a tenth of that."
+fails_soon = partial(faults.fails_soon, within=SOON)
 
 
 @pytest.fixture
@@ -54,14 +57,6 @@ def own(tmp_path: Path) -> Iterator[RedisServer]:
     own.start()
     yield own
     own.stop()
-
-
-def fails_soon(work: Callable[[], object], kind: type[StoreError] = Unavailable) -> StoreError:
-    started = time.monotonic()
-    with pytest.raises(kind) as error:
-        work()
-    assert time.monotonic() - started < SOON
-    return error.value
 
 
 # ---- the network ---------------------------------------------------------------------------------------------------

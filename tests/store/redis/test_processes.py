@@ -8,7 +8,7 @@ import pytest
 
 from store.backends import open_store
 from store.errors import StoreError
-from store.interface import ANY_SLOT, Put, opened
+from store.interface import Put, opened
 from tests.store.redis.stores import server
 from tests.store.samples import call
 from tests.store.sql import processes
@@ -20,27 +20,6 @@ def dsn() -> str:
     with server().client() as client:
         client.flushall()
     return server().dsn
-
-
-def test_processes_that_write_at_once_lose_nothing(dsn: str) -> None:
-    got = together(4, processes.write, dsn)
-    with opened(open_store(dsn)) as store:
-        assert len(store.registrations()) == 4 * 30 * 3
-        assert [(c.epoch, c.version) for c in store.calls()] == [(3, 30)]
-    assert got[3] == ["stored"] * 120
-
-
-def test_two_who_claim_ten_thousand_calls_get_each_once_and_soon(dsn: str) -> None:
-    with opened(open_store(dsn)) as store:
-        for start in range(0, 10_000, 500):
-            store.commit([Put(call(str(n))) for n in range(start, start + 500)])
-        for _round in range(3):
-            epoch = store.raise_fence(ANY_SLOT)
-            got = together(2, processes.claim_timed, dsn, epoch)
-            claimed = sorted(int(uuid) for uuids, _ in got.values() for uuid in uuids)
-            assert claimed == list(range(10_000))
-            seconds = max(seconds for _, seconds in got.values())
-            print(f"claim: backend=redis records=10000 claimers=2 seconds={seconds:.2f}")
 
 
 def test_of_processes_that_want_the_lease_at_once_one_gets_it(dsn: str) -> None:

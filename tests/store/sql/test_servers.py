@@ -13,7 +13,7 @@ import pytest
 
 from store.backends import open_store
 from store.errors import Busy, ReadOnly, Refused, SchemaTooNew, StoreError, Unavailable, UnknownStore
-from store.interface import ANY_SLOT, Outcome, Put, Remove, Store, opened
+from store.interface import Outcome, Put, Remove, Store, opened
 from store.journal import MemoryJournal
 from store.settings import OdbcSettings
 from store.sql.dsn import target
@@ -21,10 +21,8 @@ from store.sql.odbc import OdbcSession, dialect_named
 from store.sql.schema import MARIADB_STEPS
 from store.sql.store import SqlStore
 from store.writer import Writer
-from tests.store.faults import Loop
+from tests.store.faults import SOON, Loop, fails_soon
 from tests.store.samples import call, registration
-from tests.store.sql import processes
-from tests.store.sql.together import together
 from tests.support.database import Database
 from tests.support.mariadb import mariadb
 from tests.support.node import STRETCH
@@ -32,8 +30,6 @@ from tests.support.postgres import Postgres, options, postgres
 from tests.support.tcpproxy import TcpProxy
 
 STORED, STALE, FENCED = Outcome.STORED, Outcome.STALE, Outcome.FENCED
-SOON = 10.0 * STRETCH
-"Seconds within which a call that cannot succeed must be over."
 
 SERVERS: dict[str, Callable[[], Database]] = {"postgresql": postgres, "mariadb": mariadb}
 
@@ -58,14 +54,6 @@ def dsn(server: Database, database: str) -> str:
 def proxy(server: Database) -> Iterator[TcpProxy]:
     with TcpProxy(("127.0.0.1", server.port)) as proxy:
         yield proxy
-
-
-def fails_soon(work: Callable[[], object], kind: type[StoreError] = Unavailable) -> StoreError:
-    started = time.monotonic()
-    with pytest.raises(kind) as error:
-        work()
-    assert time.monotonic() - started < SOON
-    return error.value
 
 
 def reopened(store: Store) -> Store:
@@ -342,28 +330,6 @@ def _at_once(dsn: str, count: int) -> list[str]:
     for thread in threads:
         thread.join()
     return outcomes
-
-
-def test_processes_that_write_at_once_lose_nothing(server: Database, dsn: str) -> None:
-    got = together(4, processes.write, dsn)
-    with opened(open_store(dsn)) as store:
-        assert len(store.registrations()) == 4 * 30 * 3
-        assert [(c.epoch, c.version) for c in store.calls()] == [(3, 30)]
-    assert got[3] == ["stored"] * 120
-
-
-def test_two_who_claim_ten_thousand_calls_get_each_once_and_soon(server: Database, dsn: str) -> None:
-    """In rounds; the time is printed, for how fast this machine is nobody knows."""
-    with opened(open_store(dsn)) as store:
-        for start in range(0, 10_000, 500):
-            store.commit([Put(call(str(n))) for n in range(start, start + 500)])
-        for _round in range(2):
-            epoch = store.raise_fence(ANY_SLOT)
-            got = together(2, processes.claim_timed, dsn, epoch)
-            claimed = sorted(int(uuid) for uuids, _ in got.values() for uuid in uuids)
-            assert claimed == list(range(10_000))
-            seconds = max(seconds for _, seconds in got.values())
-            print(f"claim: backend={server.dsn('').partition(':')[0]} records=10000 claimers=2 seconds={seconds:.2f}")
 
 
 def test_batches_in_opposite_order_do_not_lock_each_other_out(dsn: str) -> None:
