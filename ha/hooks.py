@@ -20,7 +20,7 @@ from node.config.hooks import Hook, Moment
 
 log = logging.getLogger(__name__)
 
-TALKATIVE = 65536
+TALKATIVE = 8192
 "Bytes that a hook may say; the rest is read slowly, and dropped."
 LONGEST_LINE = 1000
 SIPS = 0.05

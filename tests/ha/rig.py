@@ -188,4 +188,9 @@ def until(holds: Callable[[], object], within: float, what: str, *nodes: Running
     return time.monotonic() - began
 
 
-__all__ = ["Running", "loopback_address", "pair", "profile", "running", "say", "tree", "until"]
+def logged(node: Running, text: str) -> None:
+    """Wait for a line: the log is written beside the node's loop."""
+    until(lambda: text in node.log(), 5, f"the log to say {text!r}", node)
+
+
+__all__ = ["Running", "logged", "loopback_address", "pair", "profile", "running", "say", "tree", "until"]

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.ha.rig import Running, loopback_address, pair, profile, running, say, tree, until
+from tests.ha.rig import Running, logged, loopback_address, pair, profile, running, say, tree, until
 
 MOMENTS = ("before-promote", "after-promote", "before-demote", "after-demote")
 
@@ -95,7 +95,7 @@ def test_hooks_run_in_order_and_are_told_what_happens(tmp_path: Path, scripts: S
             f"before-demote alpha active>standby {epoch} {about} ordered",
             f"after-demote alpha active>standby {epoch} {about} ordered",
         ]
-        assert "hook before-promote says: heard" in node.log()
+        logged(node, "hook before-promote says: heard")
         # The promotion may be over before there is a console that could tell of it.
         later = [(moment, "ok") for moment in MOMENTS[2:]]
         until(lambda: results(node)[-2:] == later, 5, "the events", node)
@@ -117,7 +117,7 @@ def test_nothing_is_served_before_the_hook_is_done_and_a_hung_one_loses_no_lease
     with running(alpha, beta):
         alpha.start()
         until(lambda: alpha.role and alpha.ask("status")["lease"]["holder"] == "alpha", 15, "the lease", alpha)
-        beta.start()
+        beta.start().wait("standby")
         epoch = alpha.ask("status")["epoch"]
         ends = time.monotonic() + 2.5
         while time.monotonic() < ends:
@@ -141,7 +141,7 @@ def test_a_hook_that_takes_too_long_is_killed_with_all_it_has_started(tmp_path: 
         node.start().wait("active")
         first, second = scripts.pids()
         until(lambda: not alive(first) and not alive(second), 5, "the group to be dead", node)
-        assert "took longer than 400 ms and was killed" in node.log()
+        logged(node, "took longer than 400 ms and was killed")
         until(lambda: not Path(f"/proc/{second}").exists(), 5, "it to be reaped", node)
 
 
@@ -154,7 +154,7 @@ def test_a_hook_may_call_a_promotion_off_and_the_peer_gets_the_lease(tmp_path: P
     with running(alpha, beta):
         alpha.start()
         until(lambda: "the lease is left to others" in alpha.log(), 15, "the promotion to be called off", alpha)
-        assert "hook before-promote says: no route" in alpha.log()
+        logged(alpha, "hook before-promote says: no route")
         beta.start().wait("active")
         until(lambda: say(host, 5060)[:1] == ["beta"], 5, "beta to answer", beta)
         until(lambda: not alpha.notices() or alpha.ask("status")["ready"], 10, "alpha to be ready again", alpha)
@@ -173,9 +173,9 @@ def test_a_hook_that_fails_otherwise_is_only_told_of(tmp_path: Path, scripts: Sc
     with running(node):
         node.start().wait("active")
         until(lambda: "was killed by SIGKILL" in node.log(), 5, "the last of them", node)
-        assert "failed with status 1" in node.log()
-        assert "says: it cannot be run: [Errno 2]" in node.log()
-        assert "failed with status 127" in node.log()
+        logged(node, "failed with status 1")
+        logged(node, "says: it cannot be run: [Errno 2]")
+        logged(node, "failed with status 127")
 
 
 def test_an_ordered_demotion_waits_for_its_hook_and_serves_meanwhile(tmp_path: Path, scripts: Scripts) -> None:
@@ -204,7 +204,7 @@ def test_a_demotion_that_is_called_off_ends_its_hook(tmp_path: Path, scripts: Sc
         assert node.ask("promote")["ok"]
         until(lambda: not alive(scripts.pids()[0]), 3, "the hook to be ended", node)
         assert node.role == "active"
-        assert "was ended: the role has gone another way" in node.log()
+        logged(node, "was ended: the role has gone another way")
 
 
 def test_self_fencing_waits_for_no_hook(tmp_path: Path, scripts: Scripts) -> None:
@@ -251,20 +251,20 @@ def test_a_hook_dies_with_its_supervisor(tmp_path: Path, scripts: Scripts) -> No
 
 
 def test_a_hook_that_never_stops_talking_disturbs_nobody(tmp_path: Path, scripts: Scripts) -> None:
-    scripts.add("after-promote", "yes 'and so on'", timeout="2500")
+    scripts.add("after-promote", "yes 'and so on'", timeout="6000")
     host = loopback_address()
     node = solo(tmp_path, scripts, host)
     with running(node):
         node.start().wait("active")
-        until(lambda: "says too much" in node.log(), 5, "the talk to be noticed", node)
+        until(lambda: "says too much" in node.log(), 10, "the talk to be noticed", node)
         began = os.times()
         ticks = _cpu(node.pid)
         assert say(host, 5060, within=1.0)[:1] == ["alpha"]
-        until(lambda: "took longer than 2500 ms" in node.log(), 10, "its end", node)
+        until(lambda: "took longer than 6000 ms" in node.log(), 10, "its end", node)
         spent = (_cpu(node.pid) - ticks) / os.sysconf("SC_CLK_TCK")
         elapsed = os.times().elapsed - began.elapsed
         assert spent < 0.5 * elapsed, f"{spent:.2f} s of {elapsed:.2f} s went into listening to it"
-        assert node.log().count("hook after-promote says: and so on") < 20000
+        assert node.log().count("hook after-promote says: and so on") < 3000
 
 
 def _cpu(pid: int) -> int:
