@@ -157,7 +157,8 @@ class Loop:
         while not until():
             now = time.monotonic()
             assert now - started < within, "it did not come to pass in time"
-            wake = min(self._timers[0][0] if self._timers else now + within, started + within)
+            # What is waited for need not bring anything into the loop.
+            wake = min(self._timers[0][0] if self._timers else now + within, started + within, now + 0.05)
             try:
                 self._ready.get(timeout=max(0.0, wake - now))()
             except queue.Empty:

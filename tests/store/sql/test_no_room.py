@@ -64,15 +64,7 @@ class Node:
         self.known[user] = version
 
     def wait(self, holds: Callable[[], object]) -> None:
-        """Looking from time to time: not all that is waited for brings something into the loop."""
-
-        def look() -> None:
-            nonlocal timer
-            timer = self.loop.call_later(0.05, look)
-
-        timer = self.loop.call_later(0.05, look)
         self.loop.run(holds, LIMIT)
-        timer.cancel()
 
 
 @pytest.fixture

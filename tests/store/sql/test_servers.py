@@ -85,10 +85,10 @@ def test_nobody_waits_for_a_frozen_server_and_its_thread_comes_back(server: Data
             loop.run(lambda: writer.stats.open and len(_writing() - others) <= 1, SOON)
         assert told == [Outcome.AT_RISK]
         assert waited < writer.settings.hang * STRETCH
-        # By the journal, or by the try that was under way when it thawed.
-        loop.run(lambda: writer.stats.replayed or writer.stats.late, SOON)
+        # By the journal, or by the try that was under way when it thawed; and on a slow machine the last one so too.
+        loop.run(lambda: not writer.stats.open and not writer.behind, SOON)
         writer.put(call("after"), told.append)
-        loop.run(lambda: len(told) == 2, SOON)
+        loop.run(lambda: len(told) == 2 and not writer.stats.queued and not writer.behind, SOON)
     with opened(open_store(dsn)) as store:
         assert {c.uuid for c in store.calls()} == {"before", "meanwhile", "after"}
 
