@@ -38,6 +38,11 @@ WARM = 1.0
 TIMES = 3
 KEPT = 0.8
 "Of the best rate."
+BRAKED = 0.75
+"Of the time: what the worker waits for its core at most, two thirds of which the brake has, where nobody else wants it."
+SIPP_WAITS = 0.25
+KEPT_BESIDE_OTHERS = 0.4
+"Of it, where in no pair they had the machine for themselves: then sipp neither offers nor hears what it should."
 GROWTH = 64 << 20
 "Bytes by which the overload may make the worker grow more than its best rate did in the same time."
 PAIRS = 2
@@ -75,6 +80,8 @@ class Measured:
     "Begun in a second."
     grown: int
     "Bytes that the worker's memory has grown by, in the end."
+    alone: bool
+    "Had worker and sipp the machine for themselves?"
 
 
 @dataclass
@@ -86,6 +93,8 @@ class Moment:
     completed: int
     kept_waiting: float
     "Seconds for which the worker had wanted a processor and not got it."
+    sipp_waiting: float
+    "And sipp."
 
 
 @dataclass
@@ -135,8 +144,10 @@ class Load:
         finally:
             sipp.stop()
         completed, seconds = last.completed - first.completed, last.at - first.at
+        waiting, sipp_waiting = last.kept_waiting - first.kept_waiting, last.sipp_waiting - first.sipp_waiting
         return Measured(
-            rate=completed / max(seconds - last.kept_waiting + first.kept_waiting, seconds / 20),
+            rate=completed / max(seconds - waiting, seconds / 20),
+            alone=waiting < BRAKED * seconds and sipp_waiting < SIPP_WAITS * seconds,
             by_wall=completed / seconds,
             offered=(last.begun - first.begun) / seconds,
             grown=resident(self.pid) - before,
@@ -145,9 +156,9 @@ class Load:
     def reach(self, sipp: Sipp, seconds: float) -> Moment:
         """Wait until sipp has written of this second of its load."""
         until(lambda: elapsed(sipp) >= seconds, seconds + 20, "sipp's load", self.node)
-        waited = kept_waiting(self.pid)
+        waited = kept_waiting(self.pid), kept_waiting(sipp.pid)
         at, begun, completed = statistics(sipp)[-1]
-        return Moment(at, begun, completed, waited)
+        return Moment(at, begun, completed, *waited)
 
     def best(self) -> Measured:
         return self.run(20_000, self.at_once)
@@ -178,17 +189,6 @@ def elapsed(sipp: Sipp) -> float:
     return lines[-1][0] - lines[0][0] if lines else 0.0
 
 
-@pytest.fixture(autouse=True)
-def brake() -> Iterator[None]:
-    core = str(sorted(os.sched_getaffinity(0))[0])
-    running = subprocess.Popen(["taskset", "-c", core, sys.executable, "-c", BRAKE])
-    try:
-        yield
-    finally:
-        running.kill()
-        running.wait()
-
-
 @pytest.fixture
 def node(tmp_path: Path) -> Iterator[Node]:
     """Without a limit of requests a second: what it can carry is what counts here."""
@@ -196,6 +196,19 @@ def node(tmp_path: Path) -> Iterator[Node]:
     made = Node("solo", tmp_path / "solo", settings, standalone=True)
     with made.serving():
         yield made
+
+
+@pytest.fixture(autouse=True)
+def brake(node: Node) -> Iterator[None]:
+    """Once the node is up: whoever else runs on the machine leaves little enough to start it with."""
+    assert node.process is not None
+    core = str(sorted(os.sched_getaffinity(0))[0])
+    running = subprocess.Popen(["taskset", "-c", core, sys.executable, "-c", BRAKE])
+    try:
+        yield
+    finally:
+        running.kill()
+        running.wait()
 
 
 FIGURES: list[str] = []
@@ -235,7 +248,7 @@ def holds_its_rate(load: Load) -> None:
     best: list[Measured] = []
     over: list[Measured] = []
     after: list[float] = []
-    while not best or (len(best) < MORE_PAIRS and (len(best) < PAIRS or kept(best, over) < KEPT)):
+    while len(best) < PAIRS or (len(best) < MORE_PAIRS and kept(best, over) < KEPT):
         best.append(load.best())
         over.append(load.run(TIMES * best[-1].by_wall))
         after.append(asyncio.run(back_to_normal(node)))
@@ -243,9 +256,12 @@ def holds_its_rate(load: Load) -> None:
     told(load, best, over, max(after))
     said = ("overload_refused", "overload_dropped", "dropped_by_kernel")
     print(f"\n{FIGURES[-1]}; " + ", ".join(f"{name} {counts[name] - counted[name]}" for name in said))
-    print("best/s ", *(f"{each.rate:7.0f}" for each in best))
-    print("over/s ", *(f"{each.rate:7.0f}" for each in over))
-    assert kept(best, over) >= KEPT
+    print("best/s ", *(f"{each.rate:7.0f}{' ' if each.alone else '*'}" for each in best))
+    print("over/s ", *(f"{each.rate:7.0f}{' ' if each.alone else '*'}" for each in over), " (*: beside others)")
+    alone = [pair for pair in zip(best, over, strict=True) if all(each.alone for each in pair)]
+    if alone:
+        best, over = [list(each) for each in zip(*alone, strict=True)]
+    assert kept(best, over) >= (KEPT if alone else KEPT_BESIDE_OTHERS)
     assert counts["overloads"] > 0, "it was no overload"
     assert max(each.grown for each in over) < max(0, *(each.grown for each in best)) + GROWTH
     assert max(after) < 5 * STRETCH

@@ -78,6 +78,10 @@ class Sipp:
             words, cwd=self.directory, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, stdin=subprocess.DEVNULL
         )
 
+    @property
+    def pid(self) -> int:
+        return self._process.pid
+
     def wait(self, within: float = 120.0) -> int:
         self._process.wait(within)
         return self._process.returncode
