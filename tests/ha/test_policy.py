@@ -171,6 +171,7 @@ def calm(world: World, least: float, most: float) -> None:
 
 @pytest.mark.parametrize("block", range(10))
 def test_there_are_never_two_actives_and_soon_one_again(block: int):
+    events = 0
     for seed in range(block * 100, block * 100 + 100):
         world = World(seed)
         chance = random.Random(f"faults {seed}")
@@ -181,8 +182,9 @@ def test_there_are_never_two_actives_and_soon_one_again(block: int):
             world.run(chance.choice([0.1, 0.5, 2.0]))
         calm(world, 3.2, 9.0)
         assert world.active, f"seed {seed}: nobody is active after the last fault has healed"
-        assert len(world.history) > 20
+        events += len(world.history)
         assert violations(world.history) == [], f"seed {seed}"
+    assert events > 100 * 50
 
 
 @pytest.mark.parametrize("seed", range(30))
