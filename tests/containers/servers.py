@@ -42,8 +42,9 @@ def started(command: str, port: int, **environment: str) -> DockerContainer:
     for name, value in environment.items():
         container = container.with_env(name, value)
     # In memory: whether they keep what they flush is not the question here.
-    memory = {"/var/lib/postgresql": "", "/var/lib/mysql": ""}
-    return container.with_kwargs(labels={NAME: str(os.getpid())}, init=True, tmpfs=memory).start()
+    for folder in ("/var/lib/postgresql", "/var/lib/mysql"):
+        container = container.with_tmpfs_mount(folder)
+    return container.with_kwargs(labels={NAME: str(os.getpid())}, init=True).start()
 
 
 # ---- each of them ----------------------------------------------------------------------------------------------------

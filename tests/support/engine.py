@@ -51,7 +51,7 @@ class Engine:
     def clear(self, *, others: bool = False) -> None:
         """Remove the containers and networks of this run, or those of runs that are no more."""
         for thing in (
-            *self.client.containers.list(all=True, filters={"label": NAME}),
+            *self.client.containers.list(all=True, filters={"label": NAME}, ignore_removed=True),
             *self.client.networks.list(filters={"label": NAME}),
         ):
             labels = thing.labels if hasattr(thing, "labels") else thing.attrs["Labels"]
@@ -122,7 +122,11 @@ class Engine:
         """Start it, if no other run has; the lock says who uses it."""
         PLACE.mkdir(parents=True, exist_ok=True)
         self._lock = (PLACE / "lock").open("a")
-        fcntl.flock(self._lock, fcntl.LOCK_EX)
+        try:
+            fcntl.flock(self._lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            # Another run starts it, uses it, or stops it: it is ours too once it has started.
+            fcntl.flock(self._lock, fcntl.LOCK_SH)
         if not answers(address):
             words = [
                 "dockerd",
