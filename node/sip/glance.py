@@ -232,6 +232,8 @@ def _stamp(vias: bytes, remote: Address, *, reliable: bool) -> tuple[bytes, Addr
         params = _RPORT.sub(b"rport=%d" % port, params, count=1)
     elif not reliable:
         there = host, int(named or 5060)
+        if not 0 < there[1] < 65536:
+            return None  # no port: nothing can be sent there, and a socket raises what nobody expects
     if b"received" in params:
         params = _RECEIVED.sub(b"", params)
     return b"%s%s;received=%s%s" % (before, params, host.encode(), vias[match.end() :]), there

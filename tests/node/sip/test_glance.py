@@ -110,6 +110,14 @@ def test_a_refusal_goes_to_the_port_of_the_via_without_rport() -> None:
     assert made[1] == FROM
 
 
+@pytest.mark.parametrize("port", [b"0", b"65536", b"99999"])
+def test_what_is_to_be_answered_at_no_port_gets_no_answer(port: bytes) -> None:
+    data = message().replace(b":5070;rport", b":" + port)
+    assert refusal(data, FROM, reliable=False) is None
+    assert refusal(data, FROM, reliable=False, retry_after=3, seen=usual(data)) is None
+    assert refusal(data, FROM, reliable=True) is not None  # by its connection
+
+
 def test_compact_and_crowded_fields_are_copied_too() -> None:
     data = (
         b"OPTIONS sip:a@b SIP/2.0\r\nv: SIP/2.0/UDP h;branch=z9hG4bK1;rport, SIP/2.0/UDP j;branch=z9hG4bK2\r\n"
