@@ -127,6 +127,7 @@ class Sources:
         elif full_at - now < self._burst * stretch:
             self._new[source] = full_at + self._step
         else:
+            self._new[source] = full_at  # it may have been in the older half, and would start anew
             return False
         return True
 

@@ -53,6 +53,14 @@ def test_a_flood_from_forged_addresses_does_not_fill_the_memory() -> None:
     assert len(sources) <= 200
 
 
+def test_who_has_taken_all_he_may_gets_no_more_because_others_have_come() -> None:
+    """What is known of him goes over into the newer half with him."""
+    sources = Sources(10, 1.0, half=2)
+    assert taken_by(sources, "a", 50) == 10
+    assert taken_by(sources, "b", 1) == taken_by(sources, "c", 1) == 1
+    assert taken_by(sources, "a", 50) == 0
+
+
 def test_what_comes_without_asking_is_charged_up_to_twice_the_burst() -> None:
     sources = Sources(10, 1.0)
     for _ in range(500):
