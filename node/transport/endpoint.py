@@ -298,6 +298,7 @@ class Endpoint:
             self._transmit(data, flow)
         for data, flow in heard:
             self.on_message(data, flow)
+        self.on_drained()  # under stress they have only been put into a queue
 
     def deafen(self) -> None:
         """Stop reading. What is being sent still goes out."""
