@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import itertools
 import struct
+import time
 from array import array
 from math import pi, sin
 from pathlib import Path
@@ -56,7 +57,7 @@ def test_the_stream_to_a_leg_is_continuous_over_all_that_is_played(worker: Worke
     assert stamps == [160] * (len(first) - 1)
     gap = (second[0].timestamp - first[-1].timestamp) & 0xFFFFFFFF
     assert gap % 160 == 0
-    assert 160 <= gap < 8000
+    assert 160 <= gap < 10 * 8000, "as long as nothing was played"
 
 
 def test_another_node_goes_on_with_the_stream_where_the_first_one_stopped() -> None:
@@ -73,9 +74,10 @@ def test_another_node_goes_on_with_the_stream_where_the_first_one_stopped() -> N
 
 def test_packets_come_every_20_ms(worker: Worker, alice: Phone) -> None:
     opened(worker, alice)
+    began = time.monotonic()
     ended = worker.play("a", "tone_stream://%(1000,0,440)")
     worker.loop.until(lambda: worker.counters("a").played >= 10)
-    assert worker.counters("a").played < 40, "not all at once"
+    assert worker.counters("a").played <= (time.monotonic() - began) / 0.02 + 5, "not all at once"
     heard(worker, alice, ended)
 
 
