@@ -129,7 +129,7 @@ class Duty:
         own.events.listen(self._inquiries.tell)
         self._held = Held()
         self._claims: set[Succession] = set()
-        self._recovering = 0
+        self._recovering: set[Succession] = set()
         "Claims that are not over, or whose re-INVITEs are not answered."
         self._orphans: dict[str, list[Callable[[], None]]] = {}
         self._looked: dict[str, float] = {}
@@ -181,6 +181,7 @@ class Duty:
         self.endpoint.open(list(zip(promote.sockets, descriptors, strict=True)))
         self._own.say(Promoted(slot=promote.slot, epoch=promote.epoch))
         if recovering:
+            self.switchboard.ledger.begin()
             self._claim(promote.claims, promote.epoch, self._counted, self._on_revived, self._on_settled)
         else:
             self.switchboard.sweep_media()
@@ -240,17 +241,26 @@ class Duty:
         by then legs that did not survive theirs are counted as failed.
         """
         asking = 1
-        self.switchboard.ledger.begin()
 
         def answered() -> None:
             nonlocal asking
             asking -= 1
             if not asking:
-                self._recovering -= 1
-                if not self._recovering:
-                    self.switchboard.ledger.end()
+                end_if_over()
                 if settled is not None:
                     settled()
+
+        def end_if_over() -> None:
+            if not asking and succession.over:
+                self._recovering.discard(succession)
+                if not self._recovering:
+                    self.switchboard.ledger.end()
+
+        def complete() -> None:
+            end_if_over()
+            # Not before, and not while another claim still has some to revive: until then their audio flows on.
+            if all(each.over for each in self._recovering):
+                self.switchboard.sweep_media()
 
         def revive(records: list[CallRecord]) -> None:
             nonlocal asking
@@ -258,6 +268,8 @@ class Duty:
                 default.say("%s: %d records claimed", self.slot, len(records))
             # What was fetched because a claim was not heard of may be here all the same.
             records = [record for record in records if record.uuid not in self.switchboard.exchange.calls]
+            if records:
+                self.switchboard.ledger.begin()
             asking += 1
             counted[0] += len(records)
             seen: dict[str, bool] = {}
@@ -297,11 +309,10 @@ class Duty:
             give_up=give_up,
             call_later=self._loop.call_later,
             now=self._loop.time,
-            # Not before: as long as the store does not say whose calls there are, their audio flows on.
-            complete=self.switchboard.sweep_media,
+            complete=complete,
             rank=lambda record: urgency.rank(record, self._own.configuration.emergency_numbers(record.profile_name)),
         )
-        self._recovering += 1
+        self._recovering.add(succession)
         self._claims.add(succession)
         succession.start()
 
@@ -348,6 +359,7 @@ class Duty:
             tell()
 
         patience = self._loop.call_later(RECOVERED_WITHIN, tell)
+        self.switchboard.ledger.begin()
         self._claim(slots or [self.slot], epoch or self._owner.epoch, counted, self._release, settled)
 
     def set_epoch(self, epoch: int) -> None:

@@ -130,6 +130,11 @@ class Succession:
         """Has the store none left, and are all revived that it had?"""
         return self._exhausted and not self._waiting
 
+    @property
+    def over(self) -> bool:
+        """Will nothing more come of it: complete, given up, or stopped?"""
+        return self._over
+
     def start(self) -> None:
         claim = self._claim
 

@@ -79,7 +79,7 @@ class Ledger:
 
     def end(self) -> None:
         """All is claimed, revived and answered."""
-        if self.counts.began:
+        if self.counts.began and not self.counts.ended:
             self.counts.ended = self._wall()
 
     def note(self, result: Result, before: Result | None) -> None:

@@ -1,0 +1,67 @@
+"""Several claims of one worker at a time, and a store that comes back late; in virtual time."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import pytest
+
+from node.standby import PATIENCE
+from store.records import CallRecord, DialogRecord, LegRecord
+from tests.fuzz.theatre import Theatre
+
+
+@pytest.fixture
+def theatre() -> Iterator[Theatre]:
+    theatre = Theatre()
+    try:
+        yield theatre
+    finally:
+        theatre.close()
+
+
+def test_the_audio_of_calls_that_wait_for_their_turn_outlasts_another_claim(theatre: Theatre) -> None:
+    """`sofia recover` while the claim of the promotion is under way: it ends first, and knows nothing of those."""
+    answers: list[Callable[[Any], None]] = []
+    theatre.books.ask = lambda question, then, deadline=2.0: answers.append(then)  # type: ignore[method-assign]
+    swept: list[str] = []
+    theatre.duty.switchboard.sweep_media = lambda: swept.append("now")  # type: ignore[method-assign]
+    for _ in range(2):
+        theatre.duty.recover([], 0, lambda _ok, _count: None)
+    first, second = answers
+    second([])
+    assert swept == []
+    first([])
+    assert swept == ["now"]
+
+
+def test_a_recovery_that_the_store_delays_is_over_when_its_calls_are_here_and_so_is_the_next(theatre: Theatre) -> None:
+    def turn(seconds: float) -> None:
+        theatre.clock.turn(theatre.clock.time() + seconds)
+
+    theatre.books.gone = True
+    theatre.duty.recover([], 0, lambda _ok, _count: None)
+    turn(PATIENCE + 1.0)
+    assert not theatre.duty.switchboard.recovery()["ended"]
+    leg = LegRecord(
+        uuid="l1",
+        direction="inbound",
+        profile="internal",
+        state="answered",
+        dialog=DialogRecord(call_id="c1", local_tag="internal.0-aa", remote_tag="b"),
+    )
+    theatre.books.put(CallRecord(uuid="u1", state="answered", legs=[leg], slot="internal#0", epoch=0, version=1))
+    theatre.books.gone = False
+    turn(1.0)
+    status = theatre.duty.switchboard.recovery()
+    assert status["calls"] == 1
+    assert status["ended"]
+    theatre.duty._adopt_slot("internal#7", lambda: None)
+    turn(1.0)
+    assert theatre.duty.switchboard.recovery() == status, "a look for records that are not there is no recovery"
+    theatre.duty.recover([], 0, lambda _ok, _count: None)
+    turn(1.0)
+    status = theatre.duty.switchboard.recovery()
+    assert status["calls"] == 0
+    assert status["ended"]
