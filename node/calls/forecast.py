@@ -41,12 +41,11 @@ class Prospect(NamedTuple):
 def forecast(record: CallRecord, configuration: Configuration, duties: Duties) -> list[Prospect]:
     """One for each leg that is not over."""
     unclaimed = _unclaimed(record, configuration, duties)
-    unknown = next((leg.profile for leg in record.legs if configuration.profile(leg.profile) is None), "")
+    live = [leg for leg in record.legs if leg.state != "ended"]
+    unknown = next((leg.profile for leg in live if configuration.profile(leg.profile) is None), "")
     hurry = "emergency, " if is_emergency(record, configuration.emergency_numbers(record.profile_name)) else ""
     told = []
-    for leg in record.legs:
-        if leg.state == "ended":
-            continue
+    for leg in live:
         if unclaimed:
             action, why = "none", unclaimed
         elif unknown:
@@ -78,14 +77,16 @@ def _of_leg(record: CallRecord, leg: LegRecord, configuration: Configuration) ->
         return "end", f"its BYE is repeated: {leg.cause}"
     settings = configuration.profile(leg.profile)
     assert settings is not None, "a leg whose profile is known"
-    reinvite: Reinvite = settings.recovery_reinvite or configuration.ha.recovery_reinvite
+    serving = configuration.profile(record.slot.rpartition("#")[0]) or settings  # whose worker revives both legs
+    reinvite: Reinvite = serving.recovery_reinvite or configuration.ha.recovery_reinvite
     peer, local = (leg.flow.remote_host, leg.flow.local_host) if leg.flow is not None else ("", "")
+    away = moving.contact_moved(local, settings, leg.flow.transport if leg.flow is not None else "UDP")
     if leg.state != "answered":
-        lost = leg.direction == "outbound" and moving.contact_moved(local, settings)
+        lost = leg.direction == "outbound" and away
         return "revive", f"{leg.state}: " + (f"but its answer goes to {local}" if lost else "its INVITE goes on")
     named = moving.media_named(settings, configuration.acl, peer)
     moved = []
-    if moving.contact_moved(local, settings):
+    if away:
         moved.append(f"Contact moves from {local} to {settings.sip_ip}")
     if moving.media_moved(leg.media, settings, named):
         assert leg.media is not None

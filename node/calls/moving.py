@@ -11,6 +11,7 @@ from store.records import MediaRecord
 
 Reinvite = Literal["auto", "always", "never"]
 "When a recovered leg is re-INVITEd: where our address changed, whatever happened, or not at all."
+EVERY = ("0.0.0.0", "::")
 
 
 def media_named(settings: ProfileSettings, lists: Mapping[str, AccessList], peer: str) -> str:
@@ -27,9 +28,14 @@ def media_moved(media: MediaRecord | None, settings: ProfileSettings, named: str
     return media.advertised not in ("", named) or media.address not in ("", *settings.rtp_ips, settings.rtp_ip)
 
 
-def contact_moved(local: str, settings: ProfileSettings) -> bool:
+def contact_moved(local: str, settings: ProfileSettings, transport: str = "UDP") -> bool:
     """The leg sends its requests to an address that is not ours; `local`: where it was served.
 
-    Behind an `ext-sip-ip` that does not say anything: the other node may well be called by the same name.
+    Behind an `ext-sip-ip` that does not say anything: the other node may well be called by the same name. Nor does it of
+    WebSockets that are heard on every address; those of an address of their own are called by `sip-ip` all the same.
     """
-    return local not in ("", settings.sip_ip) and settings.public_ip == settings.sip_ip
+    binding = {"WS": settings.ws_binding, "WSS": settings.wss_binding}.get(transport)
+    heard = (binding.host if binding is not None else "") or settings.sip_ip
+    if local in ("", settings.sip_ip, heard) or heard in EVERY:
+        return False
+    return settings.public_ip == settings.sip_ip

@@ -109,6 +109,38 @@ def test_the_profile_says_whether_legs_are_reinvited(tmp_path: Path, wish: str, 
     assert (told.action, told.why) == (action, why)
 
 
+def test_a_leg_that_is_over_may_be_of_a_profile_that_is_gone(tmp_path: Path) -> None:
+    (told,) = forecast(call(leg(), leg("ended", profile="gone")), configured(tmp_path), STANDBY)
+    assert told.action == "revive"
+
+
+def test_the_profile_that_serves_a_call_says_so_of_both_its_legs(tmp_path: Path) -> None:
+    both = (
+        '<param name="recovery-reinvite" value="always"/></settings></profile><profile name="external"><settings>'
+        '<param name="sip-ip" value="192.0.2.1"/><param name="rtp-ip" value="192.0.2.1"/><param name="sip-port" value="5080"/>'
+    )
+    (told,) = forecast(call(leg(profile="external")), configured(tmp_path, both), STANDBY)
+    assert told.action == "reinvite"
+
+
+@pytest.mark.parametrize(
+    ("binding", "at", "action"),
+    [
+        ("192.0.2.5:5066", "192.0.2.5", "revive"),
+        ("0.0.0.0:5066", "192.0.2.5", "revive"),
+        (":5066", HERE, "revive"),
+        ("192.0.2.5:5066", "192.0.2.6", "reinvite"),
+    ],
+)
+def test_a_websocket_of_an_address_of_its_own_has_not_moved(tmp_path: Path, binding: str, at: str, action: str) -> None:
+    one = leg(transport="WS", at=at)
+    assert one.media is not None
+    one.media.address = one.media.advertised = HERE
+    configuration = configured(tmp_path, f'<param name="ws-binding" value="{binding}"/>')
+    (told,) = forecast(call(one), configuration, STANDBY)
+    assert told.action == action
+
+
 def test_what_moved_and_must_not_be_told_is_said(tmp_path: Path) -> None:
     configuration = configured(tmp_path, '<param name="recovery-reinvite" value="never"/>')
     (told,) = forecast(call(leg(at=THERE)), configuration, STANDBY)
