@@ -51,7 +51,7 @@ log = logging.getLogger(__name__)
 ATTEMPTS = 4
 "Times a re-INVITE is repeated after a 491."
 LONGEST = 2 * 64 * T1
-"Seconds after which whatever a leg was asked for is answered or given up."
+"Seconds in which, as a rule, whatever a leg was asked for is answered or given up."
 
 
 class BadRecord(Exception):
@@ -97,12 +97,16 @@ class Recovery:
             except Exception:
                 log.exception("call %s could not be revived", record.uuid)
                 self._give_up(record, "bad record")
-        results = list(self._results.values())
-        if self._asked or self._opening:
-            # A leg that ends by itself meanwhile does not tell us.
-            self._exchange.endpoint.later(LONGEST, self._tell_if_done)
         self._tell_if_done()
-        return results
+        if not self._told:
+            self._exchange.endpoint.later(LONGEST, self._look)
+        return list(self._results.values())
+
+    def _look(self) -> None:
+        """From time to time: a leg that ends by itself while it is asked does not tell us."""
+        self._tell_if_done()
+        if not self._told:
+            self._exchange.endpoint.later(LONGEST, self._look)
 
     def _has_ended(self, record: CallRecord) -> bool:
         """Was it here, and ended since the record was read?"""
@@ -192,7 +196,9 @@ class Recovery:
     def _relocate(self, call: Call, leg: Leg) -> None:
         """On a node with an address of its own: from now on the leg is served here, and hears so by our Contact."""
         settings = self._exchange.profile(leg.profile)
-        if settings is None or leg.flow is None or not moving.contact_moved(leg.flow.local[0], settings):
+        if settings is None or leg.flow is None:
+            return
+        if not moving.contact_moved(leg.flow.local[0], settings, leg.flow.transport):
             return
         leg.flow = leg.flow._replace(local=self._exchange.endpoint.local(leg.profile))
         call.save()
@@ -299,6 +305,7 @@ class Recovery:
         if error is not None:
             self._note(result(call, leg, ok=False, cause="no port"))
             call.kill(leg, "NORMAL_TEMPORARY_FAILURE")
+            self._lose_others(call)
         else:
             anchor.tell(self._exchange, leg)
             self._rejoin(call)
@@ -383,7 +390,7 @@ class Recovery:
         self._settle(uuid)
 
     def _tell_if_done(self) -> None:
-        for call, leg in [gone for gone in (*self._asked.values(), *self._opening.values()) if not gone[1].live]:
+        for call, leg in [gone for gone in {**self._asked, **self._opening}.values() if not gone[1].live]:
             # It went while it was being asked: with its other side, or by itself.
             self._opening.pop(leg.uuid, None)
             self._note(result(call, leg, ok=False, cause=leg.cause))

@@ -5,8 +5,16 @@ from __future__ import annotations
 import asyncio
 from typing import Any
 
+import pytest
+
+from node.calls import anchor
+from node.calls.call import Call
 from node.calls.ledger import Result
+from node.calls.leg import Leg
+from node.calls.recover import LONGEST
+from node.media.errors import MediaError
 from store.records import CallRecord, PendingInvite
+from tests.node.calls.clock import LeapingLoop, leap
 from tests.node.calls.peer import OFFER, Peer
 from tests.node.calls.rig import Cast, Rig, Stage, stage, until
 from tests.support.phone import Line
@@ -140,6 +148,94 @@ def test_the_worker_remembers_why_a_leg_was_lost() -> None:
             rig.bury()
 
     asyncio.run(play())
+
+
+def test_what_is_told_at_once_and_in_the_end_is_the_same_where_nothing_is_asked() -> None:
+    """Of a call one of whose profiles is gone: the other leg goes with it."""
+
+    async def play() -> None:
+        with stage() as made:
+            rig, cast = Rig(made), Cast(made)
+            ours, _theirs = await talking(rig, cast)
+            records = rig.stored()
+            rig.bury()
+            records[0].legs[1].profile = "gone"
+            rig = Rig(made, "two", 2)
+            final: list[Result] = []
+            results = rig.switchboard.revive(records, then=final.extend)
+            assert [one.ok for one in results] == [False, False]
+            assert final == results
+            await asyncio.wait_for(ours.ended.wait(), WITHIN)
+            await cast.close()
+            rig.bury()
+
+    asyncio.run(play())
+
+
+def test_who_ends_with_a_leg_that_has_no_port_is_lost_too(monkeypatch: pytest.MonkeyPatch) -> None:
+    async def play() -> None:
+        with stage() as made:
+            rig, cast = Rig(made), Cast(made)
+            ours, theirs = await talking(rig, cast)
+            records = rig.stored()
+            rig.bury()
+            called = records[0].legs[1].uuid
+            real = anchor.open_port
+
+            def scarce(call: Call, leg: Leg, then: Any = None) -> None:
+                if leg.uuid == called:
+                    call.later(0.2, then, MediaError("no port is free"))
+                else:
+                    real(call, leg, then)
+
+            monkeypatch.setattr(anchor, "open_port", scarce)
+            rig, final = successor(made, records, "never")
+            await until(lambda: final, WITHIN)
+            assert sorted((one.ok, one.cause) for one in final) == [
+                (False, "no port"),
+                (False, "the other side is lost"),
+            ]
+            await asyncio.wait_for(ours.ended.wait(), WITHIN)
+            await asyncio.wait_for(theirs.ended.wait(), WITHIN)
+            await cast.close()
+            rig.bury()
+
+    asyncio.run(play())
+
+
+def test_a_leg_that_hangs_up_long_after_it_was_asked_ends_the_recovery() -> None:
+    """A proxy has said 100 to the re-INVITE, and nothing else for minutes."""
+
+    async def play() -> None:
+        with stage() as made:
+            rig, cast = Rig(made), Cast(made)
+            alice, bob = await Peer.open(made.internal), await Peer.open(made.internal)
+            made.register("1001", bob.contact)
+            alice.invite("1001", "1000", sdp=OFFER)
+            bob.answer(await bob.expect("INVITE"), 200, sdp=OFFER)
+            ok = await alice.expect(200)
+            alice.ack(ok)
+            await bob.expect("ACK")
+            await until(lambda: rig.live[0].legs[0].pending is None)
+            records = rig.stored()
+            rig.bury()
+            rig, final = successor(made, records, "always")
+            for peer in (alice, bob):
+                peer.answer(await peer.expect("INVITE"), 100)
+            await leap(LONGEST + 5.0, 1.0)
+            assert not final
+            alice.bye(ok)
+            bob.answer(await bob.expect("BYE"), 200)
+            await alice.expect(200)
+            await leap(LONGEST, 1.0)
+            assert [one.ok for one in final] == [False, False]
+            alice.close()
+            bob.close()
+            await cast.close()
+            rig.bury()
+
+    with asyncio.Runner(loop_factory=LeapingLoop) as runner:
+        runner.run(play())
 
 
 def test_an_answer_that_asks_for_patience_is_no_refusal() -> None:
