@@ -11,6 +11,8 @@ from node.calls.urgency import Rank
 
 TICK = 0.01
 "Seconds between two looks at the queue; a rate of thousands a second needs no more alarms than that."
+EARLY = 0.05
+"Of one: a loop that counts milliseconds rings an alarm that much too early, at the rates at which nothing is saved up."
 BURST = 64
 "Without a limit, so many go out in one turn of the loop: between them requests are answered."
 
@@ -55,7 +57,8 @@ class Pace:
             _rank, _number, send = heapq.heappop(self._queue)
             send()
         if self._queue and self._alarm is None:
-            self._alarm = self._later(max(TICK, 1 / self.rate) if self.rate > 0 else 0.0, self._turn)
+            missing = (1.0 - self._allowance) / self.rate if self.rate > 0 else 0.0
+            self._alarm = self._later(max(TICK, missing) if self.rate > 0 else 0.0, self._turn)
 
     def _allowed(self) -> int:
         """How many may go now. What was not used while nothing waited is not saved up beyond one tick."""
@@ -65,6 +68,6 @@ class Pace:
         most = max(1.0, self.rate * TICK * 2)
         self._allowance = min(most, self._allowance + (now - self._counted_at) * self.rate)
         self._counted_at = now
-        allowed = int(self._allowance)
+        allowed = int(self._allowance + EARLY)
         self._allowance -= min(allowed, len(self._queue))
         return allowed

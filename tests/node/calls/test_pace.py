@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from functools import partial
 
+import pytest
+
 from node.calls.pace import BURST, TICK, Pace
 from node.calls.urgency import Rank
 from tests.node.test_standby import Clock
@@ -57,6 +59,20 @@ def test_no_more_go_out_than_the_rate_allows() -> None:
     for start in range(0, 800, 50):
         window = [at for at in times if times[start] <= at < times[start] + 0.5]
         assert len(window) <= 100 + 200 * TICK * 2
+
+
+@pytest.mark.parametrize("rate", [3, 7, 10, 30, 50])
+def test_a_loop_that_counts_milliseconds_and_rings_early_keeps_to_the_rate(rate: int) -> None:
+    """As uvloop does: a third of a second has 333 of them."""
+    clock = Clock()
+    pace, sent = queue(clock, rate)
+    pace = Pace(lambda delay, turn: clock.later(round(delay * 1000) / 1000, turn), clock)
+    pace.rate = rate
+    for number in range(10 * rate + 1):
+        want(pace, sent, clock, str(number), Rank(False, True, float(number)))
+    clock.run(30)
+    assert len(sent) == 10 * rate + 1
+    assert 9.8 < sent[-1][0] - sent[0][0] < 10.5
 
 
 def test_thousands_a_second_go_out_in_lots() -> None:
