@@ -185,7 +185,8 @@ class Passage:
             (name, value) for name in TOLD_BACK if response is not None and (value := response.header(name)) is not None
         ]
         self._answer(504 if response is None else SAID.get(status, status), tuple(told))
-        if status == 481 and self._request.method != "NOTIFY" and self._leg.live:
+        here = partner in self._call.legs and partner.confirmed and not partner.cause
+        if status == 481 and self._request.method != "NOTIFY" and self._leg.live and here:
             self._call.lost(partner, "NORMAL_TEMPORARY_FAILURE")
 
     def _give_up(self) -> None:

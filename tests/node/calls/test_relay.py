@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from tests.node.calls.peer import OFFER, Peer
+from tests.node.calls.peer import OFFER, Peer, said
 from tests.node.calls.rig import Cast, Rig, extension, until
 from tests.node.calls.scene import play
 from tests.node.calls.test_display import calling, over
@@ -90,6 +90,36 @@ def test_what_a_partner_says_of_its_own_dialog_or_transaction_is_not_said_to_the
             await over(alice, ok, bob)
 
     play(scene)
+
+
+def test_a_partner_that_hangs_up_and_then_does_not_know_a_request_any_more_ends_nothing_else() -> None:
+    """The caller's dialplan goes on without it."""
+
+    async def scene(rig: Rig, cast: Cast) -> None:
+        alice, bob = await Peer.open(rig.stage.internal), await Peer.open(rig.stage.internal)
+        rig.stage.register("1001", bob.contact)
+        alice.invite("7001", "1000", sdp=OFFER)
+        invite = await bob.expect("INVITE")
+        dialog = bob.answer(invite, 200, sdp=OFFER)
+        ok = await alice.expect(200)
+        alice.ack(ok)
+        await bob.expect("ACK")
+        await until(lambda: rig.live[0].legs[0].pending is None)
+        alice.within(ok, "INFO")
+        info = await bob.expect("INFO")
+        theirs = [("From", dialog.get("To")), ("To", dialog.get("From")), ("Contact", invite.get("Contact"))]
+        bob.bye(Sip("SIP/2.0 200 OK", [*theirs, ("Call-ID", dialog.call_id)]))
+        await bob.expect(200)
+        bob.answer(info, 481)
+        assert (await alice.expect(500)).method == "INFO"
+        assert [leg.live for leg in rig.live[0].legs] == [True, False]
+        assert not said(alice, "BYE")
+        alice.bye(ok)
+        await alice.expect(200)
+        alice.close()
+        bob.close()
+
+    play(scene, extension("7001", ("bridge", "user/1001"), ("park", "")))
 
 
 def test_what_is_passed_on_has_one_hop_less_and_none_left_is_483() -> None:
