@@ -30,6 +30,8 @@ ASKED = 512
 WAITING = 8192
 "Requests that may wait."
 LOOK_AGAIN = 0.25
+FORGOTTEN = 32.0
+"Seconds after which nobody waits for its answer any more (64*T1): who was given the request has answered it, or nobody will."
 
 T = TypeVar("T")
 
@@ -64,7 +66,7 @@ class Office(Protocol):
 class Search:
     """One request, and until when it may wait."""
 
-    __slots__ = ("flow", "live", "over", "request", "transaction", "until")
+    __slots__ = ("brought", "flow", "live", "over", "request", "transaction", "until")
 
     def __init__(self, request: Request, transaction: ServerTransaction, flow: Flow, until: float) -> None:
         self.request = request
@@ -73,6 +75,8 @@ class Search:
         self.until = until
         self.live = False
         "The store has said that there is such a dialog: it is on its way here, or its owner is being replaced."
+        self.brought = False
+        "It went to another worker perhaps, of which nothing is heard if it is there."
         self.over = False
 
     @property
@@ -98,11 +102,14 @@ class Searches:
     def begin(self, request: Request, transaction: ServerTransaction, flow: Flow) -> None:
         """Find out, and answer."""
         search = Search(request, transaction, flow, self._office.endpoint.now() + PATIENCE)
-        if self._asked >= ASKED or len(self._waiting) >= WAITING:
+        if len(self._waiting) >= WAITING:
             self._say(search, 500)
             return
         self._by_dialog.setdefault(search.dialog, []).append(search)
-        self._ask(search)
+        if self._asked >= ASKED:
+            self._wait(search)
+        else:
+            self._ask(search)
 
     # ---- the store -------------------------------------------------------------------------------------------------
 
@@ -131,8 +138,11 @@ class Searches:
     def _bring(self, search: Search, record: CallRecord) -> None:
         if self._office.elsewhere is None:
             self._on_brought(search)
-        else:
-            self._office.elsewhere(record, search.request, search.flow, partial(self._on_brought, search))
+            return
+        if not search.brought:
+            search.brought = True
+            self._office.endpoint.later(FORGOTTEN, partial(self._give_up, search))
+        self._office.elsewhere(record, search.request, search.flow, partial(self._on_brought, search))
 
     def _on_brought(self, search: Search) -> None:
         """Its record is here, or could not be brought: the store is gone again, or its owner is being replaced."""
@@ -181,9 +191,11 @@ class Searches:
 
     def _ask_for_all(self) -> None:
         """The store has answered one of them. Those that wait for something else than the store go on waiting."""
-        waiting, self._waiting = self._waiting, deque()
-        for search in waiting:
-            if search.live or self._asked >= ASKED:
+        for _ in range(len(self._waiting)):
+            if self._asked >= ASKED or not self._waiting:
+                return
+            search = self._waiting.popleft()
+            if search.live:
                 self._waiting.append(search)
             else:
                 self._ask(search)
@@ -213,6 +225,12 @@ class Searches:
     def _say(self, search: Search, status: int) -> None:
         self._forget(search)
         self._office.say(search.request, search.transaction, status, (RETRY,) if status == 500 else ())
+
+    def _give_up(self, search: Search) -> None:
+        """Another worker has answered it, or nobody."""
+        if not search.over:
+            self._forget(search)
+            search.transaction.forget()
 
     def _forget(self, search: Search) -> None:
         search.over = True

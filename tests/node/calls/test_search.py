@@ -6,6 +6,7 @@ from collections.abc import Iterator
 
 import pytest
 
+from node.calls.search import ASKED
 from store.records import CallRecord, DialogRecord, LegRecord
 from tests.fuzz.agent import Dialogue, Tally, value
 from tests.fuzz.theatre import Actor, Theatre
@@ -44,17 +45,19 @@ def finals(actor: Actor, seconds: float) -> list[tuple[float, str]]:
     return found
 
 
-def kept_call(theatre: Theatre, dialog: Dialogue, state: str = "answered") -> None:
+def kept_call(
+    theatre: Theatre, dialog: Dialogue, state: str = "answered", slot: str = "internal#0", uuid: str = "u1"
+) -> None:
     """Put the dialog's record into the store, in the name of somebody who is being replaced."""
     tag = dialog.to.rpartition("tag=")[2]
     leg = LegRecord(
-        uuid="u1",
+        uuid=uuid,
         direction="inbound",
         profile="internal",
         state=state,  # type: ignore[arg-type]
         dialog=DialogRecord(call_id=dialog.call_id, local_tag=tag, remote_tag=dialog.tag),
     )
-    call = CallRecord(uuid="u1", state="answered", legs=[leg], slot="internal#0", epoch=1, version=1)
+    call = CallRecord(uuid=uuid, state="answered", legs=[leg], slot=slot, epoch=1, version=1)
     theatre.books.put(call)
 
 
@@ -79,6 +82,29 @@ def test_who_waited_hears_481_when_the_store_is_back_and_knows_nothing(theatre: 
     theatre.books.gone = False
     heard = finals(actor, 1.0)
     assert [text[:11] for _at, text in heard] == ["SIP/2.0 481"] * 20
+
+
+def test_more_than_may_be_asked_for_at_once_wait_for_their_turn(theatre: Theatre, actor: Actor) -> None:
+    count = ASKED + 200
+    for number in range(count):
+        actor.send(actor.request("INFO", stranger(actor, f"internal.0-{number:016x}")))
+    heard = finals(actor, 2.0)
+    assert [text[:11] for _at, text in heard] == ["SIP/2.0 481"] * count
+
+
+def test_what_another_worker_answers_is_forgotten_here(theatre: Theatre, actor: Actor) -> None:
+    dialogs = [stranger(actor), stranger(actor, "internal.0-00000000000000bb")]
+    handed_on: list[object] = []
+    bus = theatre.endpoint.bus
+    bus.alive = lambda token: token == "internal.1"  # type: ignore[method-assign]
+    bus.send = lambda token, mail, otherwise=None: handed_on.append(mail)  # type: ignore[method-assign]
+    for number, (dialog, method) in enumerate(zip(dialogs, ("INFO", "INVITE"), strict=True)):
+        kept_call(theatre, dialog, slot="internal#1", uuid=f"u{number}")
+        actor.send(actor.request(method, dialog))
+    assert finals(actor, 40.0) == []
+    assert len(handed_on) == 2
+    assert theatre.endpoint.layer.servers == 0
+    assert theatre.duty.reception._searches._by_dialog == {}
 
 
 def test_a_call_that_stays_with_nobody_is_500_and_a_dialog_that_its_record_does_not_name_is_481(
