@@ -13,6 +13,7 @@ from collections.abc import Callable
 from functools import partial
 from typing import TYPE_CHECKING
 
+from node.calls import refresh
 from node.calls.asked import Then
 from node.calls.destination import Destination, resolve
 from node.calls.exchange import Exchange
@@ -65,6 +66,8 @@ def _ask_again(call: Call, leg: Leg, request: Request, credentials: Headers, the
         call.ask(leg, repeated, then, answers)
         return
     leg.credentials = tuple(credentials)
+    if leg.variables.get(refresh.SWAPPED) == str(request.cseq.number):
+        leg.variables[refresh.SWAPPED] = str(repeated.cseq.number)
     call.send_written(leg, repeated, then, answers)
 
 
@@ -74,7 +77,8 @@ def _taken_back(leg: Leg, request: Request) -> bool:
 
 def _next_cseq(leg: Leg, request: Request) -> int:
     dialog = leg.dialog
-    if dialog is None or (request.from_tag, request.to_tag) != (dialog.local_tag, dialog.remote_tag):
+    # Either way round: with `sip_recovery_break_rfc` From and To change places.
+    if dialog is None or {request.from_tag, request.to_tag} != {dialog.local_tag, dialog.remote_tag}:
         return request.cseq.number + 1
     dialog.cseq += 1
     return dialog.cseq

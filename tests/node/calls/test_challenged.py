@@ -130,6 +130,36 @@ def test_a_successor_answers_the_gateways_challenges_too() -> None:
     play(scene, GATEWAY)
 
 
+def test_a_reinvite_with_from_and_to_changed_that_is_challenged_has_an_ack_like_it_and_no_cseq_twice() -> None:
+    """`sip_recovery_break_rfc`."""
+
+    async def scene(rig: Rig, cast: Cast) -> None:
+        async with through_the_gateway(rig, cast) as (ours, peer):
+            await until(lambda: rig.live[0].legs[0].pending is None)
+            called = rig.live[0].legs[1]
+            assert rig.switchboard.setvar(called.uuid, "sip_recovery_break_rfc", "true")
+            await until(lambda: any(leg.credentials for call in rig.stored() for leg in call.legs))
+            other, _results = rig.succeed("always")
+            try:
+                invite = await peer.expect("INVITE")
+                peer.answer(invite, 407, headers=[challenge(nonce="n2")])
+                again = await peer.expect("INVITE")
+                assert (again.get("From"), again.cseq) == (invite.get("From"), invite.cseq + 1)
+                peer.answer(again, 200, sdp=OFFER)
+                while (ack := await peer.expect("ACK")).cseq != again.cseq:
+                    pass  # the one of the challenge
+                assert (ack.get("From"), ack.get("To")) == (again.get("From"), again.get("To"))
+                await ours.hangup()
+                bye = await peer.expect("BYE")
+                assert bye.cseq > again.cseq
+                peer.answer(bye, 200)
+                await other.idle()
+            finally:
+                other.bury()
+
+    play(scene, GATEWAY)
+
+
 def test_a_stranger_whose_contact_came_from_the_gateway_gets_no_answer() -> None:
     async def scene(rig: Rig, cast: Cast) -> None:
         rig.stream.want(["ALL"])
