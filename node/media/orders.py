@@ -106,7 +106,7 @@ class Orders:
         """Another node has our address: nothing comes here any more, and the ports are to be free."""
         if self._legs:
             log.info("%d legs are another node's now", len(self._legs))
-        for name in list(self._legs):
+        for name in [*self._legs, *self._binding]:
             self._close(name)
         self._ports.close()
 
