@@ -228,6 +228,10 @@ class Queue:
             return questions
 
     def _divert(self) -> None:
+        if not self.diverted and self._wake_at != NEVER:
+            # It sleeps until something comes, and all that comes now is the scribe's.
+            self._wake_at = NEVER
+            self._bell.ring()
         self.diverted = True
         taken, self._taken = self._taken, []
         self._items.extendleft(reversed(taken))
@@ -241,6 +245,9 @@ class Queue:
         """Until there are so many items that are ours, or a question, or it is closed."""
         with self._lock:
             if (len(self._items) >= wake_at and not self.diverted) or self._questions or self._closed:
+                return
+            if self.diverted and timeout is None:
+                # It was diverted since the timeout was chosen.
                 return
             self._bell.still()
             self._wake_at = wake_at

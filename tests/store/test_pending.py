@@ -135,6 +135,20 @@ def test_diverted_the_writes_are_the_scribes_and_questions_stay() -> None:
     assert len(waiting) == 0
 
 
+def test_the_thread_that_sleeps_hears_that_it_is_diverted() -> None:
+    waiting = queue()
+    taker = Taker(waiting)
+    assert taker.sleeps
+    waiting.divert()
+    assert taker.taken() == []
+
+
+def test_the_thread_does_not_sleep_for_ever_if_it_was_diverted_just_before() -> None:
+    waiting = queue()
+    waiting.divert()
+    assert Taker(waiting).taken() == []
+
+
 def test_a_question_waits_until_the_writes_before_it_are_on_their_way_to_the_store_again() -> None:
     waiting, first, asked = queue(), entry("a"), question()
     waiting.divert()

@@ -424,6 +424,16 @@ def test_nobody_waits_for_a_store_that_is_only_being_tried(stage: Stage) -> None
     stage.until_stored("first", "second")
 
 
+def test_a_thread_that_had_nothing_to_do_when_writes_were_diverted_gives_them_back(stage: Stage) -> None:
+    """Else all that follows would be at risk, until somebody asks the store something."""
+    stage.put(registration())
+    stage.settle()
+    stage.writer._shared.queue.divert()
+    stage.loop.run(lambda: not stage.writer.behind)
+    stage.put(registration(version=2))
+    assert stage.settle(2) == [STORED, STORED]
+
+
 def test_what_a_cut_off_store_does_not_take_is_replayed_in_order(stage: Stage) -> None:
     stage.put(call("before"))
     stage.settle()
