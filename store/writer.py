@@ -341,6 +341,8 @@ class Writer:
 
     def _look(self) -> None:
         self._alarm = None
+        # After a loop that stood still: what the store has done meanwhile is neither late nor at risk.
+        self._deliver()
         now = time.monotonic()
         while self._waiters and (self._waiters[0].then is None or self._waiters[0].due <= now):
             entry = self._waiters.popleft()
