@@ -149,8 +149,10 @@ class Committer:
         self._shared.queue.divert()
         if asked is not None:
             self._shared.tell(Answered(asked, Unavailable(why)))
-        if self._store is not None:
-            self._store.abandon()
+        # The thread may come back at this moment, and drop it.
+        store = self._store
+        if store is not None:
+            store.abandon()
         return True
 
     # ---- the thread --------------------------------------------------------------------------------------------------
