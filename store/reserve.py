@@ -39,8 +39,9 @@ class Reserve:
         self._journal.open()
 
     def close(self) -> None:
-        if self._held:
-            log.error("%d writes are lost, the store is gone and so is the journal", len(self._held))
+        with self._lock:
+            if self._held:
+                self._save()
         self._journal.close()
 
     def append(self, writes: Sequence[Write]) -> list[Write]:
@@ -81,6 +82,16 @@ class Reserve:
             for write in lot.writes:
                 if self._held.get(write.record.key) is write:
                     del self._held[write.record.key]
+
+    def _save(self) -> None:
+        """The disk may have room by now, and nobody will ask it again."""
+        try:
+            self._journal.append(list(self._held.values()))
+            self._journal.flush()
+        except (StoreError, OSError) as error:
+            log.error("%d writes are lost, the store is gone and so is the journal: %s", len(self._held), error)
+        else:
+            self._held.clear()
 
     def _hold(self, writes: Sequence[Write]) -> list[Write]:
         dropped = []

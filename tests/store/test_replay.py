@@ -267,6 +267,24 @@ def test_what_is_in_memory_goes_to_the_disk_as_soon_as_there_is_room(stem: Path)
     ]
 
 
+def test_what_is_in_memory_at_the_end_goes_to_a_disk_that_has_room_by_then(stem: Path) -> None:
+    mine = Reserve(journal(stem), 10)
+    with no_more_than(100):
+        mine.append([Put(call("1")), Put(call("2"))])
+    mine.close()
+    lot = journal(stem).oldest()
+    assert lot is not None
+    assert [write.record.key for write in lot.writes] == ["1", "2"]
+
+
+def test_what_finds_no_room_in_the_end_either_is_said_to_be_lost(stem: Path, caplog: pytest.LogCaptureFixture) -> None:
+    mine = Reserve(journal(stem), 10)
+    with no_more_than(100):
+        mine.append([Put(call("1")), Put(call("2"))])
+        mine.close()
+    assert "2 writes are lost" in caplog.text
+
+
 def test_of_what_is_in_memory_the_oldest_goes_when_there_is_too_much(stem: Path) -> None:
     mine = Reserve(journal(stem), 2)
     with no_more_than(100):
