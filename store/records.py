@@ -354,6 +354,7 @@ def holds_more(record: Record) -> bool:
         leg.beyond is not None
         or (leg.dialog is not None and leg.dialog.beyond is not None)
         or (leg.media is not None and leg.media.beyond is not None)
+        or any(early.dialog.beyond is not None for early in leg.early)
         for leg in record.legs
     )
 

@@ -7,7 +7,7 @@ from typing import Any
 import msgspec
 import pytest
 
-from store.records import ESCAPED, decode_call, decode_registration, encode
+from store.records import ESCAPED, DialogRecord, EarlyRecord, decode_call, decode_registration, encode
 from tests.store.samples import call, registration
 
 NEWS: dict[str, Any] = {"later": {"a": [1, 2, b"\x00\xff"]}, "sooner": "é"}
@@ -38,6 +38,14 @@ def test_unknown_fields_of_a_call_a_leg_its_dialog_and_its_media_are_written_aga
     again = encode(record)
     assert msgspec.msgpack.decode(again[1:] if odd else again) == written | {"version": record.version}
     assert decode_call(again) == record
+
+
+def test_unknown_fields_of_an_early_dialog_are_written_again() -> None:
+    record = call()
+    record.legs[1].early = [EarlyRecord(dialog=DialogRecord(call_id="b", local_tag="l", remote_tag="r"))]
+    written = msgspec.msgpack.decode(encode(record))
+    written["legs"][1]["early"][0]["dialog"].update(NEWS)
+    assert msgspec.msgpack.decode(encode(decode_call(encoded(written)))) == written
 
 
 @pytest.mark.parametrize("user", ["1000", "10\udce9"])
