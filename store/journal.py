@@ -106,8 +106,8 @@ class Journal:
         self._next = 1
         self._file: int | None = None
         "Descriptor of the newest segment, while we append to it."
-        self._full: list[int] = []
-        "Descriptors of segments that are complete and not flushed yet."
+        self._full: dict[int, int] = {}
+        "Descriptors of segments that are complete and not flushed yet, by number."
 
     @property
     def pending(self) -> bool:
@@ -129,8 +129,8 @@ class Journal:
     def close(self) -> None:
         with self._lock:
             self._end_segment()
-            full, self._full = self._full, []
-        for descriptor in full:
+            full, self._full = self._full, {}
+        for descriptor in full.values():
             os.close(descriptor)
 
     def append(self, writes: Sequence[Write]) -> list[Write]:
@@ -149,11 +149,11 @@ class Journal:
 
     def flush(self) -> None:
         with self._lock:
-            full, self._full = self._full, []
             # A duplicate of our own: the segment may be ended while the disk takes its time.
             newest = [os.dup(self._file)] if self._file is not None and self._settings.sync else []
+            full, self._full = self._full, {}
         failed: OSError | None = None
-        for descriptor in (*full, *newest):
+        for descriptor in (*full.values(), *newest):
             try:
                 os.fdatasync(descriptor)
             except OSError as error:
@@ -199,12 +199,16 @@ class Journal:
         return Lot(number, list(self._writes(data, self._path(number))))
 
     def _forget(self, lot: Lot) -> None:
+        # The disk need not take any more what the store has: while it hangs, descriptors would heap up here.
+        unflushed = self._full.pop(lot.number, None)
+        if unflushed is not None:
+            os.close(unflushed)
         if self._sizes.pop(lot.number, None) is not None:
             self._path(lot.number).unlink(missing_ok=True)
 
     def _end_segment(self) -> None:
         if self._file is not None and self._settings.sync:
-            self._full.append(self._file)
+            self._full[self._next - 1] = self._file
         elif self._file is not None:
             os.close(self._file)
         self._file = None

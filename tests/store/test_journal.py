@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import logging
+import os
 from pathlib import Path
 
 import pytest
@@ -111,6 +112,21 @@ def test_what_comes_during_a_replay_comes_after_it(stem: Path) -> None:
     mine.append([Put(call(version=2))])
     mine.forget(lot)
     assert everything(mine) == seen([Put(call(version=2))])
+
+
+def test_what_is_replayed_leaves_no_descriptor_behind_that_waits_for_a_flush(stem: Path) -> None:
+    mine = journal(stem)
+    before = len(os.listdir("/proc/self/fd"))
+    for version in range(1, 50):
+        mine.append([Put(call(version=version))])
+        lot = mine.oldest()
+        assert lot is not None
+        mine.forget(lot)
+    assert len(os.listdir("/proc/self/fd")) == before
+    mine.append([Put(call(version=50))])
+    mine.flush()
+    mine.close()
+    assert len(os.listdir("/proc/self/fd")) == before
 
 
 def test_a_segment_that_is_long_enough_is_followed_by_the_next(stem: Path) -> None:
