@@ -8,6 +8,7 @@ crash in between replays one again, which changes nothing, for the store ignores
 
 from __future__ import annotations
 
+import errno
 import logging
 import os
 import struct
@@ -36,6 +37,8 @@ LETTERS = {
 }
 OPERATIONS: dict[bytes, type[Write]] = {b"P": Put, b"R": Remove}
 SUFFIX = ".journal"
+PASSING = {errno.EMFILE, errno.ENFILE, errno.ENOMEM}
+"What may keep us from reading a segment that is quite well."
 
 
 class JournalFailed(StoreError):
@@ -194,6 +197,8 @@ class Journal:
         try:
             data = self._path(number).read_bytes()
         except OSError as error:
+            if error.errno in PASSING:
+                raise JournalFailed(f"{self._path(number)}: cannot be read now ({error})") from error
             log.error("journal segment %s cannot be read, passed over: %s", self._path(number), error)
             data = b""
         return Lot(number, list(self._writes(data, self._path(number))))

@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import logging
 import os
+import resource
 from pathlib import Path
 
 import pytest
@@ -112,6 +113,19 @@ def test_what_comes_during_a_replay_comes_after_it(stem: Path) -> None:
     mine.append([Put(call(version=2))])
     mine.forget(lot)
     assert everything(mine) == seen([Put(call(version=2))])
+
+
+def test_what_cannot_be_read_for_want_of_a_descriptor_is_not_given_up(stem: Path) -> None:
+    mine = journal(stem)
+    mine.append([Put(call())])
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (0, hard))
+    try:
+        with pytest.raises(JournalFailed, match="cannot be read now"):
+            mine.oldest()
+    finally:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
+    assert everything(mine) == seen([Put(call())])
 
 
 def test_what_is_replayed_leaves_no_descriptor_behind_that_waits_for_a_flush(stem: Path) -> None:
