@@ -14,7 +14,7 @@ from store.sql import feed
 from store.sql.statements import Row
 from store.sql.store import SqlStore
 from tests.store.following import Replica
-from tests.store.samples import registration
+from tests.store.samples import call, registration
 from tests.support.mariadb import mariadb
 from tests.support.postgres import postgres
 
@@ -96,6 +96,23 @@ def test_a_commit_is_one_entry_however_much_it_changes(store: SqlStore, other: S
     assert count(store, "sofia_feed") == 2
 
 
+def test_a_store_from_before_there_was_an_account_gets_one_and_keeps_what_it_has(dsn: str, store: SqlStore) -> None:
+    store.commit([Put(registration("1")), Put(call())])
+    epoch = store.raise_fence("external#0")
+    for table in ("sofia_feed", "sofia_feed_heads"):
+        store.session.change(f"DROP TABLE {table}")
+    changed(store, "DELETE FROM sofia_fences WHERE slot = ?", feed.FOLLOWED)
+    changed(store, "DELETE FROM sofia_schema WHERE version = ?", 2)
+    with opened(open_store(dsn)) as newer:
+        assert newer.registrations() == [registration("1")]
+        assert newer.calls() == [call()]
+        assert newer.raise_fence("external#0") > epoch
+        replica = Replica(newer)
+        newer.commit([Put(registration("2"))])
+        replica.look()
+        assert set(replica.known) == {registration("2").key}
+
+
 def test_an_account_that_ended_meanwhile_is_worth_nothing(store: SqlStore, other: SqlStore) -> None:
     """Nobody said for long that he follows; what came then is in no account, though one is kept again."""
     mark = other.changes("")
@@ -172,6 +189,20 @@ def test_a_writer_that_went_long_ago_is_forgotten_by_the_next_that_comes(store: 
     replica.look()
     assert {record.sip_user for record in replica.known.values()} == {"1", "2"}
     assert (count(store, "sofia_feed"), count(store, "sofia_feed_heads")) == (1, 2)
+
+
+def test_a_writer_that_comes_waits_for_nobody_in_the_midst_of_a_write(store: SqlStore, other: SqlStore) -> None:
+    if store.session.dialect.name == "SQLite":
+        pytest.skip("whoever writes is alone there")
+    other.changes("")
+    other.commit([Put(registration("1"))])
+    other.session.begin()
+    other.session.change("INSERT INTO sofia_feed (writer, number, moment, changed) VALUES ('b', 1, 4e9, ?)", (b"\x90",))
+    other.session.change("UPDATE sofia_feed_heads SET moment = 4e9 WHERE writer <> '#'")
+    store.commit([Put(registration("2"))])
+    # Had it been waited for, the server would have ended it: its client is silent.
+    other.session.commit()
+    assert count(store, "sofia_feed") == 3
 
 
 def test_one_that_was_forgotten_and_writes_again_is_not_overlooked(store: SqlStore, other: SqlStore) -> None:
