@@ -15,7 +15,7 @@ from dataclasses import dataclass
 from typing import Literal
 
 from ha.loop import Alarm, Loop
-from ha.process import begin_session, close_inherited
+from ha.process import begin_session, close_inherited, ours_alone
 from node.config.hooks import Hook, Moment
 
 log = logging.getLogger(__name__)
@@ -142,6 +142,7 @@ class HookRun:
     def _close(self) -> None:
         if self._output >= 0:
             self._loop.forget(self._pipe)
+            ours_alone.discard(self._output)
             os.close(self._output)
             self._output = -1
 
@@ -230,18 +231,30 @@ class Hooks:
             self._on_outcome(outcome, turn.environment)
             self._loop.after(0, self._next)
 
-        self._run = HookRun(self._loop, hook, turn.environment, ended)
+        try:
+            self._run = HookRun(self._loop, hook, turn.environment, ended)
+        except OSError as error:
+            # Out of processes or descriptors: a promotion that waited for it would hold the lease for ever.
+            log.error("hook %s %s cannot be started: %s", hook.moment, hook.command[0], error)
+            ended(Outcome(hook, "failed", CANNOT_RUN, 0.0))
 
 
 def _start(command: Sequence[str], environment: Mapping[str, str]) -> tuple[int, int]:
     """Its pid, and where to read what it says. By a fork of our own: to wait for its exec, as the library does, could
-    take as long as the disk that the program lies on."""
+    take as long as the disk that the program lies on. Raises OSError."""
     ours, theirs = os.pipe()
     parent = os.getpid()
-    pid = os.fork()
+    try:
+        pid = os.fork()
+    except OSError:
+        os.close(ours)
+        os.close(theirs)
+        raise
     if pid:
         os.close(theirs)
         os.set_blocking(ours, False)
+        # In a worker it would outlive the hook: what that has left running would block on it, once it is full.
+        ours_alone.add(ours)
         return pid, ours
     try:
         begin_session(parent)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import signal
 import sqlite3
@@ -10,6 +11,11 @@ from pathlib import Path
 
 import pytest
 
+from ha.hooks import CANNOT_RUN, HookRun, Hooks, Outcome
+from ha.loop import Loop
+from ha.process import fork
+from node.config.hooks import Hook
+from node.link import Beaten, Link
 from tests.ha.rig import Running, logged, loopback_address, pair, profile, running, say, tree, until
 
 MOMENTS = ("before-promote", "after-promote", "before-demote", "after-demote")
@@ -265,6 +271,54 @@ def test_a_hook_that_never_stops_talking_disturbs_nobody(tmp_path: Path, scripts
         elapsed = os.times().elapsed - began.elapsed
         assert spent < 0.5 * elapsed, f"{spent:.2f} s of {elapsed:.2f} s went into listening to it"
         assert node.log().count("hook after-promote says: and so on") < 3000
+
+
+def held(within: str = "/proc/self/fd") -> set[str]:
+    found = set()
+    for each in os.listdir(within):
+        with contextlib.suppress(OSError):
+            found.add(os.readlink(f"{within}/{each}"))
+    return found
+
+
+def test_one_that_cannot_be_forked_has_failed_and_the_next_one_gets_its_turn(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Or the node would wait for it for ever, with the lease in its hands."""
+    loop, told, before = Loop(), [], held()  # type: ignore[var-annotated]
+    hooks = Hooks(loop, lambda outcome, _environment: None)
+
+    def no_fork() -> int:
+        raise BlockingIOError(11, "Resource temporarily unavailable")
+
+    monkeypatch.setattr(os, "fork", no_fork)
+    hook = Hook(moment="before-promote", command=("/bin/true",), timeout=1000)
+    hooks.begin("before-promote", [hook, hook], {}, told.append)
+    ends = time.monotonic() + 5
+    while not told and time.monotonic() < ends:
+        loop.turn(0.01)
+    assert told == [[Outcome(hook, "failed", CANNOT_RUN, 0.0)] * 2]
+    assert not hooks.busy
+    assert {each for each in held() - before if each.startswith("pipe")} == set()
+    loop.close()
+
+
+def test_no_worker_that_is_forked_meanwhile_keeps_its_pipe() -> None:
+    loop, before = Loop(), held()
+    run = HookRun(loop, Hook(moment="after-promote", command=("/bin/sleep", "60"), timeout=60000), {}, lambda _: None)
+    pipes = {each for each in held() - before if each.startswith("pipe")}
+    assert len(pipes) == 1
+
+    def main(link: Link) -> None:
+        link.send(Beaten(len(pipes & held())))
+
+    process = fork("worker", main, time.monotonic(), guard=False)
+    until(process.reap, 10, "the worker")
+    assert process.link.receive() == (Beaten(0), [])
+    run.end()
+    assert not pipes & held()
+    ends = time.monotonic() + 0.2
+    while time.monotonic() < ends:
+        loop.turn(0.02)
+    loop.close()
 
 
 def _cpu(pid: int) -> int:
