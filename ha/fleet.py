@@ -113,8 +113,15 @@ class Fleet:
         missing += [kind for kind in self._kinds if not any(m.kind == kind for m in self.members)]
         now = self._loop.now()
         for kind in missing:
-            if now >= self._backoffs[kind].until:
+            if now < self._backoffs[kind].until:
+                continue
+            try:
                 self._start(kind, now)
+            except OSError as error:
+                wait = self._backoffs[kind].ended(0.0, now)
+                log.error("no %s can be started, tried again in %.1f s: %s", kind, wait, error)
+                self._loop.after(wait, self.fill)
+                return
 
     def renew(self) -> None:
         """The configuration has changed: standby workers that know the old one make room for others."""

@@ -136,7 +136,14 @@ class LeaseKeeper:
     def _start(self) -> None:
         if self._closed:
             return
-        self.process, self._listens = self._fork(), False
+        try:
+            self.process, self._listens = self._fork(), False
+        except OSError as error:
+            now = self._loop.now()
+            wait = self._backoff.ended(0.0, now)
+            log.error("no lease keeper can be started, tried again in %.1f s: %s", wait, error)
+            self._loop.after(wait, self._start)
+            return
         self._loop.watch(self.process.link, self._on_readable)
 
     def _on_readable(self) -> None:

@@ -90,10 +90,18 @@ class Process:
 
 
 def fork(kind: str, main: Callable[[Link], None], now: float, *, guard: bool = True) -> Process:
-    """Fork a child that runs `main` with its end of a new link. `guard`: it is killed when its parent dies."""
+    """Fork a child that runs `main` with its end of a new link. `guard`: it is killed when its parent dies.
+
+    Raises OSError where there is no room for one more process.
+    """
     ours, theirs = Link.pair()
     parent = os.getpid()
-    pid = os.fork()
+    try:
+        pid = os.fork()
+    except OSError:
+        ours.close()
+        theirs.close()
+        raise
     if pid:
         theirs.close()
         return Process(kind, pid, ours, now)

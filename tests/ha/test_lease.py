@@ -98,6 +98,24 @@ def test_a_lease_is_acquired_renewed_shown_and_given_back(desk: Desk):
     assert taken.epoch > lease.epoch
 
 
+def test_where_no_process_can_be_had_it_is_tried_until_there_is_one(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    """Memory or processes ran out for a moment: a node without its keeper would never have the lease again."""
+    fails, real = iter([True, True, True]), os.fork
+
+    def no_fork() -> int:
+        if next(fails, False):
+            raise OSError(12, "Cannot allocate memory")
+        return real()
+
+    monkeypatch.setattr(os, "fork", no_fork)
+    desk = Desk(tmp_path)
+    assert desk.ask(Read()).error == "the lease keeper is being started again"
+    desk.until(lambda: desk.keeper.process is not None)
+    assert desk.ask(Read()).error == ""
+    assert desk.forks == 4
+    desk.close()
+
+
 def test_a_lease_that_another_took_is_reported_as_lost(desk: Desk):
     lease = desk.ask(Acquire("alpha", 0.05)).lease
     assert lease is not None
