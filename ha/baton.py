@@ -31,11 +31,18 @@ class Baton:
     """One side of a swap: `keep` and `pass_on` when letting go, `expect` and `take` when taking over."""
 
     def __init__(
-        self, loop: Loop, *, address: SharedAddress, duty: Duty, fleet: Fleet, taken: Callable[[], None]
+        self,
+        loop: Loop,
+        *,
+        address: SharedAddress,
+        duty: Duty,
+        fleet: Fleet,
+        covered: Callable[[], bool],
+        taken: Callable[[], None],
     ) -> None:
-        """`taken`: told when the shared address is here after all."""
+        """`covered`: may this node act now? `taken`: told when the shared address is here after all."""
         self._loop, self._address, self._duty, self._fleet = loop, address, duty, fleet
-        self._taken = taken
+        self._covered, self._taken = covered, taken
         self._kept: LettingGo | None = None
         self._keeping: Alarm | None = None
         self._offered_until = loop.now()
@@ -97,6 +104,8 @@ class Baton:
         """Each turn of the loop: is all there that was waited for?"""
         if not self._loading_until:
             return
+        if self._duty.on and not self._covered():
+            return  # We stood still: the peer may have the address again.
         now = self._loop.now()
         loaded = self._duty.done and all(slot.revived is not None for slot in self._duty.slots())
         if loaded or now >= self._loading_until or not self._duty.on:

@@ -108,7 +108,15 @@ class Supervisor:
             on_acquired=self._on_acquired,
             on_renewed=self._on_renewed,
         )
-        self.baton = Baton(loop, address=self.address, duty=self.duty, fleet=self.fleet, taken=self.partner.say_beat)
+        self._paused = False
+        self.baton = Baton(
+            loop,
+            address=self.address,
+            duty=self.duty,
+            fleet=self.fleet,
+            covered=lambda: not self._paused and self.standing.until > loop.now(),
+            taken=self.partner.say_beat,
+        )
         self.partner.on_handed_over = self._on_handed_over
         self.partner.on_beat = self._on_peer_beat
         self.verbs = Verbs(self)
@@ -124,7 +132,6 @@ class Supervisor:
         self.stopping = False
         self._entry_points = entry_points
         self._blind = False
-        self._paused = False
         self._letting_go: LettingGo | None = None
         self._stop_by = 0.0
         self._asked, self._calm = "", True

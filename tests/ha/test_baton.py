@@ -41,6 +41,7 @@ class Side:
     def __init__(self, *, moves: bool = True) -> None:
         self.clock = Clock()
         self.did: list[str] = []
+        self.covered = True
         self.slots = [SimpleNamespace(revived=None), SimpleNamespace(revived=None)]
         self.duty = SimpleNamespace(on=True, done=True, slots=lambda: self.slots)
         address: Any = SimpleNamespace(wanted=moves, take=lambda: self.did.append("take address"))
@@ -55,6 +56,7 @@ class Side:
             address=address,
             duty=self.duty,  # type: ignore[arg-type]
             fleet=fleet,
+            covered=lambda: self.covered,
             taken=lambda: self.did.append("say so"),
         )
 
@@ -91,6 +93,21 @@ def test_calls_that_take_long_to_load_do_not_keep_the_address_away() -> None:
     side.baton.expect()
     side.baton.take()
     side.clock.run(LOADING)
+    assert side.did == ["take address", "say so"]
+
+
+def test_who_stood_still_while_it_loaded_takes_no_address_before_the_lease_is_its_own_again() -> None:
+    """The peer may have given up waiting, and serve with it."""
+    side = Side()
+    side.baton.expect()
+    side.baton.take()
+    side.covered = False
+    side.clock.run(3)
+    side.loaded()
+    side.baton.look()
+    assert side.did == []
+    side.covered = True
+    side.baton.look()
     assert side.did == ["take address", "say so"]
 
 
