@@ -21,6 +21,8 @@ log = logging.getLogger(__name__)
 REFUSED = 5.0
 "Seconds for which a node whose hook has said no leaves the lease to others."
 
+DEMOTING = (Order.DEMOTE, Order.HAND_OVER)
+
 Headers = list[tuple[str, str]]
 
 
@@ -66,10 +68,14 @@ class Escort:
 
     # ---- before ----------------------------------------------------------------------------------------------------
 
-    def see(self, step: Step) -> None:
-        """Told each step before it is carried out: hooks before something that is not to happen any more are ended."""
+    def see(self, step: Step, order: Order) -> None:
+        """Told each step before it is carried out: hooks before something that is not to happen any more are ended.
+
+        A renewal or a beat that is late holds up what is ordered, and does not call it off.
+        """
         promoting = self._before == "promote" and step not in (Step.PROMOTE, Step.WAIT)
-        if promoting or (self._before == "demote" and step is not Step.DEMOTE):
+        demoting = self._before == "demote" and step is not Step.DEMOTE and order not in DEMOTING
+        if promoting or demoting:
             self._before = ""
             self._hooks.end()
 
@@ -82,7 +88,7 @@ class Escort:
 
     def may_demote(self, view: View, reason: str, *, calm: bool) -> bool:
         """The same; where there is no time, or no calm, it may at once, and the hooks run beside."""
-        planned = calm and view.order in (Order.DEMOTE, Order.HAND_OVER) and covered(view)
+        planned = calm and view.order in DEMOTING and covered(view)
         if self._before != "demote":
             self._reason = reason
             self._begin("demote", view.role, Role.STANDBY)
@@ -155,7 +161,9 @@ class Escort:
 
 def covered(view: View) -> bool:
     """Nobody else may be active now: there is time for an orderly end."""
-    return view.safe and (view.peer is Peer.ALONE or view.holding in (Holding.MINE, Holding.LATE))
+    if view.peer is Peer.ALONE:
+        return view.holding is not Holding.OTHERS
+    return view.safe and view.holding in (Holding.MINE, Holding.LATE)
 
 
 def why_promoted(view: View) -> str:

@@ -327,7 +327,7 @@ class Supervisor:
 
     def _carry_out(self, step: Step, view: View, now: float) -> None:
         self._be_paused(step is Step.PAUSE)
-        self.escort.see(step)
+        self.escort.see(step, view.order)
         match step:
             case Step.CLAIM:
                 self.holder.claim()
