@@ -34,7 +34,8 @@ class LettingGo:
         """`keep`: address and sockets stay until `let_go`, for a peer that takes over in calm."""
         self._fleet, self._sockets, self._address = fleet, sockets, address
         self.keep = keep
-        self._leaving: list[Member] = fleet.serving()
+        # Those too that were told to leave before, as their profile was stopped.
+        self._leaving: list[Member] = [member for member in fleet.members if member.slot]
         if keep:
             sockets.deafen_listeners()
         else:
