@@ -18,7 +18,11 @@ Read = Configuration | ConfigurationError
 
 
 class Reading:
-    """One reading at a time, each in a thread of its own; who asks meanwhile gets the one after."""
+    """One reading at a time, each in a thread of its own; who asks meanwhile gets the one after.
+
+    Workers may be forked while it runs: it imports nothing, asks no name server and loads no OpenSSL, so it holds no lock
+    that a child would find taken for ever. (Those of logging and of the allocator are seen to by the fork itself.)
+    """
 
     def __init__(self, loop: Loop, read: Callable[[], Configuration]) -> None:
         self._loop, self._read = loop, read
@@ -69,6 +73,9 @@ class Reading:
         result, self._result = self._result, None
         serving, self._serving = self._serving, []
         assert result is not None, "told when it is there"
-        self._start()
-        for then in serving:
-            then(result)
+        try:
+            for then in serving:
+                then(result)
+        finally:
+            # Only now: the next one is compared with what has been taken over, and nobody is forked for this one any more.
+            self._start()

@@ -116,7 +116,7 @@ def look(pair: KeyPair) -> None:
     """Could these files be a certificate and its key? Raises BadCertificate."""
     for path, wanted in ((pair.certificate, "CERTIFICATE"), (pair.key, "PRIVATE KEY")):
         try:
-            text = path.read_text("ascii", "replace")
+            text = path.read_text("utf-8", "replace")
         except OSError as error:
             raise BadCertificate(f"{path}: {error.strerror}") from None
         blocks = [(label, body) for label, body in _BLOCK.findall(text) if label.endswith(wanted)]
@@ -132,7 +132,7 @@ def _readable(body: str) -> bool:
     _fields, blank, rest = body.strip().partition("\n\n")
     try:
         return bool(binascii.a2b_base64("".join((rest if blank else body).split()), strict_mode=True))
-    except binascii.Error:
+    except ValueError:  # what is not ASCII, and all that binascii finds
         return False
 
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import subprocess
+import sys
 import threading
 import time
 from pathlib import Path
@@ -12,6 +14,7 @@ from ha.loop import Loop
 from ha.reading import Reading
 from node.config import Complaint, ConfigurationError
 from tests.ha.rig import loopback_address, pair, profile, running, say, tree, until
+from tests.support.node import ROOT
 
 USER = '<user id="{}"><params><param name="password" value="x7Kq-{}"/></params><variables>{}</variables></user>'
 VARIABLES = "".join(f'<variable name="v{number}" value="{number}"/>' for number in range(8))
@@ -61,6 +64,48 @@ def test_who_asks_meanwhile_gets_what_is_there_afterwards():
     desk.wait(3)
     assert desk.heard == [0, 1, 1]
     desk.reading.close()
+
+
+def test_the_next_one_begins_when_what_was_read_is_taken_over():
+    """It is compared with that; or the same would be taken over twice, and the standby workers replaced twice."""
+    go, taken = threading.Event(), []  # type: ignore[var-annotated]
+    known: list[list[object]] = []
+
+    def read() -> object:
+        go.wait(10)
+        known.append(list(taken))
+        return len(known)
+
+    desk = Desk(read)
+    desk.reading.begin(taken.append)
+    desk.ask()
+    go.set()
+    desk.wait(1)
+    assert known == [[], [1]]
+    desk.reading.close()
+
+
+LOADED = """
+import sys
+from pathlib import Path
+import ha.cli
+from node.config import load
+before = set(sys.modules)
+load(Path(sys.argv[1]), {"store": "", "peer_address": "", "peer_listen": ""}, run_dir=Path(sys.argv[2]), patient=False)
+print(*sorted(set(sys.modules) - before))
+"""
+
+
+def test_nothing_is_imported_for_it(tmp_path: Path):
+    """A worker that is forked meanwhile would find the lock of a module taken for ever."""
+    (tmp_path / "agent.pem").write_text("-----BEGIN CERTIFICATE-----\nAAAA\n-----END CERTIFICATE-----\n")
+    tls = f'<param name="tls" value="true"/><param name="tls-cert-dir" value="{tmp_path}"/>'
+    conf = tree(
+        tmp_path, profile(host="127.0.0.1", more=tls), hooks='<hooks><hook on="after-demote" command="/x y"/></hooks>'
+    )
+    words = [sys.executable, "-c", LOADED, str(conf), str(tmp_path / "run")]
+    done = subprocess.run(words, cwd=ROOT, capture_output=True, text=True, timeout=60)
+    assert (done.stdout, done.stderr) == ("\n", "")
 
 
 def test_what_is_wrong_is_told_and_what_breaks_too():

@@ -63,6 +63,7 @@ def test_a_file_that_is_missing_is_named_with_the_line_that_wants_it(tmp_path: P
     [
         ("", "there is no CERTIFICATE in it"),
         ("-----BEGIN CERTIFICATE-----\n!!!!\n-----END CERTIFICATE-----\n", "its CERTIFICATE is no base64"),
+        ("-----BEGIN CERTIFICATE-----\nAB\xffC\n-----END CERTIFICATE-----\n", "its CERTIFICATE is no base64"),
         ("-----BEGIN CERTIFICATE-----\nAAAA\n-----END CERTIFICATE-----\n", "there is no PRIVATE KEY in it"),
     ],
 )
