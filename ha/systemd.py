@@ -40,6 +40,8 @@ class Systemd:
             with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as sock:
                 sock.setblocking(False)
                 sock.sendto(text.encode(), path)
+        except BlockingIOError:
+            log.warning("systemd is slow to read %s", self._path)  # it hears the next one
         except OSError as error:
             log.warning("systemd does not listen on %s: %s", self._path, error)
             self._path = ""

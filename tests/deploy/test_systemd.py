@@ -32,6 +32,12 @@ def test_systemd_finds_nothing_wrong(tmp_path: Path) -> None:
     assert (done.returncode, done.stdout + done.stderr) == (0, "")
 
 
+def test_it_is_never_given_up() -> None:
+    """What keeps it from starting for ten seconds may have passed after eleven."""
+    assert command("StartLimitIntervalSec") == ["0"]
+    assert command("Restart") == ["always"]
+
+
 def test_it_is_hardened(tmp_path: Path) -> None:
     unit = tmp_path / "sofia-node.service"
     unit.write_text(UNIT.read_text())
