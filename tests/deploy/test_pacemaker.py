@@ -96,6 +96,8 @@ def test_every_state_of_a_node_has_its_exit_status(agent: Agent) -> None:
     assert agent.call("demote") == SUCCESS, "what is not there is not active"
     assert agent.call("start") == SUCCESS
     assert agent.call("monitor") == SUCCESS
+    modes = [path.stat().st_mode & 0o777 for path in (agent.run_dir, agent.run_dir / "output")]
+    assert modes == [0o700, 0o600], "keys and call records are nobody else's"
     assert agent.call("start") == SUCCESS, "it runs"
     assert agent.call("notify") == SUCCESS
     assert agent.call("promote") == SUCCESS, agent.said
@@ -152,6 +154,13 @@ def test_a_host_without_the_program_is_no_failure_to_a_probe(agent: Agent) -> No
     assert agent.call("monitor", OCF_RESKEY_CRM_meta_interval="1000") == INSTALLED
     assert agent.call("stop") == SUCCESS
     assert agent.call("validate-all") == INSTALLED
+
+
+def test_a_node_whose_program_is_gone_is_stopped_all_the_same(agent: Agent) -> None:
+    assert agent.call("start") == SUCCESS
+    pid, agent.parameters["command"] = agent.pid, "/nowhere/sofia-node"
+    assert agent.call("stop") == SUCCESS
+    assert not Path(f"/proc/{pid}/exe").exists()
 
 
 def test_an_unknown_action_is_not_implemented(agent: Agent) -> None:
