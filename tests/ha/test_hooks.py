@@ -141,13 +141,13 @@ def test_nothing_is_served_before_the_hook_is_done_and_a_hung_one_loses_no_lease
 
 
 def test_a_hook_that_takes_too_long_is_killed_with_all_it_has_started(tmp_path: Path, scripts: Scripts) -> None:
-    scripts.add("before-promote", "sleep 300 & echo $! $$ >$HERE/pids; sleep 300", timeout="400")
+    scripts.add("before-promote", "sleep 300 & echo $! $$ >$HERE/pids; sleep 300", timeout="1500")
     node = solo(tmp_path, scripts)
     with running(node):
         node.start().wait("active")
         first, second = scripts.pids()
         until(lambda: not alive(first) and not alive(second), 5, "the group to be dead", node)
-        logged(node, "took longer than 400 ms and was killed")
+        logged(node, "took longer than 1500 ms and was killed")
         until(lambda: not Path(f"/proc/{second}").exists(), 5, "it to be reaped", node)
 
 

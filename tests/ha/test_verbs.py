@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.ha.rig import Running, loopback_address, profile, running, say, tree, until
+from tests.ha.rig import Running, loopback_address, profile, running, say, tree, until, who
 
 pytestmark = pytest.mark.real
 
@@ -46,12 +46,12 @@ def test_a_young_profile_is_not_stopped(node: Running, host: str):
     assert text.startswith("Profile internal must be up for at least 10 seconds to stop/restart.\nPlease wait ")
     assert text.endswith(" seconds\n")
     assert node.console("profile", "restart", "all") == ""
-    assert say(host, 5060)
+    assert who(host)
     assert node.console("profile", "stop", "nosuch") == "Invalid Profile [nosuch]"
 
 
 def test_a_profile_is_stopped_started_and_restarted(node: Running, host: str):
-    first = say(host, 5060)[3]
+    first = who(host)[3]
     time.sleep(max(0.0, 10.2 - node.ask("status")["for_seconds"]))
     assert node.console("profile", "restart", "internal") == "Reload XML [Success]\nrestarting: internal"
     until(lambda: say(host, 5060)[3:4] not in ([], [first]), 5, "another worker to answer", node)
@@ -72,7 +72,7 @@ def test_a_broken_configuration_is_told_and_the_old_one_stays(node: Running, tmp
     text = node.console("profile", "rescan", "internal")
     assert text.startswith(f"Reload XML [{path}:1: ")
     assert text.endswith("]\n+OK scan complete\n")
-    assert say(host, 5060)
+    assert who(host)
 
 
 def test_a_rescan_gives_the_spare_the_new_configuration(node: Running, tmp_path: Path, host: str):

@@ -6,22 +6,30 @@ import os
 import signal
 import socket
 import time
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
-from tests.ha.rig import Running, logged, loopback_address, pair, profile, running, say, tree, until
+from tests.ha.rig import Running, logged, loopback_address, pair, profile, running, say, tree, until, who
 
 QUICK = '<param name="watchdog-event-timeout" value="600"/>'
 BEATS = '<param name="heartbeat-timeout" value="400"/>'
 
 
-def watching(tmp_path: Path, host: str, *, more: str = "", ha: str = "") -> tuple[Running, Running]:
+@contextmanager
+def watching(tmp_path: Path, host: str, *, more: str = "", ha: str = "") -> Iterator[tuple[Running, Running]]:
     """A pair, alpha active, beta ready."""
     alpha, beta = pair(tmp_path, tree(tmp_path, profile(host=host, more=more), ha=ha))
-    alpha.start().wait("active")
-    beta.start().wait("standby")
-    until(lambda: beta.ask("status")["ready"] and alpha.ask("status")["peer"]["ready"], 10, "a ready pair", alpha, beta)
-    until(lambda: answers(host), 5, "an answer", alpha)
-    return alpha, beta
+    with running(alpha, beta):
+        alpha.start().wait("active")
+        beta.start().wait("standby")
+
+        def ready() -> bool:
+            return beta.ask("status")["ready"] and alpha.ask("status")["peer"]["ready"]
+
+        until(ready, 10, "a ready pair", alpha, beta)
+        until(lambda: answers(host), 5, "an answer", alpha)
+        yield alpha, beta
 
 
 def answers(host: str) -> str:
@@ -36,9 +44,8 @@ def replaced(host: str, before: str, *nodes: Running) -> None:
 def test_workers_that_stand_still_again_are_not_replaced_for_ever(tmp_path: Path):
     """First another worker, then another node."""
     host = loopback_address()
-    alpha, beta = watching(tmp_path, host, ha=BEATS)
-    with running(alpha, beta):
-        first = answers(host)
+    with watching(tmp_path, host, ha=BEATS) as (alpha, beta):
+        first = who(host)[3]
         say(host, 5060, b"freeze")
         replaced(host, first, alpha)
         assert (alpha.role, beta.role) == ("active", "standby")
@@ -54,9 +61,8 @@ def test_workers_that_stand_still_again_are_not_replaced_for_ever(tmp_path: Path
 
 def test_a_profile_that_answers_no_probe_again_costs_the_role(tmp_path: Path):
     host = loopback_address()
-    alpha, beta = watching(tmp_path, host, more=QUICK)
-    with running(alpha, beta):
-        first = answers(host)
+    with watching(tmp_path, host, more=QUICK) as (alpha, beta):
+        first = who(host)[3]
         say(host, 5060, b"deaf")
         replaced(host, first, alpha)
         assert (alpha.role, beta.role) == ("active", "standby")
@@ -73,7 +79,7 @@ def test_without_a_peer_that_could_the_role_is_kept(tmp_path: Path):
         node.start().wait("active")
         for _ in range(2):
             until(lambda: answers(host), 10, "an answer", node)
-            before = answers(host)
+            before = who(host)[3]
             say(host, 5060, b"deaf")
             replaced(host, before, node)
         logged(node, "there is no peer that could take over")
@@ -86,14 +92,14 @@ def test_a_node_that_stood_still_as_a_whole_does_not_take_its_profiles_for_dead(
     with running(node):
         node.start().wait("active")
         until(lambda: answers(host), 10, "an answer", node)
-        before = answers(host)
+        before = who(host)[3]
         for _ in range(3):
             os.killpg(node.pid, signal.SIGSTOP)
             time.sleep(1.0)
             os.killpg(node.pid, signal.SIGCONT)
             until(lambda: answers(host), 5, "an answer", node)
         time.sleep(0.5)
-        assert answers(host) == before, node.log()
+        assert who(host)[3] == before, node.log()
         assert "answered no probe" not in node.log()
 
 
@@ -103,7 +109,7 @@ def test_it_is_switched_for_one_profile_and_for_all(tmp_path: Path):
     with running(node):
         node.start().wait("active")
         until(lambda: answers(host), 10, "an answer", node)
-        before = answers(host)
+        before = who(host)[3]
         assert node.console("watchdog", "off", "internal") == "+OK\n"
         say(host, 5060, b"deaf")
         time.sleep(2.0)
@@ -147,12 +153,12 @@ def test_another_limit_counts_from_the_next_rescan_on(tmp_path: Path):
         node.start().wait("active")
         until(lambda: answers(host), 10, "an answer", node)
         time.sleep(2.0)
-        before = answers(host)
+        before = who(host)[3]
         tree(tmp_path, profile(host=host, more=QUICK))
         assert "+OK scan complete" in node.console("profile", "rescan", "internal")
         # The last answer is from a probe of before, which were five seconds apart.
         time.sleep(1.5)
-        assert answers(host) == before, "a healthy profile must not fall to a shorter limit"
+        assert who(host)[3] == before, "a healthy profile must not fall to a shorter limit"
         say(host, 5060, b"deaf")
         replaced(host, before, node)
         logged(node, "answered no probe for 0.6 s")
