@@ -110,7 +110,11 @@ class TimedSwarm(Swarm):
 
     def _waited(self) -> dict[str, float]:
         """Seconds for which each thread of the worker could have run, and did not."""
-        return {task.name: int((task / "schedstat").read_text().split()[1]) / 1e9 for task in self._tasks.iterdir()}
+        waited = {}
+        for task in self._tasks.iterdir():
+            with contextlib.suppress(OSError):  # one that has ended meanwhile
+                waited[task.name] = int((task / "schedstat").read_text().split()[1]) / 1e9
+        return waited
 
     def _stolen(self, before: dict[str, float]) -> float:
         """Of the thread that waited longest since then: the loop, or who had what the loop waited for."""

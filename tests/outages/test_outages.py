@@ -91,7 +91,8 @@ async def _outage(node: Node, victim: Victim, fault: AbstractContextManager[obje
         began = time.time()
         with await _entered(fault):
             await asyncio.sleep(SECONDS)
-            assert _status(node)["at_risk"] > 0
+            # It is told once a second.
+            await asyncio.to_thread(until, lambda: _status(node)["at_risk"] > 0, 10, "writes at risk to be told", node)
             assert not whole.done() or whole.exception() is None, (whole.exception(), ask(node, "stats"))
         ended = time.monotonic()
         back = asyncio.create_task(asyncio.to_thread(_wait_for_the_store, node, ended))

@@ -40,6 +40,13 @@ def test_an_operator_sees_how_each_worker_stands_with_its_store(tmp_path: Path) 
             with victim.faults["locked"]():
                 asyncio.run(_register(node, 2))
                 until(lambda: "store: gone (" in words(node), 20, "the status to say it is gone", node)
+
+                def kept() -> bool:
+                    told = of_worker(json.loads(words(node, "--json")))
+                    return bool(told["at_risk"] == told["journaled"] > 0)
+
+                # What is told once a second may be from the midst of a write.
+                until(kept, 10, "all that is at risk to be in the journal", node)
                 told = of_worker(json.loads(words(node, "--json")))
                 assert told["gone"]
                 assert told["behind"]
