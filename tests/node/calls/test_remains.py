@@ -20,6 +20,8 @@ from tests.node.calls.rig import Cast, Rig, stage, until
 ROOM = 6144
 "Bytes that an ended call may hold of the stack: two INVITE transactions, the answer to its BYE, two tags."
 CALLS = 25
+ROUNDS = 3
+"What other tests have left in this process may end, and be logged, while it is measured: that happens once."
 
 
 @pytest.fixture
@@ -72,9 +74,19 @@ def test_an_ended_call_is_gone_at_once_and_leaves_little_to_the_stack(
     registered(actor)
     for _ in range(CALLS):
         talked(actor)
-    theatre.clock.turn(actor.now() + 120.0)
-    theatre.books.store.book.calls.clear()
-    registered(actor)
+    grown = float("inf")
+    for _ in range(ROUNDS):
+        theatre.clock.turn(actor.now() + 120.0)
+        theatre.books.store.book.calls.clear()
+        registered(actor)
+        grown = min(grown, left_by_a_call(theatre, actor))
+    with capsys.disabled():
+        print(f"\n  an ended call leaves {grown:.0f} bytes for half a minute")
+    assert grown < ROOM
+
+
+def left_by_a_call(theatre: Theatre, actor: Actor) -> float:
+    """Bytes; what else happens meanwhile in this process is in them."""
     tidy()
     tracemalloc.start()
     try:
@@ -90,10 +102,8 @@ def test_an_ended_call_is_gone_at_once_and_leaves_little_to_the_stack(
         gc.enable()
         tracemalloc.stop()
     assert theatre.endpoint.layer.clients >= CALLS, "their transactions are still there"
-    with capsys.disabled():
-        print(f"\n  an ended call leaves {grown:.0f} bytes for half a minute")
     assert left == []
-    assert grown < ROOM
+    return grown
 
 
 def requests(actor: Actor, seconds: float) -> list[str]:
