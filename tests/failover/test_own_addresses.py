@@ -92,6 +92,7 @@ def test_the_results_say_that_each_leg_was_told(pair: Pair) -> None:
     async def scenario() -> None:
         dead, heir = pair.active, pair.standby
         async with talking(dead.sip) as call:
+            await call.heard(20, 5 * STRETCH)
             foretold = await asyncio.to_thread(heir.api, "sofia recover --dry-run")
             assert foretold.count(f"Contact moves from {dead.sip[0]} to {heir.sip[0]}") == 2
             assert foretold.endswith("\n2 total: 2 re-INVITEd.\n")

@@ -61,6 +61,7 @@ def talked(actor: Actor) -> tuple[str, Dialogue]:
 
 def tidy() -> None:
     """What is remembered of lately read messages belongs to no call."""
+    gc.unfreeze()  # what an earlier test has frozen would not be found
     for each in gc.get_objects():
         if isinstance(each, functools._lru_cache_wrapper):
             each.cache_clear()
