@@ -53,6 +53,9 @@ ATTEMPTS = 4
 LONGEST = 2 * 64 * T1
 "Seconds in which, as a rule, whatever a leg was asked for is answered or given up."
 
+ENDED = frozenset(("NORMAL_CLEARING", "ORIGINATOR_CANCEL", "LOSE_RACE", "ATTENDED_TRANSFER", "BLIND_TRANSFER"))
+"Causes of those who had their end as it would have come without a failover."
+
 
 class BadRecord(Exception):
     """What a record holds cannot be made true again; the call is ended."""
@@ -393,7 +396,8 @@ class Recovery:
         for call, leg in [gone for gone in {**self._asked, **self._opening}.values() if not gone[1].live]:
             # It went while it was being asked: with its other side, or by itself.
             self._opening.pop(leg.uuid, None)
-            self._note(result(call, leg, ok=False, cause=leg.cause))
+            # Whose end was due, or wished for by a phone, is not lost.
+            self._note(result(call, leg, ok=leg.cause in ENDED, cause=leg.cause))
             self._answered(leg.uuid)
         if self._asked or self._opening or self._told:
             return

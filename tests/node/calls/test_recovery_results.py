@@ -228,7 +228,8 @@ def test_a_leg_that_hangs_up_long_after_it_was_asked_ends_the_recovery() -> None
             bob.answer(await bob.expect("BYE"), 200)
             await alice.expect(200)
             await leap(LONGEST, 1.0)
-            assert [one.ok for one in final] == [False, False]
+            # It was alice's wish: nothing is lost.
+            assert [(one.ok, one.cause) for one in final] == [(True, "NORMAL_CLEARING")] * 2
             alice.close()
             bob.close()
             await cast.close()
