@@ -27,7 +27,7 @@ from node.sip import compose
 from node.sip.errors import Malformed, SipError
 from node.sip.flow import Address, Flow, endpoint_text
 from node.sip.layer import ClientTransaction, ServerTransaction, TransactionLayer, TransactionUser
-from node.sip.message import Limits, Request, Response, check, check_response, parse
+from node.sip.message import Request, Response, check, check_response, parse
 from node.sip.timers import Timers
 from node.sip.token import token as token_of
 from node.sip.transaction import reply_flow
@@ -39,6 +39,7 @@ from node.transport.detour import Detour, Lost
 from node.transport.gate import Gate
 from node.transport.handoff import Arrived, Bus
 from node.transport.intake import Intake
+from node.transport.limits import limits_of
 from node.transport.oversize import Oversize
 from node.transport.ownership import owner_of
 from node.transport.recess import Recess
@@ -583,17 +584,6 @@ class Endpoint:
             self._transmit(compose.refuse(request, error).encode(), reply_flow(request, flow))
         except Malformed:
             return  # not even that much of it can be read
-
-
-def limits_of(settings: ProfileSettings) -> Limits:
-    """How much of a message is read."""
-    return Limits(
-        message=settings.max_message_size,
-        fields=settings.max_header_fields,
-        line=settings.max_header_length,
-        uri=settings.max_uri_length,
-        uri_params=settings.max_uri_params,
-    )
 
 
 def owns(slot: str, token: str) -> bool:
