@@ -78,12 +78,12 @@ def check(options: argparse.Namespace) -> int:
     described = factory().describe()
     print(described.server)
     print(f"  schema   {_schema(described)}")
-    if described.version == described.wanted:
+    if described.usable and described.version >= described.wanted:
         with opened(factory) as store:
             _show(store)
     for remark in described.remarks:
         print(f"  ! {remark}")
-    return 0
+    return 0 if described.usable else 1
 
 
 def _show(store: Store) -> None:
@@ -118,14 +118,15 @@ def _schema(described: Description) -> str:
     if not described.version:
         return f"none yet: a node that starts makes version {described.wanted}"
     if described.version > described.wanted:
-        return f"version {described.version}; this release knows {described.wanted} and cannot work with it"
+        can = "goes on with it" if described.usable else "cannot work with it"
+        return f"version {described.version}; this release knows {described.wanted} and {can}"
     return f"version {described.version}: a node that starts brings it to {described.wanted}"
 
 
 def migrate(options: argparse.Namespace) -> int:
     factory = _factory(_dsn(options), options.run_dir)
     described = factory().describe()
-    if described.version == described.wanted:
+    if described.usable and described.version >= described.wanted:
         print(f"{described.server}: {_schema(described)}, nothing to do")
         return 0
     for statement in described.steps:

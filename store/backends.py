@@ -46,6 +46,7 @@ def _by_scheme(scheme: str, rest: str, db_dir: Path | None, settings: SqliteSett
 
 def _odbc(dsn: str) -> Factory:
     database = target(dsn)
+    said: set[int] = set()
 
     def make() -> Store:
         # As the driver of Redis: only who opens the store pays for it.
@@ -53,19 +54,20 @@ def _odbc(dsn: str) -> Factory:
             from store.sql.odbc import OdbcSession
         except ImportError as error:
             raise Unavailable(f"{database.place}: ODBC is not installed (Debian: libodbc2): {error}") from error
-        return SqlStore(OdbcSession(database, OdbcSettings()))
+        return SqlStore(OdbcSession(database, OdbcSettings()), said)
 
     return make
 
 
 def _redis(dsn: str) -> Factory:
     settings, recent = redis_dsn.parse(dsn), Recent()
+    said: set[int] = set()
 
     def make() -> Store:
         # The driver takes 20 MB and a fifth of a second: only who opens the store pays for it.
         from store.redis.store import RedisStore
 
-        return RedisStore(settings, recent)
+        return RedisStore(settings, recent, said)
 
     return make
 
@@ -80,7 +82,9 @@ def _sqlite(name: str, db_dir: Path | None, settings: SqliteSettings) -> Factory
     else:
         raise UnknownStore(f"the SQLite store `{name}` is a plain name, and there is no directory to look for it in")
 
+    said: set[int] = set()
+
     def make() -> Store:
-        return SqlStore(SqliteSession(path, settings))
+        return SqlStore(SqliteSession(path, settings), said)
 
     return make

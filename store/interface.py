@@ -95,6 +95,8 @@ class Description:
     "What `open` would do to get there, statement by statement."
     remarks: tuple[str, ...] = ()
     "What had better be mended."
+    usable: bool = True
+    "False: a newer release has made something of it that this one cannot work with."
 
 
 @dataclass(frozen=True, slots=True)

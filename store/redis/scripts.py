@@ -1,8 +1,9 @@
-"""What lies in Redis, and the scripts that change it. Redis runs one script at a time, so each is a transaction.
+"""What lies in Redis, and the scripts that change it; those about who owns what are in `store.redis.reign`. Redis runs one script at a time, so each is a transaction.
 
 With the prefix before each key:
 
     schema              the version of all this
+    compatible-from     the oldest version whose releases can work with that
     r:<key>             a registration: head, record. Lives a while longer than the registration, to be told of
     due:<profile>       sorted set: the keys of its registrations by their end (`inf`: none)
     profiles            set of the profiles that have registrations
@@ -26,21 +27,23 @@ owner and version, whatever the record itself says, for a claim does not unpack 
 from __future__ import annotations
 
 SCHEMA = 1
+COMPATIBLE_FROM = 1
+"The oldest version whose releases read what this one writes, and write what it can read."
 
 GRACE = 600
 "Seconds that a registration past due is kept for whoever sweeps; after that Redis drops it by itself."
 TOMB_GRACE = 86_400
 
-_CLOCK = """
+CLOCK = """
 local at = redis.call('TIME')
 local now = tonumber(at[1]) + tonumber(at[2]) / 1000000
 """
 
-_PREFIX = """
+PREFIX = """
 local P = ARGV[1]
 """
 
-_CALLS = """
+CALLS = """
 local HEAD = 40
 local function summary(value)
   local length = tonumber(string.sub(value, 41, 46))
@@ -69,7 +72,7 @@ local function drop(uuid, value)
 end
 """
 
-_TELL = """
+TELL = """
 local function tell(changed, limit)
   for start = 1, #changed, 1000 do
     redis.call('XADD', P .. 'feed', 'MAXLEN', '~', limit, '*', unpack(changed, start, math.min(start + 999, #changed)))
@@ -77,7 +80,7 @@ local function tell(changed, limit)
 end
 """
 
-_FENCES = """
+FENCES = """
 local fences = {}
 local flat = redis.call('HGETALL', P .. 'fences')
 for i = 1, #flat, 2 do fences[flat[i]] = tonumber(flat[i + 1]) end
@@ -91,24 +94,27 @@ local function fence_of(slot) return math.max(fences[slot] or 0, fences['*'] or 
 """
 
 OPEN = (
-    _PREFIX
+    PREFIX
     + """
-local version = redis.call('GET', P .. 'schema')
-if not version then
+local there = redis.call('GET', P .. 'schema')
+local version = tonumber(there or '0')
+if version and version < tonumber(ARGV[2]) then
   redis.call('SET', P .. 'schema', ARGV[2])
-  return tonumber(ARGV[2])
+  redis.call('SET', P .. 'compatible-from', ARGV[3])
+  return {tonumber(ARGV[2]), tonumber(ARGV[3])}
 end
-return tonumber(version)
+return {version or false, tonumber(redis.call('GET', P .. 'compatible-from') or '') or false}
 """
 )
-"Prefix, version. Returns the version there is."
+"""Prefix, version, the oldest version whose releases work with that. Returns both as they are now, of a newer release
+perhaps; nothing in the place of what cannot be read."""
 
 COMMIT = (
-    _PREFIX
-    + _CLOCK
-    + _TELL
-    + _FENCES
-    + _CALLS
+    PREFIX
+    + CLOCK
+    + TELL
+    + FENCES
+    + CALLS
     + f"local GRACE, TOMB_GRACE = {GRACE}, {TOMB_GRACE}\n"
     + """
 local plans = cmsgpack.unpack(ARGV[3])
@@ -213,7 +219,7 @@ call `false`, the end of its tombstone, `false`; then the heir, where there is o
 """
 
 TOUCH = (
-    _PREFIX
+    PREFIX
     + """
 redis.call('SET', P .. 'touched', '')
 return 1
@@ -222,9 +228,9 @@ return 1
 "Writes something, so that a WAIT behind it waits for all that was written before, by whatever connection."
 
 EXPIRE = (
-    _PREFIX
-    + _CLOCK
-    + _TELL
+    PREFIX
+    + CLOCK
+    + TELL
     + """
 local due = redis.call('ZRANGEBYSCORE', P .. 'due:' .. ARGV[2], '-inf', string.format('%.6f', now), 'LIMIT', 0, ARGV[3])
 local gone, changed = {}, {}
@@ -247,9 +253,9 @@ return gone
 "Prefix, profile, how many at most, length of the feed. Returns keys and values of those past due, which are gone now."
 
 CALL_BY_ID = (
-    _PREFIX
-    + _CLOCK
-    + _CALLS
+    PREFIX
+    + CLOCK
+    + CALLS
     + """
 local found
 for _, uuid in ipairs(redis.call('HKEYS', P .. 'id:' .. ARGV[2])) do
@@ -268,9 +274,9 @@ return found
 "Prefix, Call-ID. Returns the live call, else one whose tombstone is not past due."
 
 SWEEP = (
-    _PREFIX
-    + _CLOCK
-    + _CALLS
+    PREFIX
+    + CLOCK
+    + CALLS
     + """
 local due = redis.call('ZRANGEBYSCORE', P .. 'tombs', '-inf', string.format('%.6f', now), 'LIMIT', 0, ARGV[2])
 local dropped = 0
@@ -288,8 +294,8 @@ return {#due, dropped}
 "Prefix, how many at most. Returns how many were past due, and how many of them there were to be dropped."
 
 FLUSH = (
-    _PREFIX
-    + _CALLS
+    PREFIX
+    + CALLS
     + """
 local dropped = 0
 for n = 4, #ARGV do
@@ -304,180 +310,8 @@ return dropped
 )
 "Prefix, anything for one profile, that profile, then the calls. Returns how many were dropped."
 
-SLOTS = (
-    _PREFIX
-    + """
-local counts = {}
-for _, slot in ipairs(redis.call('SMEMBERS', P .. 'slots')) do
-  local count = redis.call('ZCARD', P .. 'slot:' .. slot)
-  if count == 0 then
-    redis.call('SREM', P .. 'slots', slot)
-  else
-    counts[#counts + 1] = slot
-    counts[#counts + 1] = count
-  end
-end
-return counts
-"""
-)
-"Prefix. Returns slots and how many live calls each has."
-
-CLAIM = (
-    _PREFIX
-    + _FENCES
-    + _CALLS
-    + """
-local node, slot, epoch, left = ARGV[2], ARGV[3], tonumber(ARGV[4]), tonumber(ARGV[5])
-if epoch < fence_of(slot) then return false end
-lift('#', epoch)
-local taken, head = {}, string.format('%020.0f', epoch)
-
--- Many at a time: most of what a claim costs are the calls.
-local function take(from, uuids)
-  local places = {}
-  for n, uuid in ipairs(uuids) do places[n] = P .. 'c:' .. uuid end
-  local values = redis.call('MGET', unpack(places))
-  local rows, scores, gone = {}, {}, {}
-  for n, uuid in ipairs(uuids) do
-    local value = values[n]
-    if value then
-      local is, last = summary(value)
-      local packed = cmsgpack.pack({node, slot, true, is[4], is[5], is[6]})
-      local version = string.format('%020.0f', tonumber(string.sub(value, 21, 40)) + 1)
-      value = table.concat({head, version, string.format('%06d', #packed), packed, string.sub(value, last + 1)})
-      rows[#rows + 1] = places[n]
-      rows[#rows + 1] = value
-      scores[#scores + 1] = ARGV[4]
-      scores[#scores + 1] = uuid
-      taken[#taken + 1] = value
-    end
-    if not value or from ~= slot then gone[#gone + 1] = uuid end
-  end
-  if #gone > 0 then redis.call('ZREM', P .. 'slot:' .. from, unpack(gone)) end
-  if #rows > 0 then
-    redis.call('MSET', unpack(rows))
-    redis.call('ZADD', P .. 'slot:' .. slot, unpack(scores))
-    redis.call('SADD', P .. 'slots', slot)
-  end
-end
-
-for n = 6, #ARGV do
-  lift(ARGV[n], epoch)
-  local more = true
-  while more and #taken < left do
-    local some = math.min(left - #taken, 500)
-    local uuids = redis.call('ZRANGEBYSCORE', P .. 'slot:' .. ARGV[n], '-inf', '(' .. ARGV[4], 'LIMIT', 0, some)
-    more = #uuids == some
-    if #uuids > 0 then take(ARGV[n], uuids) end
-  end
-end
-return taken
-"""
-)
-"Prefix, node, slot, epoch, limit, then the slots. Returns the calls as they are now; nothing where the epoch is over."
-
-RAISE_FENCE = (
-    _PREFIX
-    + _CLOCK
-    + _FENCES
-    + """
-local lease = redis.call('HMGET', P .. 'lease', 'holder', 'epoch')
-if ARGV[3] ~= '' and (lease[1] ~= ARGV[3] or lease[2] ~= ARGV[4]) then return false end
-local epoch = math.max((fences['#'] or 0) + 1, math.floor(now * 1000))
-lift('#', epoch)
-lift(ARGV[2], epoch)
-return string.format('%.0f', epoch)
-"""
-)
-"Prefix, slot, and the holder and epoch of a lease, or nobody and 0. Returns the new epoch; nothing if the lease is lost."
-
-ACQUIRE = (
-    _PREFIX
-    + _CLOCK
-    + _FENCES
-    + """
-local lease = redis.call('HMGET', P .. 'lease', 'holder', 'until')
-if lease[1] and lease[1] ~= '' and lease[1] ~= ARGV[2] and tonumber(lease[2]) > now then return false end
-local epoch = math.max((fences['#'] or 0) + 1, math.floor(now * 1000))
-lift('#', epoch)
-lift('*', epoch)
-lift('@' .. ARGV[2], epoch)
-local ends = string.format('%.17g', now + tonumber(ARGV[3]))
-epoch = string.format('%.0f', epoch)
-redis.call('HSET', P .. 'lease', 'holder', ARGV[2], 'epoch', epoch, 'until', ends)
-return {ARGV[2], epoch, ends, string.format('%.17g', now)}
-"""
-)
-"Prefix, holder, seconds. Returns the lease, nothing if somebody else holds it."
-
-RENEW = (
-    _PREFIX
-    + _CLOCK
-    + """
-local lease = redis.call('HMGET', P .. 'lease', 'holder', 'epoch')
-if lease[1] ~= ARGV[2] or lease[2] ~= ARGV[3] then return false end
-local ends = string.format('%.17g', now + tonumber(ARGV[4]))
-redis.call('HSET', P .. 'lease', 'until', ends)
-return {ARGV[2], ARGV[3], ends, string.format('%.17g', now)}
-"""
-)
-"Prefix, holder, epoch, seconds. Returns the lease, nothing if it is lost."
-
-RELEASE = (
-    _PREFIX
-    + """
-local lease = redis.call('HMGET', P .. 'lease', 'holder', 'epoch')
-if lease[1] == ARGV[2] and lease[2] == ARGV[3] then redis.call('HSET', P .. 'lease', 'holder', '', 'until', '0') end
-return 1
-"""
-)
-"Prefix, holder, epoch."
-
-READ_LEASE = (
-    _PREFIX
-    + _CLOCK
-    + """
-local lease = redis.call('HMGET', P .. 'lease', 'holder', 'epoch', 'until')
-if not lease[1] or lease[1] == '' then return false end
-return {lease[1], lease[2], lease[3], string.format('%.17g', now)}
-"""
-)
-
-SECRET = (
-    _PREFIX
-    + """
-local place = P .. 'secret:' .. ARGV[2]
-local there = redis.call('GET', place)
-if there then return there end
-redis.call('SET', place, ARGV[3])
-return ARGV[3]
-"""
-)
-"Prefix, name, the secret if there is none yet."
-
-HERITAGE = (
-    _PREFIX
-    + """
-local found = {redis.call('HGET', P .. 'fences', '#') or '0'}
-for n = 2, #ARGV do found[n] = redis.call('GET', P .. 'secret:' .. ARGV[n]) or '' end
-return found
-"""
-)
-"Prefix, names of secrets. Returns the last epoch, then the secrets, empty where there is none."
-
-INHERIT = (
-    _PREFIX
-    + _FENCES
-    + """
-lift('#', tonumber(ARGV[2]))
-for n = 3, #ARGV, 2 do redis.call('SET', P .. 'secret:' .. ARGV[n], ARGV[n + 1]) end
-return 1
-"""
-)
-"Prefix, epoch, then names and secrets."
-
 CHANGES = (
-    _PREFIX
+    PREFIX
     + """
 local feed = P .. 'feed'
 if ARGV[2] == '' then

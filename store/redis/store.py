@@ -12,7 +12,7 @@ from typing import Any
 from store.errors import Fenced, LeaseLost, SchemaTooNew, StoreError, Unavailable
 from store.interface import Changes, Description, Heritage, Outcome, Write
 from store.records import CallRecord, Lease, Registration, original, storable
-from store.redis import rows, scripts
+from store.redis import reign, rows, scripts
 from store.redis.connection import RedisConnection, Script
 from store.redis.dsn import RedisSettings
 from store.redis.recent import Recent
@@ -24,11 +24,11 @@ LETTERS = {"S": Outcome.STORED, "a": Outcome.STALE, "F": Outcome.FENCED}
 OPEN, COMMIT, TOUCH = Script(scripts.OPEN), Script(scripts.COMMIT), Script(scripts.TOUCH)
 EXPIRE, CALL_BY_ID = Script(scripts.EXPIRE), Script(scripts.CALL_BY_ID)
 SWEEP, FLUSH = Script(scripts.SWEEP), Script(scripts.FLUSH)
-SLOTS, CLAIM, RAISE_FENCE = Script(scripts.SLOTS), Script(scripts.CLAIM), Script(scripts.RAISE_FENCE)
-ACQUIRE, RENEW = Script(scripts.ACQUIRE), Script(scripts.RENEW)
-RELEASE, READ_LEASE, SECRET = Script(scripts.RELEASE), Script(scripts.READ_LEASE), Script(scripts.SECRET)
+SLOTS, CLAIM, RAISE_FENCE = Script(reign.SLOTS), Script(reign.CLAIM), Script(reign.RAISE_FENCE)
+ACQUIRE, RENEW = Script(reign.ACQUIRE), Script(reign.RENEW)
+RELEASE, READ_LEASE, SECRET = Script(reign.RELEASE), Script(reign.READ_LEASE), Script(reign.SECRET)
 
-HERITAGE, INHERIT, CHANGES = Script(scripts.HERITAGE), Script(scripts.INHERIT), Script(scripts.CHANGES)
+HERITAGE, INHERIT, CHANGES = Script(reign.HERITAGE), Script(reign.INHERIT), Script(scripts.CHANGES)
 
 LOT = 500
 "Records read or dropped in one go: Redis does nothing else meanwhile."
@@ -42,10 +42,12 @@ IMPATIENT = 0.005
 
 
 class RedisStore:
-    def __init__(self, settings: RedisSettings, recent: Recent) -> None:
+    def __init__(self, settings: RedisSettings, recent: Recent, said: set[int] | None = None) -> None:
+        """`said`: newer versions that were spoken of already; who connects again after each failure shares one."""
         self.settings = settings
         self.place = settings.place
         self._recent = recent
+        self._said = set() if said is None else said
         self._connection = RedisConnection(settings)
         self._connection.on_connected = self._on_connected
         self._opened = False
@@ -227,6 +229,7 @@ class RedisStore:
             connection.open()
             identity = connection.identity()
             version = connection.call("GET", self._key("schema"))
+            compatible_from = connection.call("GET", self._key("compatible-from"))
         finally:
             connection.close()
         version = int(version) if version is not None else 0
@@ -242,6 +245,7 @@ class RedisStore:
             version=version,
             wanted=scripts.SCHEMA,
             steps=() if version else (f"SET {self._key('schema')} {scripts.SCHEMA}",),
+            usable=version <= scripts.SCHEMA or _good_for_us(version, _number(compatible_from)),
             remarks=tuple(_remarks(details, self.settings)),
         )
 
@@ -311,17 +315,27 @@ class RedisStore:
 
     def _on_connected(self) -> None:
         """Is it ours to read, and does it have what we gave to the one before it?"""
-        (version,) = self._connection.run(OPEN, self.settings.prefix, scripts.SCHEMA)
-        if not isinstance(version, int) or version > scripts.SCHEMA:
-            raise SchemaTooNew(
-                f"{self.place}: what lies there has version {version}, this release knows {scripts.SCHEMA}"
-            )
+        (answer,) = self._connection.run(OPEN, self.settings.prefix, scripts.SCHEMA, scripts.COMPATIBLE_FROM)
+        version, compatible_from = self._list(answer, 2)
+        if version != scripts.SCHEMA:
+            self._go_on_with(version, compatible_from)
         run = self._connection.identity().run
         before, self._recent.run = self._recent.run, run
         if before not in ("", run):
             count = self._recent.owe()
             log.warning("%s: another server; it is offered the last %d writes again", self.place, count)
         self._offer(OFFER_WITHIN)
+
+    def _go_on_with(self, version: Any, compatible_from: Any) -> None:
+        """What a newer release has made of it: says once that it is good for us too, or raises `SchemaTooNew`."""
+        known = f"what lies there has version {version}, this release knows {scripts.SCHEMA}"
+        if not _good_for_us(version, compatible_from):
+            raise SchemaTooNew(f"{self.place}: {known}")
+        if version not in self._said:
+            self._said.add(version)
+            log.warning(
+                "%s: %s and goes on, for it takes releases from version %d on", self.place, known, compatible_from
+            )
 
     def _offer(self, within: float) -> None:
         """Another server, or the same one started again, may lack the last of what was committed.
@@ -425,6 +439,14 @@ def _remarks(details: dict[str, str], settings: RedisSettings) -> Iterator[str]:
         yield f"wait={settings.wait}, and there are fewer replicas: every call is at risk, and nobody can take the lease"
     if details.get("cluster_enabled") == "1":
         yield "it is part of a cluster, where scripts cannot reach all of our keys: use a single server or Sentinel"
+
+
+def _good_for_us(version: Any, compatible_from: Any) -> bool:
+    return isinstance(version, int) and isinstance(compatible_from, int) and compatible_from <= scripts.SCHEMA
+
+
+def _number(answer: Any) -> int | None:
+    return int(answer) if isinstance(answer, bytes) and answer.isdigit() else None
 
 
 def _whole(text: str) -> int:

@@ -29,6 +29,7 @@ SQLITE = Dialect(
     steps=FILE_STEPS,
     asks_version="SELECT sqlite_version()",
     has_table="SELECT count(*) FROM sqlite_master WHERE type = 'table' AND name = ?",
+    has_column="SELECT count(*) FROM pragma_table_info(?) WHERE name = ?",
     registrations=REGISTRATIONS,
     calls=CALLS,
 )
@@ -127,6 +128,7 @@ POSTGRESQL = PostgresqlDialect(
     },
     steps=POSTGRESQL_STEPS,
     has_table="SELECT count(*) FROM pg_class WHERE oid = to_regclass(?::text)",
+    has_column="SELECT count(*) FROM pg_attribute WHERE attrelid = to_regclass(?::text) AND attname = ?::text",
     registrations=BINDINGS,
     calls=CALLS,
     digests=True,
@@ -191,6 +193,10 @@ MARIADB = MariadbDialect(
     },
     steps=MARIADB_STEPS,
     has_table="SELECT count(*) FROM information_schema.tables WHERE table_schema = database() AND table_name = ?",
+    has_column=(
+        "SELECT count(*) FROM information_schema.columns "
+        "WHERE table_schema = database() AND table_name = ? AND column_name = ?"
+    ),
     foreign=(
         "SELECT count(*) FROM information_schema.tables AS known WHERE table_schema = database() "
         "AND table_name = 'sip_registrations' AND NOT EXISTS (SELECT 1 FROM information_schema.columns AS own WHERE "

@@ -140,7 +140,7 @@ class OdbcSession:
             # So it is called by the driver of its elder sister, which itself has no collation that we need.
             name = "MariaDB"
         dialect = self.dialect = dialect_named(name, self.place)
-        if dialect is MARIADB:
+        if dialect.name == MARIADB.name:
             # With UTF-16 its driver fails by chance where much of a text is not ASCII («memory allocation error»), and
             # loses the end of it where it is read.
             self._connection.setencoding(encoding="utf-8")
@@ -148,14 +148,17 @@ class OdbcSession:
                 self._connection.setdecoding(kind, encoding="utf-8", ctype=pyodbc.SQL_CHAR)
         for statement in self._greeting(dialect):
             self._run(statement)
-        if dialect is POSTGRESQL and self.query("SELECT current_setting('synchronous_commit')")[0][0] == "off":
+        if (
+            dialect.name == POSTGRESQL.name
+            and self.query("SELECT current_setting('synchronous_commit')")[0][0] == "off"
+        ):
             log.warning(
                 "%s: synchronous_commit is off: what it says is committed may be lost with its host", self.place
             )
 
     def _greeting(self, dialect: Dialect) -> list[str]:
         settings = self._settings
-        if dialect is POSTGRESQL:
+        if dialect.name == POSTGRESQL.name:
             return [
                 "SET application_name = 'sofia-node'; "
                 f"SET statement_timeout = {settings.statement * 1000:.0f}; SET lock_timeout = {settings.lock * 1000:.0f}; "
@@ -164,7 +167,7 @@ class OdbcSession:
                 # when a table is still empty, and who writes at the same time must meet them in the same order.
                 "SET enable_hashjoin = off; SET enable_mergejoin = off; SET enable_seqscan = off"
             ]
-        if dialect is MARIADB:
+        if dialect.name == MARIADB.name:
             return [
                 "SET SESSION TRANSACTION ISOLATION LEVEL READ COMMITTED",
                 f"SET SESSION innodb_lock_wait_timeout = {max(1, round(settings.lock))}, "
@@ -204,7 +207,7 @@ class OdbcSession:
         self._schema_locked = True
 
     def commit(self, closing: Sequence[Statement] = ()) -> None:
-        if self.dialect is POSTGRESQL:
+        if self.dialect.name == POSTGRESQL.name:
             self._run("; ".join([*(_with_values(*each) for each in closing), "COMMIT"]))
         else:
             for statement, values in closing:
@@ -232,7 +235,7 @@ class OdbcSession:
     # ---- below -------------------------------------------------------------------------------------------------------
 
     def _begin_schema(self) -> None:
-        if self.dialect is POSTGRESQL:
+        if self.dialect.name == POSTGRESQL.name:
             # Who waits here waits for the making of tables, not for a write.
             self._run(f"BEGIN; SET LOCAL lock_timeout = 0; SELECT pg_advisory_xact_lock({LOCK})")
         else:

@@ -1,13 +1,27 @@
 """The tables, as numbered steps: each database remembers in `sofia_schema` how far it has come.
 
-A step is never changed once released; what comes later is a new step. The types in braces are the dialect's.
+A step is never changed once released; what comes later is a new step. It says how old a release may be that goes on with
+the tables after it, and so does the database then: nodes of two releases share one. The types in braces are the dialect's.
 `sip_registrations` and `recovery` have mod_sofia's columns under mod_sofia's names, so that an operator's queries go on
 working; the record itself is the blob. Of indexes there are only those that a question of ours needs.
 """
 
 from __future__ import annotations
 
-Step = tuple[str, ...]
+from typing import NamedTuple
+
+
+class Step(NamedTuple):
+    """What brings a database from one version to the next."""
+
+    statements: tuple[str, ...]
+    compatible_from: int
+    """The oldest version whose releases read what is written after this step, and write what can be read.
+
+    A column that may be NULL or has a default, a table that only who knows it needs, an index: the version before. What an
+    older release would have to write too, or would misread: the step's own number, and all nodes are upgraded at once.
+    """
+
 
 FIRST = (
     """
@@ -106,11 +120,17 @@ FEED = (
     "{add} sofia_fences (slot, epoch) VALUES ('#followed', 0)",
 )
 
-FILE_STEPS: tuple[Step, ...] = (FIRST, FEED)
-POSTGRESQL_STEPS: tuple[Step, ...] = ((*SERVER_FIRST, *SERVER_KEYS), FEED)
-MARIADB_STEPS: tuple[Step, ...] = (SERVER_FIRST, FEED)
+# Who follows the account of changes would miss those of a writer that does not keep it.
+FILE_STEPS: tuple[Step, ...] = (Step(FIRST, 1), Step(FEED, 2))
+POSTGRESQL_STEPS: tuple[Step, ...] = (Step((*SERVER_FIRST, *SERVER_KEYS), 1), Step(FEED, 2))
+MARIADB_STEPS: tuple[Step, ...] = (Step(SERVER_FIRST, 1), Step(FEED, 2))
 "Step number n brings a database from version n to n + 1."
 
-CREATE_VERSION = "CREATE TABLE sofia_schema (version {bigint} NOT NULL)"
+CREATE_VERSIONS = "CREATE TABLE sofia_schema (version {bigint} NOT NULL, compatible_from {bigint})"
+ADD_COMPATIBLE_FROM = "ALTER TABLE sofia_schema ADD COLUMN compatible_from {bigint}"
+"Where version 2 was made by a release that did not record it yet."
 READ_VERSION = "SELECT max(version) FROM sofia_schema"
-WRITE_VERSION = "INSERT INTO sofia_schema (version) VALUES (?)"
+READ_COMPATIBLE_FROM = (
+    "SELECT count(*), count(compatible_from), max(compatible_from) FROM sofia_schema WHERE version > ?"
+)
+WRITE_VERSION = "INSERT INTO sofia_schema (version, compatible_from) VALUES (?, ?)"

@@ -44,6 +44,8 @@ class Dialect:
     "What stands in the braces of the steps."
     has_table: str
     "Counts the tables of a name."
+    has_column: str
+    "Counts the columns of a table and a name."
     registrations: Table
     calls: Table
     asks_version: str = "SELECT version()"

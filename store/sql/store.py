@@ -10,12 +10,12 @@ from typing import Any, TypeVar
 
 import msgspec
 
-from store.errors import Fenced, LeaseLost, SchemaTooNew, StoreError, Unavailable
+from store.errors import Fenced, LeaseLost, Unavailable
 from store.interface import ANY_SLOT, RULER, Changes, Description, Heritage, Outcome, Put, Write
 from store.records import CallRecord, Lease, Registration, storable
-from store.sql import schema
 from store.sql.batch import Batch, Session, Uneven
 from store.sql.feed import FOLLOWED, Account, Follower
+from store.sql.migration import Tables
 from store.sql.rows import CALL_COLUMNS, Rows, call_of
 from store.sql.statements import CALLS, Dialect, Row, places
 
@@ -31,8 +31,10 @@ LOT = 200
 
 
 class SqlStore:
-    def __init__(self, session: Session) -> None:
+    def __init__(self, session: Session, said: set[int] | None = None) -> None:
+        """`said`: see `Tables`."""
         self.session = session
+        self._said = set() if said is None else said
         self._abandoned = False
         self._flushes = 0
         "How often calls had been flushed, by anybody, when their Call-IDs were noted."
@@ -46,8 +48,9 @@ class SqlStore:
         self._account = Account(self.session)
         self._follower = Follower(self.session, self._rows, self._batch, self._bindings)
         self._reads_fences = _reading_fences(self.session.dialect)
-        if self._version() != len(self.session.dialect.steps):
-            self._migrate()
+        tables = Tables(self.session, self._said)
+        if tables.version() < tables.wanted:
+            tables.bring()
 
     def close(self) -> None:
         self.session.close()
@@ -226,17 +229,13 @@ class SqlStore:
 
     def describe(self) -> Description:
         self.session.connect()
-        dialect = self.session.dialect
-        version = self._version()
-        created = () if version else (schema.CREATE_VERSION,)
-        missing = (*created, *(statement for step in dialect.steps[version:] for statement in step))
+        dialect, tables = self.session.dialect, Tables(self.session, self._said)
+        version = tables.version()
         return Description(
             server=f"{dialect.name} {self.session.query(dialect.asks_version)[0][0]}",
             version=version,
-            wanted=len(dialect.steps),
-            steps=tuple(" ".join(statement.format_map(dialect.types).split()) for statement in missing)
-            if version < len(dialect.steps)
-            else (),
+            wanted=tables.wanted,
+            steps=tuple(" ".join(each.split()) for each in tables.missing(version)) if version < tables.wanted else (),
         )
 
     def heritage(self) -> Heritage:
@@ -333,37 +332,7 @@ class SqlStore:
         holder, epoch, until, now = rows[0]
         return Lease(holder=holder, epoch=epoch, until=until, now=now), now
 
-    # ---- schema and decoding -----------------------------------------------------------------------------------------
-
-    def _version(self) -> int:
-        dialect = self.session.dialect
-        if not self.session.query(dialect.has_table, ("sofia_schema",))[0][0]:
-            return 0
-        version = int(self.session.query(schema.READ_VERSION)[0][0] or 0)
-        if version > len(dialect.steps):
-            raise SchemaTooNew(
-                f"{self.session.place}: its tables have version {version}, this release knows {len(dialect.steps)}"
-            )
-        return version
-
-    def _migrate(self) -> None:
-        dialect = self.session.dialect
-        self.session.begin_schema()
-        try:
-            # Read again under the lock: the other node may have done it meanwhile.
-            version = self._version()
-            if version == 0 and dialect.foreign and self.session.query(dialect.foreign)[0][0]:
-                raise StoreError(f"{self.session.place}: the table sip_registrations already exists, another program's")
-            if not self.session.query(dialect.has_table, ("sofia_schema",))[0][0]:
-                self.session.change(schema.CREATE_VERSION.format_map(dialect.types))
-            for number, step in enumerate(dialect.steps[version:], version + 1):
-                for statement in step:
-                    self.session.change(statement.format_map(dialect.types))
-                self.session.change(schema.WRITE_VERSION, (number,))
-            self.session.commit()
-        except BaseException:
-            self.session.rollback()
-            raise
+    # ---- decoding ----------------------------------------------------------------------------------------------------
 
     def _bindings(self, rows: Sequence[Row]) -> list[Registration]:
         return self._decoded(rows, self._rows.registration)

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import sqlite3
 from contextlib import ExitStack
 from pathlib import Path
 
@@ -41,6 +42,22 @@ def test_check_says_how_a_store_stands(backend: Backend, tmp_path: Path, capsys:
         assert "alpha, epoch" in said
         assert "latency" in said
         assert "this host's" in said
+
+
+@pytest.mark.parametrize(("compatible_from", "status", "said"), [(2, 0, "goes on with it"), (3, 1, "")])
+def test_check_says_what_a_newer_release_has_made_of_it(
+    compatible_from: int, status: int, said: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    with named("sqlite").empty(tmp_path) as dsn:
+        fill(dsn, calls=3)
+        with sqlite3.connect(dsn.removeprefix("sqlite://")) as connection:
+            connection.execute(f"INSERT INTO sofia_schema (version, compatible_from) VALUES (3, {compatible_from})")
+        assert main(["store", "check", dsn]) == status
+        captured = capsys.readouterr()
+        assert said in captured.out
+        assert ("3 live calls" in captured.out) is not bool(status)
+        assert ("from version 3 on only" in captured.err) is bool(status)
+        assert main(["store", "migrate", dsn]) == status
 
 
 @pytest.mark.parametrize("backend", SHARED, ids=lambda backend: backend.name)

@@ -191,8 +191,36 @@ def test_a_newer_release_is_left_alone(dsn: str) -> None:
         pass
     with server().client() as client:
         client.set("sofia:schema", scripts.SCHEMA + 1)
+        client.delete("sofia:compatible-from")
     with pytest.raises(SchemaTooNew, match=f"version {scripts.SCHEMA + 1}"):
         open_store(dsn)().open()
+    assert not open_store(dsn)().describe().usable
+
+
+def test_the_older_of_two_releases_goes_on_where_the_newer_says_that_it_may(
+    dsn: str, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    older, now = open_store(dsn), scripts.SCHEMA
+    with opened(older) as active:
+        with monkeypatch.context() as newer:
+            newer.setattr(scripts, "SCHEMA", now + 1)
+            newer.setattr(scripts, "COMPATIBLE_FROM", now)
+            with opened(open_store(dsn)) as standby:
+                assert standby.describe().version == now + 1
+        for _ in range(2):
+            active.close()
+            active.open()
+        assert active.commit([Put(call())]) == [Outcome.STORED]
+        assert active.describe().usable
+    (said,) = [r.getMessage() for r in caplog.records if "goes on" in r.getMessage()]
+    assert f"version {now + 1}, this release knows {now} and goes on, for it takes releases from version {now}" in said
+    with monkeypatch.context() as newer:
+        newer.setattr(scripts, "SCHEMA", now + 2)
+        newer.setattr(scripts, "COMPATIBLE_FROM", now + 1)
+        with opened(open_store(dsn)):
+            pass
+    with pytest.raises(SchemaTooNew, match=f"version {now + 2}, this release knows {now}"):
+        older().open()
 
 
 def test_scripts_that_the_server_forgot_are_sent_again(store: Store) -> None:

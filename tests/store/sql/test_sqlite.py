@@ -6,18 +6,15 @@ import sqlite3
 import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import pytest
 
 from store.backends import open_store
-from store.errors import Busy, Damaged, Full, ReadOnly, Refused, SchemaTooNew, StoreError, Unavailable
+from store.errors import Busy, Damaged, Full, ReadOnly, Refused, StoreError, Unavailable
 from store.interface import ANY_SLOT, Outcome, Put, opened
 from store.settings import SqliteSettings
-from store.sql import schema
-from store.sql.dialects import SQLITE
 from store.sql.sqlite import SqliteSession
 from store.sql.store import SqlStore
 from tests.store.samples import call, registration
@@ -91,27 +88,6 @@ def test_a_directory_that_is_missing_is_made(tmp_path: Path) -> None:
 
 
 # ---- schema --------------------------------------------------------------------------------------------------------
-
-
-def test_a_newer_schema_is_refused(path: Path) -> None:
-    with opened(open_store(str(path))):
-        pass
-    with sqlite3.connect(path) as connection:
-        connection.execute("INSERT INTO sofia_schema (version) VALUES (?)", (len(schema.FILE_STEPS) + 1,))
-    with pytest.raises(SchemaTooNew, match=f"core.db: its tables have version {len(schema.FILE_STEPS) + 1}"):
-        sqlite(path).open()
-
-
-def test_an_older_schema_is_brought_up_to_date(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    with opened(open_store(str(path))) as store:
-        store.commit([Put(call())])
-    step = ("ALTER TABLE recovery ADD COLUMN note {text}",)
-    monkeypatch.setattr(SqliteSession, "dialect", replace(SQLITE, steps=(*SQLITE.steps, step)))
-    for _ in range(2):
-        with opened(open_store(str(path))) as store:
-            assert store.calls() == [call()]
-    with sqlite3.connect(path) as connection:
-        assert connection.execute("SELECT note FROM recovery").fetchall() == [(None,)]
 
 
 def test_a_database_of_another_program_is_left_alone(path: Path) -> None:
