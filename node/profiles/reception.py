@@ -205,7 +205,7 @@ class Reception:
     def _turn_away(self, profile: Profile, request: Request, transaction: ServerTransaction, refusal: Refusal) -> None:
         if refusal.status in (401, 407):
             profile.challenged += 1
-            self.endpoint.gate.challenged(request.call_id)
+            self.endpoint.gate.challenged(request)
         else:
             profile.denied += 1
             if request.header("Authorization") or request.header("Proxy-Authorization"):

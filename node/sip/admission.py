@@ -2,6 +2,7 @@
 
     Sources     how many requests a second one address may send, and all together
     PenaltyBox  who has guessed at passwords for too long
+    Told        what was answered without keeping a transaction of it: copies of it are known by that
     Backlog     what waits when there is more than can be served: who goes first, and who is refused
 
 All tables are bounded: who is forgotten starts anew.
@@ -13,7 +14,7 @@ from collections import deque
 from collections.abc import Hashable, Iterator
 from ipaddress import AddressValueError, IPv6Address
 from itertools import islice, takewhile
-from typing import Generic, TypeVar
+from typing import Generic, Literal, TypeVar
 
 from node.sip.glance import Standing
 
@@ -174,6 +175,42 @@ class PenaltyBox:
 
     def holds(self, source: str, now: float) -> bool:
         return self._until.get(source, 0.0) > now
+
+
+class Told:
+    """Requests that were challenged or refused and are not kept: the copies that come later are known.
+
+    Whoever waited for longer than T1 has sent copies (RFC 3261 17.1), which lie behind in the kernel's buffer. Taken for
+    new they would be told something else than the first one: a 503 after a 407, to one who comes again already.
+    """
+
+    __slots__ = ("_at",)
+
+    REACHES = 0.1
+    "Seconds after which an answer has come to its receiver, and he sends no more copies for want of it."
+
+    def __init__(self, half: int = TABLE) -> None:
+        self._at: Table[bytes, tuple[float, bool]] = Table(half)
+
+    def __len__(self) -> int:
+        return len(self._at)
+
+    def note(self, mark: bytes, now: float, *, refused: bool) -> None:
+        """It was answered at this moment of the clock: refused, or challenged."""
+        self._at.put(mark, (now, refused))
+
+    def known(self, mark: bytes, arrived: float) -> Literal["new", "crossed", "refused"]:
+        """A request that came then: is it new, or a copy that crossed its answer, or one of a refusal that was lost?
+
+        A copy of one whose challenge was lost is new: it is challenged again.
+        """
+        at, refused = self._at.get(mark, _NEVER)
+        if arrived <= at + self.REACHES:
+            return "crossed"
+        return "refused" if refused else "new"
+
+
+_NEVER = (float("-inf"), False)
 
 
 class Queue(Generic[K]):

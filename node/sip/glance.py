@@ -47,8 +47,12 @@ def usual(data: bytes) -> Usual | None:
     One match of 1.3 us, for both `standing` and `refusal`.
     """
     found = _USUAL.match(data, 0, _LOOKED_AT)
-    if found is None or data.find(b"\nV", found.end() - 1) >= 0 or data.find(b"\nv", found.end() - 1) >= 0:
-        return None  # another Via, perhaps
+    if found is None:
+        return None
+    start = found.end() - 2
+    end = data.find(b"\r\n\r\n", start)
+    if data.find(b"\nV", start, end) >= 0 or data.find(b"\nv", start, end) >= 0:
+        return None  # another Via, perhaps; not the body's v=0
     return found
 
 
@@ -86,6 +90,16 @@ def key(seen: Usual) -> Key | None:
     if seen[_U_PARAMS] != b";rport" and not seen[_U_REST].endswith(b";rport"):
         return None
     return _key(*seen.group(_U_METHOD, _U_SENT_BY, _U_BRANCH))
+
+
+def mark(seen: Usual) -> bytes:
+    """Branch and CSeq: the same in all copies of a request, and in no other (RFC 3261 8.1.1.7), as `mark_of` says it."""
+    return seen[_U_BRANCH] + seen[_U_CSEQ]
+
+
+def mark_of(branch: str, cseq: str) -> bytes:
+    """What `mark` says of a request that was read: the branch of its topmost Via, and its CSeq as it stands there."""
+    return (branch + cseq).encode("utf-8", "surrogateescape")
 
 
 def call_id(data: bytes, seen: Usual | None = None) -> bytes:

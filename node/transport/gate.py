@@ -17,9 +17,10 @@ from typing import Protocol
 
 from node.config.profile import ProfileSettings
 from node.sip import glance
-from node.sip.admission import Backlog, Pace, PenaltyBox, Sources, Table, source_of
+from node.sip.admission import Backlog, Pace, PenaltyBox, Sources, Table, Told, source_of
 from node.sip.flow import Address, Flow
 from node.sip.glance import Standing
+from node.sip.message import Request
 from node.transport.sluice import LONGEST
 from node.transport.suspects import PERIOD, Suspects
 
@@ -66,6 +67,8 @@ class Counts:
     "Refused without an answer."
     overload_stale: int = 0
     "Dropped because they had waited too long in the kernel's buffer."
+    overload_copies: int = 0
+    "Dropped because the answer to them was on its way."
     overloads: int = 0
     "How often an overload has begun."
     full: int = 0
@@ -124,6 +127,7 @@ class Gate:
         self._suspects = suspects
         self._later = later
         self._backlog: Backlog[tuple[bytes, Flow]] = Backlog()
+        self._told = Told()
         self._stressed_until = 0.0
         self._answers = Pace(ANSWERS)
         self._answers_each = Sources(ANSWERS_EACH, 1.0)
@@ -268,11 +272,12 @@ class Gate:
         for data, flow in self._backlog.overdue(now - self.stolen):
             self._turn_away(data, flow, now, glance.usual(data))
 
-    def challenged(self, call_id: str) -> None:
-        """Somebody was told to come again with credentials."""
+    def challenged(self, request: Request) -> None:
+        """Its sender was told to come again with credentials."""
         if self.stressed:
-            who = call_id.encode("utf-8", "surrogateescape")
-            self._backlog.challenged(who, time.monotonic() - self.stolen)
+            now = time.monotonic()
+            self._backlog.challenged(request.call_id.encode("utf-8", "surrogateescape"), now - self.stolen)
+            self._told.note(glance.mark_of(request.via.branch, request.header("CSeq") or ""), now, refused=False)
 
     def clear(self) -> None:
         self._backlog.clear()
@@ -291,6 +296,9 @@ class Gate:
             self._in_vain(data, registers)
             key = glance.key(seen) if seen is not None else None
             return key is None or not self._repeat(key, flow)
+        if seen is not None and not flow.reliable and self._was_told(data, flow, now, seen):
+            self._in_vain(data, registers)
+            return False
         if registers and rank is Standing.CHALLENGED:
             self._learn_length(len(data))
         if self.age > STALE and not flow.reliable:
@@ -300,6 +308,15 @@ class Gate:
             self._in_vain(data, registers)
             self._turn_away(data, flow, now, seen)
         return False
+
+    def _was_told(self, data: bytes, flow: Flow, now: float, seen: glance.Usual) -> bool:
+        """Is it a copy of what was answered? Then it is dropped, or refused once more if the refusal was lost."""
+        known = self._told.known(glance.mark(seen), now - self.age)
+        if known == "refused":
+            self._turn_away(data, flow, now, seen)
+        elif known == "crossed":
+            self.counts.overload_copies += 1
+        return known != "new"
 
     def _learn_length(self, size: int) -> None:
         """The shortest ones lately, and a little less: phones differ."""
@@ -316,6 +333,8 @@ class Gate:
         else:
             self.counts.overload_dropped += 1
         self._refused_at = now
+        if seen is not None:
+            self._told.note(glance.mark(seen), now, refused=True)
         if not self._overloaded_since:
             self._begin_overload(now)
 

@@ -254,7 +254,7 @@ def holds_its_rate(load: Load) -> None:
         after.append(asyncio.run(back_to_normal(node)))
     counts = ask(node, "stats")
     told(load, best, over, max(after))
-    said = ("overload_refused", "overload_dropped", "dropped_by_kernel")
+    said = ("overload_refused", "overload_dropped", "overload_copies", "dropped_by_kernel")
     print(f"\n{FIGURES[-1]}; " + ", ".join(f"{name} {counts[name] - counted[name]}" for name in said))
     print("best/s ", *(f"{each.rate:7.0f}{' ' if each.alone else '*'}" for each in best))
     print("over/s ", *(f"{each.rate:7.0f}{' ' if each.alone else '*'}" for each in over), " (*: beside others)")

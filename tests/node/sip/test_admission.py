@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from node.sip.admission import TABLE, Backlog, Expected, Pace, PenaltyBox, Sources, Table, source_of
+from node.sip.admission import TABLE, Backlog, Expected, Pace, PenaltyBox, Sources, Table, Told, source_of
 from node.sip.glance import Standing
 from tests.support.crowd import Crowd
 
@@ -97,6 +97,30 @@ def test_who_guesses_too_long_is_put_into_the_box_once_and_comes_out_again() -> 
 def test_a_phone_with_a_wrong_password_that_asks_each_half_minute_stays_out_of_the_box() -> None:
     box = PenaltyBox(5, 60.0, 30.0)
     assert not any(box.fail("a", 30.0 * number) for number in range(100))
+
+
+def test_a_copy_that_crossed_its_answer_gets_no_other_one() -> None:
+    told = Told()
+    assert told.known(b"a", arrived=1.0) == "new"
+    told.note(b"a", 2.0, refused=True)
+    told.note(b"b", 2.0, refused=False)
+    assert told.known(b"a", arrived=1.5) == "crossed"
+    assert told.known(b"b", arrived=2.05) == "crossed"
+
+
+def test_whose_answer_was_lost_is_refused_again_or_challenged_again() -> None:
+    told = Told()
+    told.note(b"a", 2.0, refused=True)
+    told.note(b"b", 2.0, refused=False)
+    assert told.known(b"a", arrived=2.5) == "refused"
+    assert told.known(b"b", arrived=2.5) == "new"
+
+
+def test_what_was_told_is_bounded() -> None:
+    told = Told(half=10)
+    for number in range(1000):
+        told.note(b"%d" % number, 1.0, refused=True)
+    assert len(told) <= 20
 
 
 def test_a_table_knows_the_last_ones() -> None:

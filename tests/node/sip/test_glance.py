@@ -6,8 +6,8 @@ from pathlib import Path
 
 import pytest
 
-from node.sip.glance import Standing, key, refusal, running, standing, to_tag, usual
-from node.sip.message import Response, parse
+from node.sip.glance import Standing, key, mark, mark_of, refusal, running, standing, to_tag, usual
+from node.sip.message import Request, Response, parse
 
 REQUEST = (
     b"%s sip:1001@pbx.test SIP/2.0\r\nVia: SIP/2.0/UDP 192.0.2.7:5070;rport;branch=z9hG4bKabc\r\n"
@@ -185,6 +185,23 @@ def test_what_is_answered_elsewhere_than_where_it_came_from_must_be_read() -> No
 def test_what_phones_usually_send_is_looked_at_in_one_go() -> None:
     assert usual(SINGLE) is not None
     assert usual(SINGLE.replace(b";rport;branch=z9hG4bKabc", b";branch=z9hG4bKabc;rport")) is not None
+
+
+def test_a_body_that_begins_with_v_is_no_second_via() -> None:
+    call = SINGLE.replace(b"\r\n\r\n", b"\r\nContent-Type: application/sdp\r\n\r\nv=0\r\nVia: x\r\n", 1)
+    assert usual(call) is not None
+    assert usual(SINGLE.replace(b"\r\n\r\n", b"\r\nv: SIP/2.0/UDP h;branch=1\r\n\r\nv=0\r\n", 1)) is None
+
+
+def test_a_copy_bears_the_mark_of_what_was_read() -> None:
+    seen = usual(SINGLE)
+    assert seen is not None
+    request = parse(SINGLE)
+    assert isinstance(request, Request)
+    assert mark(seen) == mark_of(request.via.branch, request.header("CSeq") or "")
+    again = usual(SINGLE.replace(b"CSeq: 3 ", b"CSeq: 4 "))
+    assert again is not None
+    assert mark(again) != mark(seen), "who has one branch for all is not taken for a copy"
 
 
 @pytest.mark.parametrize(

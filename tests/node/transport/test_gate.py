@@ -15,7 +15,7 @@ import pytest
 from node.config.profile import ProfileSettings
 from node.transport.gate import Gate
 from node.transport.suspects import Suspects
-from node.transport.udp import SO_TIMESTAMPNS
+from node.transport.udp import BATCH, SO_TIMESTAMPNS
 from tests.node.rig import PhoneLine, Rig, rig, until
 from tests.support.sipmessage import Sip
 
@@ -270,6 +270,22 @@ def test_credentials_for_a_challenge_are_taken_before_new_requests(tmp_path: Pat
         assert status == 200
         told = stamps(crowd.sock, 700)
         assert sum(moment > at for _status, moment in told) > 100
+
+
+def test_who_has_sent_copies_before_he_could_be_answered_is_answered_once(tmp_path: Path) -> None:
+    """All but those of the first batch, which is read before the stall is noticed."""
+    with serving(tmp_path, max_recv_requests_per_second=0) as node:
+        crowd = phone_at(node, "127.0.0.66")
+        pid = node.workers[0].process.pid
+        os.kill(pid, signal.SIGSTOP)
+        requests = [crowd.request("REGISTER") for _ in range(1500)]
+        for each in requests * 2:
+            crowd.send(each)
+        os.kill(pid, signal.SIGCONT)
+        told = [each.get("CSeq") for each in answers(crowd)]
+        assert len({*told}) == 1500, "all are answered"
+        assert len(told) <= 1500 + BATCH
+        assert stats(node)["overload_copies"] > 0
 
 
 def test_requests_that_lay_in_the_buffer_for_longer_than_anybody_waits_are_dropped(tmp_path: Path) -> None:
