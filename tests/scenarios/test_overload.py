@@ -38,8 +38,8 @@ WARM = 1.0
 TIMES = 3
 KEPT = 0.8
 "Of the best rate."
-BRAKED = 0.75
-"Of the time: what the worker waits for its core at most, two thirds of which the brake has, where nobody else wants it."
+BRAKED = 0.8
+"Of the time: what the worker waits for its core at most, of which the brake has two thirds and the node's other processes some."
 SIPP_WAITS = 0.25
 KEPT_BESIDE_OTHERS = 0.4
 "Of it, where in no pair they had the machine for themselves: then sipp neither offers nor hears what it should."
