@@ -242,8 +242,9 @@ def _stamp(vias: bytes, remote: Address, *, reliable: bool) -> tuple[bytes, Addr
     if match is None:
         return None
     before, named, params = match.groups()
-    if b"rport" in params:
-        params = _RPORT.sub(b"rport=%d" % port, params, count=1)
+    asked = _RPORT.search(params)
+    if asked is not None:
+        params = b"%s;rport=%d%s" % (params[: asked.start()], port, params[asked.end() :])
     elif not reliable:
         there = host, int(named or 5060)
         if not 0 < there[1] < 65536:
@@ -290,5 +291,5 @@ _VIA_VALUE = re.compile(rb"\s*SIP/2\.0/\w+\s+((?:" + _HOST + rb")(?::\d{1,5})?)\
 _TOP = re.compile(rb"(SIP\s*/\s*2\.0\s*/\s*\w+\s+(?:" + _HOST + rb")(?::(\d{1,5}))?)([^,\r\n]*)", re.IGNORECASE)
 _TAG = re.compile(rb";\s*tag\s*=\s*([^;,\s>\"]+)", re.IGNORECASE)
 _OURS = re.compile(rb"[A-Za-z0-9._]+\.[0-9]+-[A-Za-z0-9]+$")
-_RPORT = re.compile(rb"\brport\b(?:\s*=\s*\d*)?", re.IGNORECASE)
+_RPORT = re.compile(rb";\s*rport(?:\s*=\s*\d*)?(?=\s*(?:;|$))", re.IGNORECASE)
 _RECEIVED = re.compile(rb";\s*received\s*=[^;]*", re.IGNORECASE)

@@ -110,6 +110,15 @@ def test_a_refusal_goes_to_the_port_of_the_via_without_rport() -> None:
     assert made[1] == FROM
 
 
+def test_a_branch_with_rport_in_it_is_left_as_it_is() -> None:
+    data = message().replace(b"branch=z9hG4bKabc", b"branch=z9hG4bK-rport-7")
+    for name in (data, data.replace(b";rport;branch=z9hG4bK-rport-7", b";branch=z9hG4bK-rport-7;RPort = ")):
+        made = refusal(name, FROM, reliable=False)
+        assert made is not None
+        via = parse(made[0]).via
+        assert (via.branch, via.param("rport"), made[1]) == ("z9hG4bK-rport-7", "40000", FROM)
+
+
 @pytest.mark.parametrize("port", [b"0", b"65536", b"99999"])
 def test_what_is_to_be_answered_at_no_port_gets_no_answer(port: bytes) -> None:
     data = message().replace(b":5070;rport", b":" + port)
