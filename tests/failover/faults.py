@@ -14,11 +14,13 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from tests.failover.report import mark, record
+from tests.support import chronicle
 from tests.support.conversation import Conversation, talking
 from tests.support.netns import Host, Network
 from tests.support.node import STRETCH, Node, Pair, free_port, until
 from tests.support.phone import Line
 from tests.support.postgres import postgres
+from tests.support.redis import RedisServer
 from tests.support.sounder import Sounder
 from tests.support.tcpproxy import TcpProxy
 
@@ -185,19 +187,23 @@ class Wired:
 
 @contextlib.contextmanager
 def wired(
-    network: Network | None = None, *, before: Callable[[Pair], None] = lambda pair: None, **settings: str
+    network: Network | None = None,
+    *,
+    before: Callable[[Pair], None] = lambda pair: None,
+    redis: RedisServer | None = None,
+    **settings: str,
 ) -> Iterator[Wired]:
-    """On a network of hosts if there is one, else on this one. `before` its nodes are started."""
-    server = postgres()
+    """On a network of hosts if there is one, else on this one. `before` its nodes are started. On PostgreSQL, or on a Redis."""
     with contextlib.ExitStack() as stack:
-        schema = stack.enter_context(server.fresh())
+        there, dsn = _store(stack, redis)
         hosts = network.hosts[:2] if network is not None else []
         pair = Pair(hosts=hosts, **settings)
         stores, links = {}, []
         for number, node in enumerate(pair.nodes):
-            proxy = stack.enter_context(Inside(("127.0.0.1", server.port), hosts[number] if hosts else None))
+            proxy = stack.enter_context(Inside(there, hosts[number] if hosts else None))
             stores[node.name] = proxy
-            node.settings["core_db_dsn"] = server.dsn(schema, port=proxy.port)
+            node.settings["core_db_dsn"] = dsn(proxy.port)
+            chronicle.ASIDE[dsn(proxy.port)] = there
             if not hosts:
                 name, _, port = node.settings["peer_address"].rpartition(":")
                 link = stack.enter_context(TcpProxy((name, int(port)), port=free_port()))
@@ -206,6 +212,17 @@ def wired(
         before(pair)
         stack.enter_context(pair)
         yield Wired(pair, stores, links)
+
+
+def _store(stack: contextlib.ExitStack, redis: RedisServer | None) -> tuple[tuple[str, int], Callable[[int], str]]:
+    """Where a new store is, and its DSN by another port."""
+    if redis is not None:
+        redis.start()
+        stack.callback(redis.stop)
+        return redis.address, lambda port: f"redis://127.0.0.1:{port}/0"
+    server = postgres()
+    schema = stack.enter_context(server.fresh())
+    return ("127.0.0.1", server.port), lambda port: server.dsn(schema, port=port)
 
 
 # ---- the store, the clock, the disk ----------------------------------------------------------------------------------

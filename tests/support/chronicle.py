@@ -2,7 +2,7 @@
 
 The nodes are not asked. Each sends copies of its messages (HEP, by the environment variable TPORT_CAPT) to a socket of
 ours on its own host, where the kernel stamps them; and triggers in the store note each write that was accepted, in the
-order of acceptance. Both clocks are this machine's.
+order of acceptance (a Redis is overheard: `tests/support/overheard.py`). Both clocks are this machine's.
 """
 
 from __future__ import annotations
@@ -22,6 +22,7 @@ from urllib.parse import urlsplit
 
 from tests.support.history import Event, Kind, Reign, reigns, violations
 from tests.support.node import Node
+from tests.support.overheard import Overheard, Row
 from tests.support.postgres import postgres
 
 RECEIVE_TIMESTAMPS = 35
@@ -62,7 +63,8 @@ INSERT INTO written (at, what, node, slot, epoch, item) SELECT 0, 'lease', holde
     )
 )
 
-Row = tuple[int, float, str, str, str, int, str]
+ASIDE: dict[str, tuple[str, int]] = {}
+"Where the store of a DSN is reached besides the cable that the nodes use."
 
 
 class Chronicle:
@@ -77,6 +79,7 @@ class Chronicle:
         self.horizon = 0.0
         "When the store was looked at last; what came later is not judged."
         self._sockets: dict[str, socket.socket] = {}
+        self._overheard: Overheard | None = None
         self._sources: dict[str, bytes] = {}
         self._dsn = ""
         self._past: list[Row] = []
@@ -96,6 +99,8 @@ class Chronicle:
         self._reader.join()
         for sock in self._sockets.values():
             sock.close()
+        if self._overheard is not None:
+            self._overheard.close()
 
     # ---- what the test says -----------------------------------------------------------------------------------------
 
@@ -113,12 +118,20 @@ class Chronicle:
             address = node.settings["sip_ip"]
             self._sources[node.name] = socket.inet_pton(socket.AF_INET6 if ":" in address else socket.AF_INET, address)
             self._sockets[node.name] = sock
+        dsn = node.settings.get("core_db_dsn", "")
+        if dsn.startswith("redis://") and self._overheard is None:
+            there = urlsplit(dsn)
+            with contextlib.suppress(OSError):
+                self._overheard = Overheard(ASIDE.get(dsn) or (there.hostname or "", there.port or 6379))
         node.environment["TPORT_CAPT"] = f"udp:127.0.0.1:{sock.getsockname()[1]};hep=3;capture_id=1"
 
     def note(self, node: Node) -> None:
         """Look into the node's store; the first time, have it note what it accepts from now on. Others than these are passed over."""
         dsn = node.settings.get("core_db_dsn", "")
-        if dsn.startswith(("sqlite://", "pgsql://")) and (self._dsn in ("", dsn) or dsn.startswith("pgsql://")):
+        if self._overheard is not None:
+            self.horizon = self._overheard.caught_up() or self.horizon
+            self.rows = list(self._overheard.rows)
+        elif dsn.startswith(("sqlite://", "pgsql://")) and (self._dsn in ("", dsn) or dsn.startswith("pgsql://")):
             moment = time.time()
             with contextlib.suppress(sqlite3.Error) if dsn.startswith("sqlite") else contextlib.nullcontext():
                 rows = [row for row in self._ask(dsn) if row[0] > self._after]
