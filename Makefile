@@ -7,7 +7,7 @@ STAMP := $(VENV)/.ready
 TEST_STAMP := $(VENV)/.ready-test
 BENCH_STAMP := $(VENV)/.ready-bench
 
-.PHONY: setup demo run check test outages matrix faults containers bench floods fuzz clean
+.PHONY: setup demo run check test outages matrix faults figures containers bench floods fuzz clean
 
 setup: $(STAMP)
 
@@ -59,6 +59,11 @@ matrix: $(TEST_STAMP)
 faults: $(TEST_STAMP)
 	@bash tests/support/install.sh
 	SOFIA_FAULTS=whole $(PY) -m pytest tests/failover --timeout 1800 $(ARGS)
+
+# The promised figures of failovers, each over thirty runs, beside FreeSWITCH's; SOFIA_FIGURES says how many.
+figures: $(TEST_STAMP)
+	@bash tests/support/install.sh
+	$(PY) -m pytest -s -q -m measured tests/failover/test_figures.py $(ARGS)
 
 # The shipped image and stores in containers, the long part too.
 containers: $(TEST_STAMP)

@@ -8,16 +8,17 @@ from contextlib import contextmanager
 
 import pytest
 
-from tests.failover import report
+from tests.failover import headline, measure, report
 from tests.failover.page import page
 from tests.support import node as node_module
 from tests.support.chronicle import Chronicle
 from tests.support.node import Node
+from tests.support.prober import NO_FAULT
 
 NOT_FAILOVERS = ("report: ", "matrix: the sample", "matrix: every cell")
 "Tests of the tests."
 LOOK = ("active", "ready", "stopped")
-BAD = ("killed", "stopped", "frozen")
+GOOD = (*NO_FAULT, "switched over")
 _of: dict[str, report.Scenario] = {}
 
 
@@ -26,6 +27,7 @@ def scenario(request: pytest.FixtureRequest, nodes_do_not_break: None) -> Iterat
     """The scenario that this test is; begun before any node is."""
     with report.scenario(name_of(request.node.nodeid)) as running:
         _of[request.node.nodeid] = running
+        measure.present.clear()
         node_module.listeners.append(_on_event)
         try:
             yield running
@@ -68,6 +70,7 @@ def judge(chronicle: Chronicle, scenario: report.Scenario) -> None:
         scenario.marks.append(report.Mark(begin - scenario.began, reign.node, words, end - scenario.began))
     if chronicle.rows:
         scenario.two_actives = max(scenario.two_actives or 0, len(wrong))
+        headline.count("histories with one active at a time", not wrong, 1)
     assert wrong == [], "two nodes acted at once:\n" + "\n".join(wrong[:20])
 
 
@@ -79,7 +82,9 @@ def name_of(nodeid: str) -> str:
 
 
 def _on_event(node: Node, what: str) -> None:
-    report.mark(what, node.name, bad=what in BAD)
+    report.mark(what, node.name, bad=what not in GOOD)
+    if what == "started":
+        measure.present.append(node)
 
 
 @pytest.hookimpl(wrapper=True)
@@ -99,9 +104,11 @@ def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
     done = [each for each in report.scenarios if _is_scenario(each)]
     if not done:
         return
-    report.JSON.write_text(report.as_json(done))
-    report.HTML.write_text(page(done))
+    promised = headline.rows()
+    report.JSON.write_text(report.as_json(done, [row.figures() for row in promised]))
+    report.HTML.write_text(page(done, promised))
     terminalreporter.section("failover")
+    terminalreporter.write_line(headline.table(promised) + "\n")
     terminalreporter.write_line(report.table(done))
     terminalreporter.write_line(report.summary(done))
     terminalreporter.write_line(f"{report.JSON.name} and {report.HTML.name} are written")

@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 from html import escape
 
+from tests.failover import headline
+from tests.failover.headline import Row
 from tests.failover.report import Mark, Scenario, summary
 
 WIDTH, LEFT, LANE, TOP = 960, 110, 30, 22
@@ -15,7 +17,7 @@ STYLE = """
 }
 body { font: 14px/1.4 system-ui, sans-serif; color: var(--ink); background: var(--back); margin: 2em auto; max-width: 75em; padding: 0 1em; }
 table { border-collapse: collapse; font-size: 12px; } td, th { padding: 2px 8px; border-bottom: 1px solid var(--line); text-align: right; }
-td:last-child, th:last-child { text-align: left; } pre { white-space: pre-wrap; } .failed { color: var(--bad); } .passed { color: var(--good); }
+td:last-child, th:last-child { text-align: left; } .headline td, .headline th { text-align: left; } pre { white-space: pre-wrap; } .failed { color: var(--bad); } .passed { color: var(--good); }
 h2 { font-size: 15px; margin: 1.6em 0 .2em; } p { margin: 0; color: var(--dim); } svg { width: 100%; height: auto; display: block; }
 svg text { font: 11px system-ui, sans-serif; fill: var(--ink); } svg .dim { fill: var(--dim); } svg line { stroke: var(--line); }
 svg .bar { fill: var(--bar); opacity: .35; } svg .badbar { fill: var(--bad); opacity: .5; } svg .dot { fill: var(--bar); } svg .baddot { fill: var(--bad); }
@@ -34,7 +36,7 @@ HEADS = (
 )
 
 
-def page(scenarios: Sequence[Scenario]) -> str:
+def page(scenarios: Sequence[Scenario], promised: Sequence[Row] = ()) -> str:
     """All of it, without anything from elsewhere."""
     rows = "".join(_row(number, each) for number, each in enumerate(scenarios))
     pictures = "".join(_section(number, each) for number, each in enumerate(scenarios))
@@ -42,8 +44,21 @@ def page(scenarios: Sequence[Scenario]) -> str:
     return (
         '<!doctype html><html lang="en"><meta charset="utf-8"><meta name="viewport" content="width=device-width">'
         f"<title>Failover report</title><style>{STYLE}</style><h1>Failover report</h1>"
-        f"<pre>{escape(summary(list(scenarios)))}</pre><table><tr>{heads}</tr>{rows}</table>{pictures}</html>\n"
+        f"<pre>{escape(summary(list(scenarios)))}</pre>{_headline(promised)}<table><tr>{heads}</tr>{rows}</table>{pictures}</html>\n"
     )
+
+
+def _headline(rows: Sequence[Row]) -> str:
+    """What is promised, what was reached, and FreeSWITCH beside it."""
+    if not rows:
+        return ""
+    lines = [headline.HEADS, *map(headline.cells, rows)]
+    tags = ["th", *("td" for _ in rows)]
+    made = "".join(
+        f"<tr>{''.join(f'<{tag}>{escape(cell)}</{tag}>' for cell in line)}</tr>"
+        for tag, line in zip(tags, lines, strict=True)
+    )
+    return f'<h2>Promised, reached, and FreeSWITCH</h2><table class="headline">{made}</table><h2>Scenarios</h2>'
 
 
 def _row(number: int, each: Scenario) -> str:
@@ -58,7 +73,8 @@ def _section(number: int, each: Scenario) -> str:
         f"{title} {value:g} ms" for title, value in (("SIP", each.sip_gap_ms), ("audio", each.audio_gap_ms)) if value
     ]
     calls = f"{each.calls} calls, {each.calls_lost} lost" if each.calls else ""
-    facts = "; ".join(filter(None, [each.result, calls, *told, f"{each.seconds:g} s"]))
+    ringing = f"{each.ringing} ringing, {each.ringing_lost} lost" if each.ringing else ""
+    facts = "; ".join(filter(None, [each.result, calls, ringing, *told, f"{each.seconds:g} s"]))
     return f'<h2 id="s{number}">{escape(each.name)}</h2><p>{facts}</p>{picture(each)}'
 
 

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import json
 import time
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -51,6 +51,9 @@ class Scenario:
     seconds: float = 0.0
     began: float = field(default_factory=time.monotonic)
     marks: list[Mark] = field(default_factory=list)
+    recorded: set[str] = field(default_factory=set)
+    "Names of figures that the scenario itself has said."
+    suggested: dict[str, float] = field(default_factory=dict)
 
     def figures(self) -> dict[str, Any]:
         """As in the file."""
@@ -86,6 +89,17 @@ def record(**figures: float | None) -> None:
     for running in _current[-1:]:
         for name, value in figures.items():
             setattr(running, name, round(value, 2) if isinstance(value, float) else value)
+            running.recorded.add(name)
+
+
+def suggest(**figures: float) -> None:
+    """As `record`, but the worst of all that is suggested is kept, and nothing where the scenario has recorded a figure itself."""
+    for running in _current[-1:]:
+        for name, value in figures.items():
+            if name not in running.recorded:
+                worst = max(value, running.suggested.get(name, 0.0))
+                running.suggested[name] = worst
+                setattr(running, name, round(worst, 2))
 
 
 def mark(text: str, lane: str = "test", *, at: float | None = None, bad: bool = False) -> None:
@@ -135,8 +149,8 @@ def quantile(ordered: list[float], share: float) -> float:
     return ordered[min(len(ordered) - 1, int(share * len(ordered)))]
 
 
-def as_json(rows: Iterable[Scenario]) -> str:
-    return json.dumps({"scenarios": [row.figures() for row in rows]}, indent=1) + "\n"
+def as_json(rows: Iterable[Scenario], headline: Sequence[dict[str, Any]] = ()) -> str:
+    return json.dumps({"scenarios": [row.figures() for row in rows], "headline": list(headline)}, indent=1) + "\n"
 
 
 def _short(value: float | None) -> str:

@@ -11,8 +11,9 @@ from pathlib import Path
 
 import pytest
 
-from tests.failover.report import mark, record
-from tests.support.conversation import Conversation, talking
+from tests.failover.measure import talking
+from tests.failover.report import record
+from tests.support.conversation import Conversation
 from tests.support.keepalived import DEPLOYED, Keepalived
 from tests.support.netns import Host, Network, lose_address
 from tests.support.node import STRETCH, Node, Pair, until
@@ -109,9 +110,10 @@ def endure(led: Led, *acts: tuple[str, Callable[[Led, Node], None], Callable[[Le
         node = led.leader()
         assert node is not None
         since = time.monotonic()
-        mark(what, node.name, bad=True)
+        node.tell(what)
         await asyncio.to_thread(fault, led, node)
         await led.leads(led.other(node), since, what)
+        led.other(node).tell("active")
         await call.heard(50, 15 * STRETCH)
         print(f"keepalived, {what}: longest audio gap {call.longest_gap(since - 0.2):.2f} s")
         assert (await call.out.reinvite()).status == 200

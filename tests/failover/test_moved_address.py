@@ -9,7 +9,7 @@ from collections.abc import Iterator
 
 import pytest
 
-from tests.support.conversation import talking
+from tests.failover.measure import talking, told, watching
 from tests.support.failover import hundred_answered_twenty_ringing
 from tests.support.netns import Network
 from tests.support.node import Pair
@@ -39,17 +39,18 @@ def test_a_hundred_answered_and_twenty_ringing_calls_survive_when_the_address_mo
     network: Network, pair: Pair
 ) -> None:
     client = network.hosts[2]
-    report = hundred_answered_twenty_ringing(
-        pair.sip, pair.active, pair.standby, host=client.address, namespace=client, first_port=25000
-    )
-    print(report)
+    with watching(pair.sip, client):
+        report = hundred_answered_twenty_ringing(
+            pair.sip, pair.active, pair.standby, host=client.address, namespace=client, first_port=25000
+        )
+    told(report)
     assert report.failed == 0
     assert report.errors_481_500 == 0
 
 
 def test_audio_comes_back_from_the_moved_address(network: Network, pair: Pair) -> None:
     async def scenario() -> None:
-        async with talking(pair.sip, network.hosts[2]) as call:
+        async with talking(pair.sip, network.hosts[2], of="node killed") as call:
             await call.heard(50, 5)
             killed = pair.active.kill()
             await call.heard(50, 10)

@@ -9,9 +9,9 @@ from collections.abc import Iterator
 
 import pytest
 
-from tests.support.conversation import phones, ringing, talking
+from tests.failover.measure import phones, ringing, talking, told, watching
 from tests.support.failover import hundred_answered_twenty_ringing
-from tests.support.node import Pair
+from tests.support.node import STRETCH, Pair
 
 pytestmark = [pytest.mark.real, pytest.mark.peers]
 
@@ -31,15 +31,16 @@ async def fail_over(pair: Pair) -> None:
 
 @pytest.mark.timeout(300)
 def test_a_hundred_answered_and_twenty_ringing_calls_survive_the_death_of_the_node(pair: Pair) -> None:
-    report = hundred_answered_twenty_ringing(pair.sip, pair.active, pair.standby)
-    print(report)
+    with watching(pair.sip):
+        report = hundred_answered_twenty_ringing(pair.sip, pair.active, pair.standby)
+    told(report)
     assert report.failed == 0
     assert report.errors_481_500 == 0
 
 
 def test_a_call_survives_two_failovers_in_a_row(pair: Pair) -> None:
     async def scenario() -> None:
-        async with talking(pair.sip) as call:
+        async with talking(pair.sip, of="node killed") as call:
             cseqs = []
             for _ in range(2):
                 dead = pair.active
@@ -49,6 +50,7 @@ def test_a_call_survives_two_failovers_in_a_row(pair: Pair) -> None:
                 dead.start()
                 await asyncio.to_thread(dead.wait_ready)
             assert cseqs[0] < cseqs[1]
+            await call.heard(10, 10 * STRETCH)
             await call.end(call.incoming)
 
     asyncio.run(scenario())
@@ -113,10 +115,12 @@ def test_a_stop_that_reaches_every_process_hands_the_call_over_in_order(pair: Pa
         async with talking(pair.sip) as call:
             old, heir = pair.active, pair.standby
             assert old.process is not None
+            old.tell("switched over")
             os.killpg(old.process.pid, signal.SIGTERM)
             assert await asyncio.to_thread(old.process.wait, 10) == 0
             await asyncio.to_thread(heir.wait_role, "active")
             assert "ERROR" not in old.output()
+            await call.heard(10, 10 * STRETCH)
             await call.end(call.incoming)
 
     asyncio.run(scenario())

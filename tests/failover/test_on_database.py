@@ -12,10 +12,12 @@ from pathlib import Path
 
 import pytest
 
-from tests.support.conversation import talking
+from tests.failover.measure import talking
+from tests.support.chronicle import Chronicle
 from tests.support.database import Database
-from tests.support.node import Node, Pair, loopback_address, shared_settings, until
+from tests.support.node import STRETCH, Node, Pair, loopback_address, shared_settings, until
 from tests.support.postgres import postgres
+from tests.support.redis import RedisServer
 
 pytestmark = pytest.mark.real
 
@@ -53,10 +55,43 @@ def test_a_call_outlives_its_worker_on_postgresql(tmp_path: Path) -> None:
 
 async def _lose_the_worker(node: Node) -> None:
     async with talking(node.sip) as call:
-        os.kill(node.worker_pid("internal#0"), signal.SIGKILL)
+        pid = node.worker_pid("internal#0")
+        node.tell("worker killed")
+        os.kill(pid, signal.SIGKILL)
         assert (await call.alice.register()).status == 200
         assert (await call.out.reinvite()).status == 200
+        await call.heard(10, 10 * STRETCH)
         await call.end(call.out)
+
+
+def test_a_call_outlives_a_node_and_a_switchover_on_redis_and_one_acts_at_a_time(
+    tmp_path: Path, chronicle: Chronicle
+) -> None:
+    async def scenario(pair: Pair) -> None:
+        async with talking(pair.sip) as call:
+            dead = pair.active
+            await kill_active(pair)
+            assert (await call.out.reinvite()).status == 200
+            await call.heard(10, 10 * STRETCH)
+            dead.start()
+            await asyncio.to_thread(dead.wait_ready, 60.0)
+            assert (await asyncio.to_thread(pair.active.control, "switchover"))["ok"]
+            await asyncio.to_thread(dead.wait_role, "active")
+            assert (await call.incoming.reinvite()).status == 200
+            await call.heard(10, 10 * STRETCH)
+            await call.end(call.incoming)
+            await asyncio.to_thread(chronicle.note, dead)
+
+    server = RedisServer(tmp_path / "redis")
+    server.start()
+    try:
+        with Pair(core_db_dsn=server.dsn) as pair:
+            asyncio.run(scenario(pair))
+        reigns = chronicle.reigns()
+    finally:
+        server.stop()
+    assert [reign.node for reign in reigns[:3]] == ["alpha", "beta", "alpha"]
+    assert all(reign.writes > 0 and reign.answers > 0 for reign in reigns[:3])
 
 
 def test_who_talks_and_who_registered_outlive_a_node_on_a_postgresql_that_both_share() -> None:
@@ -65,6 +100,7 @@ def test_who_talks_and_who_registered_outlive_a_node_on_a_postgresql_that_both_s
             seconds = await kill_active(pair)
             print(f"failover on PostgreSQL: active after {seconds * 1000:.0f} ms")
             assert (await call.out.reinvite()).status == 200
+            await call.heard(10, 10 * STRETCH)
             await call.end(call.incoming)
             # Nobody has registered since.
             again = await call.alice.call("1001")

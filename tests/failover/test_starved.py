@@ -9,8 +9,8 @@ from collections.abc import Iterator
 
 import pytest
 
-from tests.support.conversation import talking
-from tests.support.node import Pair, until
+from tests.failover.measure import talking
+from tests.support.node import STRETCH, Pair, until
 
 pytestmark = pytest.mark.real
 
@@ -24,6 +24,7 @@ def pair() -> Iterator[Pair]:
 async def stand_still(pair: Pair, seconds: float) -> None:
     """Every process of both nodes."""
     groups = [node.process.pid for node in pair.nodes if node.process is not None]
+    pair.active.tell("frozen")
     for group in groups:
         os.killpg(group, signal.SIGSTOP)
     await asyncio.sleep(seconds)
@@ -43,6 +44,7 @@ def test_a_call_and_the_roles_outlast_a_machine_that_stands_still(pair: Pair) ->
                 assert answer.status == 200
                 assert active.role == "active", active.output()
                 assert standby.role == "standby", standby.output()
+            await call.heard(10, 10 * STRETCH)
             await call.end(call.incoming)
 
     asyncio.run(scenario())
@@ -57,6 +59,7 @@ def test_a_supervisor_that_sleeps_too_long_loses_its_workers_but_not_its_calls(p
     async def scenario() -> None:
         async with talking(pair.sip) as call:
             assert active.process is not None
+            active.tell("supervisor frozen")
             os.kill(active.process.pid, signal.SIGSTOP)
             try:
                 await asyncio.to_thread(

@@ -12,6 +12,7 @@ from pathlib import Path
 
 import pytest
 
+from tests.failover.measure import in_a_call
 from tests.support.certificates import Authority
 from tests.support.conversation import Conversation
 from tests.support.node import DOMAIN, PASSWORD, STRETCH, Node, Pair, loopback_address, shared_settings, until
@@ -68,7 +69,9 @@ async def talking(host: str, authority: Authority) -> AsyncIterator[Conversation
         incoming = await bob.answer_next()
         async with asyncio.timeout(5 * STRETCH):
             await out.answered.wait()
-        yield Conversation(alice, bob, out, incoming)
+        call = Conversation(alice, bob, out, incoming)
+        async with in_a_call(call, (host, 5060)):
+            yield call
 
 
 async def lives_on(call: Conversation, kill: Callable[[], Awaitable[None]]) -> float:
@@ -122,6 +125,7 @@ def test_a_call_over_tls_and_wss_outlives_the_node(pair: Pair, authority: Author
 def test_a_call_over_tls_and_wss_outlives_its_worker(solo: Node, authority: Authority) -> None:
     async def kill() -> None:
         victim = solo.worker_pid("internal#0")
+        solo.tell("worker killed")
         os.kill(victim, signal.SIGKILL)
         await asyncio.to_thread(
             until, lambda: solo.worker_pid("internal#0") not in (0, victim), 10, "a successor", solo

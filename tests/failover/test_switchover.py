@@ -15,8 +15,9 @@ from collections.abc import Iterator
 
 import pytest
 
+from tests.failover import headline
+from tests.failover.measure import talking
 from tests.failover.report import record
-from tests.support.conversation import talking
 from tests.support.netns import Host, Network
 from tests.support.node import DOMAIN, PASSWORD, STRETCH, Pair
 from tests.support.registrants import Registrants
@@ -84,6 +85,8 @@ def use(swarm: Swarm, call: SwarmCall) -> None:
 @pytest.mark.timeout(300)
 def test_a_switchover_under_load_loses_no_call_no_ringing_and_no_registration(network: Network, pair: Pair) -> None:
     client = network.hosts[2]
+    rang: set[int] = set()
+    "Calls that rang when a switchover was ordered."
 
     async def scenario() -> None:
         # The callees ring for a while: some calls ring whenever the nodes swap.
@@ -97,6 +100,7 @@ def test_a_switchover_under_load_loses_no_call_no_ringing_and_no_registration(ne
             refreshing = asyncio.create_task(registrants.refresh(REGISTRATIONS, 3600.0))
             await swarm.until(lambda: swarm.states()["answered"] > 3, 20 * STRETCH)
             for _ in range(SWAPS):
+                rang.update(call.number for call in swarm.calls.values() if call.state == "ringing")
                 await swap(pair)
                 await asyncio.sleep(APART)
             over.set()
@@ -105,7 +109,7 @@ def test_a_switchover_under_load_loses_no_call_no_ringing_and_no_registration(ne
             refreshing.cancel()
             await asyncio.gather(refreshing, return_exceptions=True)
             tell(swarm, registrants, placed)
-            judge(swarm, registrants, placed)
+            judge(swarm, registrants, placed, rang)
 
     asyncio.run(scenario())
 
@@ -129,9 +133,12 @@ def tell(swarm: Swarm, registrants: Registrants, placed: list[SwarmCall]) -> Non
     )
 
 
-def judge(swarm: Swarm, registrants: Registrants, placed: list[SwarmCall]) -> None:
+def judge(swarm: Swarm, registrants: Registrants, placed: list[SwarmCall], rang: set[int]) -> None:
     lost = [(call.number, call.state, call.refused, call.hangup) for call in placed if not _well(call)]
-    record(calls=len(placed), calls_lost=len(lost))
+    silenced = len(rang.intersection(number for number, *_ in lost))
+    record(calls=len(placed) - len(rang), calls_lost=len(lost) - silenced, ringing=len(rang), ringing_lost=silenced)
+    record(sip_gap_ms=max(registrants.took) * 1000)
+    headline.count("switchover: calls kept", len(placed) - len(lost), len(placed))
     assert lost == []
     assert not {status for _method, status in swarm.statuses} & {481, 500, 503, 408}
     assert [(one.user, one.refused) for one in registrants.all.values() if one.refused] == []
@@ -165,6 +172,8 @@ def test_a_switchover_interrupts_the_audio_for_a_moment_only(network: Network, p
             f"packets), SIP gap ms p50 {statistics.median(sip):.0f} max {max(sip):.0f}"
         )
         record(audio_gap_ms=max(gaps), sip_gap_ms=max(sip))
+        for gap in gaps:
+            headline.sample("switchover: audio", gap)
         assert min(gaps) < 250 * STRETCH
 
     asyncio.run(scenario())

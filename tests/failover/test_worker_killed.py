@@ -9,21 +9,23 @@ import time
 
 import pytest
 
-from tests.support.conversation import ringing, talking
-from tests.support.node import Node, until
+from tests.failover.measure import ringing, talking
+from tests.support.node import STRETCH, Node, until
 
 pytestmark = pytest.mark.real
 
 
 def kill_worker(node: Node) -> float:
     """SIGKILL the worker of the profile `internal`; returns the moment."""
-    os.kill(node.worker_pid("internal#0"), signal.SIGKILL)
+    pid = node.worker_pid("internal#0")
+    node.tell("worker killed")
+    os.kill(pid, signal.SIGKILL)
     return time.monotonic()
 
 
 def test_a_killed_worker_costs_no_audio_and_its_call_can_be_hung_up(solo: Node) -> None:
     async def scenario() -> None:
-        async with talking(solo.sip) as call:
+        async with talking(solo.sip, of="worker killed") as call:
             await call.heard(50, 5)
             killed = kill_worker(solo)
             answer = await call.alice.register()
@@ -86,6 +88,7 @@ def test_a_slot_that_dies_again_and_again_comes_up_without_its_calls_until_it_is
             assert "internal#0 crashed 6 times, its calls are not revived this time" in solo.output()
             assert (await call.alice.register()).status == 200
             assert await asyncio.to_thread(solo.api, "sofia recover") == "Recovered 2 call(s)\n"
+            await call.heard(10, 10 * STRETCH)
             await call.end(call.incoming)
 
     asyncio.run(scenario())

@@ -50,6 +50,14 @@ class Report:
     errors_481_500: int
     takeover_ms: int
     complaints: str = ""
+    answered: int = 0
+    "When the node was killed; the others rang."
+    answered_lost: int = 0
+    ringing_lost: int = 0
+
+    @property
+    def ringing(self) -> int:
+        return self.calls - self.answered
 
     def __str__(self) -> str:
         return (
@@ -97,11 +105,20 @@ def hundred_answered_twenty_ringing(
             failed=sum(sipp.count("FailedCall(C)") for sipp in sipps),
             errors_481_500=sum(sipp.received("SIP/2.0 481") + sipp.received("SIP/2.0 500") for sipp in sipps),
             takeover_ms=round(takeover * 1000),
+            answered=ANSWERED,
+            answered_lost=_lost(sipps, waits=False),
+            ringing_lost=_lost(sipps, waits=True),
             complaints="\n".join(f"{s.scenario}: {e}" for s in sipps if (e := s.errors())),
         )
     finally:
         for sipp in sipps:
             sipp.stop()
+
+
+def _lost(sipps: list[Sipp], *, waits: bool) -> int:
+    """Callers that did not come to their end."""
+    callers = zip(PLANS, sipps[1::2], strict=True)
+    return sum(plan.calls - sipp.count("SuccessfulCall(C)") for plan, sipp in callers if plan.waits is waits)
 
 
 def _live_calls(node: Node) -> int:

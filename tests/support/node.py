@@ -36,7 +36,7 @@ WARNINGS = "default::ResourceWarning,default::RuntimeWarning"
 broken: list[str] = []
 "What nodes have printed that they should not have, in the present test."
 listeners: list[Callable[[Node, str], None]] = []
-"Who hears what befalls nodes: started, active, standby, ready, killed, stopped."
+"Who hears what befalls nodes: started, active, standby, ready, killed, worker killed, switched over, stopped."
 _addresses = itertools.count(1)
 
 
@@ -104,6 +104,8 @@ class Node:
         return answer
 
     def control(self, verb: str, **words: object) -> dict[str, object]:
+        if verb == "switchover":
+            self.tell("switched over")
         with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as sock:
             sock.settimeout(10 * STRETCH)
             sock.connect(str(self.run_dir / "control"))
