@@ -61,6 +61,7 @@ done
 hostname {name}
 cp {private}/corosync.conf /etc/corosync/corosync.conf
 cp {private}/options /run/sofia-node.default
+cp {private}/environment /run/sofia-node.environment
 install -d -o hacluster -g haclient -m 750 /var/lib/pacemaker /var/lib/pacemaker/cib /var/lib/pacemaker/pengine \
     /var/lib/pacemaker/blackbox /var/lib/pacemaker/cores /var/log/pacemaker
 if [ ! -e /var/lib/pacemaker/cib/cib.xml ]; then
@@ -93,7 +94,10 @@ class Clustered:
         options = f"--node {node.name} " + " ".join(f"--set {name}={value}" for name, value in node.settings.items())
         (self.private / "options").write_text(f"SOFIA_OPTIONS={options}\n")
         self.command = self.private / "sofia-node"
-        self.command.write_text(f'#!/bin/sh\nPYTHONPATH={ROOT} exec {sys.executable} -m ha "$@"\n')
+        # The same file serves both hosts; what differs between them is in a file of each.
+        (self.private / "environment").write_text("".join(f"{n}='{v}'\n" for n, v in node.environment.items()))
+        reads = "set -a; [ ! -e /run/sofia-node.environment ] || . /run/sofia-node.environment"
+        self.command.write_text(f'#!/bin/sh\n{reads}\nPYTHONPATH={ROOT} exec {sys.executable} -m ha "$@"\n')
         self.command.chmod(0o755)
 
     def boot(self) -> None:
