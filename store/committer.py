@@ -28,8 +28,10 @@ log = logging.getLogger(__name__)
 
 T = TypeVar("T")
 
-RIGHT_OF_WAY = 0.0005
+RIGHT_OF_WAY = 0.0001
 "Seconds that the loop waits for the interpreter at most while there is a replay: Python's own 5 ms add up in a dialog."
+RESTS = 5.0
+"Seconds that a replay rests at most, all in all: then it hurries, lest more comes than it commits."
 ORDINARY = sys.getswitchinterval()
 
 
@@ -122,6 +124,8 @@ class Committer:
         self._gone = False
         self._busy_since: float | None = None
         self._patience = 0.0
+        self._rests = 0.0
+        "Seconds that this replay may still rest."
         self._asked: Question[Any] | None = None
         self.thread = threading.Thread(target=self._run, name="store-writer", daemon=True)
 
@@ -239,6 +243,7 @@ class Committer:
             return
         # It is much work in Python, and the loop must get the interpreter whenever it wants it.
         sys.setswitchinterval(RIGHT_OF_WAY)
+        self._rests = RESTS
         try:
             while (lot := shared.journal.oldest()) is not None or not shared.scribe.rejoin(None):
                 if lot is not None:
@@ -256,13 +261,25 @@ class Committer:
         elif shared.breaker.state is State.CLOSED and shared.queue.diverted:
             # Else what comes meanwhile would be journaled for ever, where much comes.
             shared.scribe.rejoin(lot)
-        for start in range(0, len(newest), limit):
-            writes = newest[start : start + limit]
+        # Little by little, unless what comes now waits for this.
+        few = self._settings.batch if shared.queue.diverted else limit
+        for start in range(0, len(newest), few):
+            began = time.thread_time()
+            writes = newest[start : start + few]
             outcomes = self._inherit(store, writes, self._put(store, writes))
             shared.stats.replayed += len(writes)
             shared.tell(Replayed(writes, outcomes))
             self._succeeded()
+            if shared.queue.diverted:
+                self._rest(time.thread_time() - began)
         shared.journal.forget(lot)
+
+    def _rest(self, worked: float) -> None:
+        """As long as we had the interpreter: meanwhile it is the loop's alone, which gives it back at each call to the kernel."""
+        pause = min(worked, self._rests)
+        if pause > 0:
+            self._rests -= pause
+            time.sleep(pause)
 
     def _inherit(self, store: Store, writes: Sequence[Write], outcomes: list[Outcome]) -> list[Outcome]:
         """What was written under an epoch that is over by now is tried once more, in the name of its own node."""
