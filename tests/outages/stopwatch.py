@@ -52,6 +52,7 @@ class TimedSwarm(Swarm):
         self._asked: dict[tuple[str, str], tuple[float, dict[str, float]]] = {}
         "When, and how long the worker's threads had waited for a processor by then."
         self._arrived = 0.0
+        self._begun = time.monotonic(), self._waited()
         self._mirror = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
         self._mirror.bind(("127.0.0.1", 0))
         words = [sys.executable, "-c", ECHO, str(self._mirror.fileno())]
@@ -75,6 +76,13 @@ class TimedSwarm(Swarm):
             self.took[method].clear()
             self.own[method].clear()
             self.slowest[method].clear()
+        self._begun = time.monotonic(), self._waited()
+
+    @property
+    def kept_waiting(self) -> float:
+        """Share of the time since then for which a thread of the worker could have run, and no processor was free."""
+        since, waited = self._begun
+        return self._stolen(waited) / (time.monotonic() - since)
 
     def told(self, method: str, since: float) -> str:
         """99 of 100 are quicker; by the worker's own clock; the slowest by that, and when, in seconds `since` that time."""
