@@ -279,9 +279,6 @@ class Gate:
             self._backlog.challenged(request.call_id.encode("utf-8", "surrogateescape"), now - self.stolen)
             self._told.note(glance.mark_of(request.via.branch, request.header("CSeq") or ""), now, refused=False)
 
-    def clear(self) -> None:
-        self._backlog.clear()
-
     def _has_its_turn(self, data: bytes, flow: Flow, now: float) -> bool:
         seen = glance.usual(data)
         rank = glance.standing(data, self._knows, lambda nonce: self.issued(flow.profile, nonce), seen)

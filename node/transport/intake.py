@@ -183,8 +183,7 @@ class Intake:
         gate = self._gate
         now = time.monotonic()
         if not self._may(now):
-            gate.clear()
-            return
+            return  # who waits has come by a stream, perhaps, and asks but once: he has his turn when there is more time
         self._look_at_the_clock()
         # By our own work: where others have the processor, reading would go on and serving would stand back.
         until, latest = time.thread_time() + SERVING, now + LONGEST_TURN
