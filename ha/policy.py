@@ -121,7 +121,9 @@ def _seek(view: View) -> Step:
     match view:
         case View(holding=Holding.MINE | Holding.LATE):
             fit = view.ready and view.safe and view.order in (Order.NONE, Order.PROMOTE)
-            return (Step.PROMOTE if view.holding is Holding.MINE else Step.WAIT) if fit else Step.RELEASE
+            # A peer that still acts had the lease before the store lost it: it will hear that it is not its own any more.
+            sure = view.holding is Holding.MINE and view.peer is not Peer.ACTIVE
+            return (Step.PROMOTE if sure else Step.WAIT) if fit else Step.RELEASE
         case View(order=Order.DEMOTE) | View(ready=False):
             return Step.WAIT
         case View(order=Order.HAND_OVER, peer=Peer.STANDBY | Peer.ACTIVE):

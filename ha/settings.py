@@ -17,16 +17,16 @@ class Unsafe(ValueError):
 class LeaseSettings:
     """How long a holder may be silent."""
 
-    ttl: float = 0.7
+    ttl: float = 0.44
     "Seconds after which a silent holder has lost the lease."
 
-    renew: float = 0.15
+    renew: float = 0.08
     "Seconds between two renewals."
 
-    margin: float = 0.2
+    margin: float = 0.14
     "Seconds before the end at which a holder lets go by itself."
 
-    poll: float = 0.06
+    poll: float = 0.03
     "Seconds between two looks of a standby at the lease."
 
     poll_alert: float = 0.02

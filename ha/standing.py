@@ -15,10 +15,12 @@ from store.records import Lease
 
 BLIND = 2.0
 "Seconds for which a node that is alone waits for a store that does not answer."
-STALE = 3.0
+STALE = 8.0
 "Polls after which what the store said is no longer taken for true."
 ABSENT = 0.6
 "Lives of the lease between two looks at it after which it is watched anew: it may have been us who stood still."
+HOPE = 1.6
+"Lives of the lease for which a node that nothing covers waits in silence for the store's word."
 OVER = 8.0
 "Lives of the lease after which one that does not move is free, however seldom we look."
 
@@ -42,10 +44,14 @@ class Standing:
         self._alone = alone
         self._leased_until = -math.inf
         self._renewed_at = -math.inf
+        self._unsure_until = -math.inf
+        "Until when the peer might act under a lease that the store has lost, unless it says that it does not."
         self._changed_at = self._watched_since = now
         self._doubtful_since: float | None = None
         "Since when nothing covers us, as far as we have noticed."
         self._beat_at = -math.inf
+        self._others_at = -math.inf
+        "When the lease was last seen in another node's hands."
         self._peer_acts = False
         self._peer_gone = False
         self._handed_over = False
@@ -64,6 +70,9 @@ class Standing:
         self.lease = lease
         self._renewed_at = now
         self._leased_until = began + (lease.until - lease.now)
+        # A claim that was slow may have been granted by a store that has lost another grant meanwhile.
+        settled = self._alone or self._handed_over or now - self._watched_since >= self._settings.ttl
+        self._unsure_until = -math.inf if settled else now + self._settings.ttl
 
     def on_renewed(self, lease: Lease, began: float, now: float) -> None:
         if self.lease is None:
@@ -91,7 +100,7 @@ class Standing:
         holder, who wakes with us, gets the time to renew it.
         """
         if lease is not None and lease.holder != self.node:
-            self._handed_over = False
+            self._handed_over, self._others_at = False, now
         if self.seen_at == -math.inf or _identity(lease) != _identity(self.seen):
             self._changed_at = self._watched_since = now
         elif began - self._looked_at > ABSENT * self._settings.ttl:
@@ -105,6 +114,8 @@ class Standing:
         self._beat_at, self._peer_gone = now, False
         self._peer_acts = role is not Role.STANDBY
         self._handed_over = self._handed_over and not self._peer_acts
+        if not self._peer_acts:
+            self._unsure_until = -math.inf
 
     def on_peer_closed(self) -> None:
         """The link is closed. No proof of anything: the lease is only looked at more often."""
@@ -158,6 +169,7 @@ class Standing:
     def holding(self, now: float) -> Holding:
         if self.lease is not None:
             late = now - self._renewed_at > 2 * self._settings.renew
+            late = late or (self.role is Role.STANDBY and now < self._unsure_until)
             return Holding.LATE if late else Holding.MINE
         if now - self.seen_at > STALE * self._settings.poll + self._settings.renew:
             return Holding.UNKNOWN
@@ -182,7 +194,7 @@ class Standing:
             return False
         if self._doubtful_since is None:
             self._doubtful_since = now
-        return now - self._doubtful_since < self._settings.ttl
+        return now - self._doubtful_since < HOPE * self._settings.ttl
 
     def view(self, now: float, *, ready: bool, done: bool) -> View:
         safe = now < self.until
@@ -202,14 +214,15 @@ class Standing:
         """Free by the store's clock; and, for that clock may jump, not seen to move for its whole life by ours.
 
         A lease that is nobody's was given back, or its store was lost, or set back to a day before: who held it acts on
-        for as long as it may. Unless the peer itself says that it does not act, that time is waited for too.
+        for as long as it may. Unless the peer itself says that it does not act, that time is waited for too; what it said
+        before it was seen to have the lease is no answer.
         """
         lease = self.seen
         ttl = self._settings.ttl
         if self._alone or not self._peer_settings.configured:
             return lease is None or not lease.holder or lease.holder == self.node or lease.until <= lease.now
         if lease is None or not lease.holder or lease.holder == self.node:
-            if self._handed_over or self.peer(now) is Peer.STANDBY:
+            if self._handed_over or (self.peer(now) is Peer.STANDBY and self._beat_at > self._others_at):
                 return True
         elif lease.until > lease.now:
             return False

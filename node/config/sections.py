@@ -89,10 +89,10 @@ class HaSection:
     "False where the tree has no ha.conf: a node for itself."
     node_name: str = ""
     "Name of this node; empty: the host's name."
-    lease_ttl: int = 700
+    lease_ttl: int = 440
     "After this long a silent holder has lost the lease."
-    lease_renew: int = 150
-    lease_margin: int = 200
+    lease_renew: int = 80
+    lease_margin: int = 140
     "So long before the end of the lease a holder lets go by itself."
     peer_address: str = ""
     "`host:port` of the other node's peer link; empty: no peer."

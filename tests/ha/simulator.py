@@ -173,7 +173,10 @@ class SimulatedNode:
         inbox, self.inbox = self.inbox, []
         for action in inbox:
             action()
+        role = self.standing.role
         self._decide()
+        if self.standing.role is not role:
+            self.next_beat = 0.0  # the peer is told at once
         self._store()
         self._beat()
 

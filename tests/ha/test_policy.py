@@ -11,6 +11,7 @@ from ha.policy import Holding, Order, Peer, Role, Step, View, decide, sentence
 from ha.settings import LeaseSettings, PeerSettings
 from ha.standing import Standing
 from store.records import Lease
+from tests.ha.simulator import LEASE as simulated
 from tests.ha.simulator import SimulatedNode, World
 from tests.support.history import violations
 
@@ -55,6 +56,14 @@ def test_only_a_ready_standby_with_a_lease_in_good_time_is_promoted():
             assert view.ready
             assert view.order in (Order.NONE, Order.PROMOTE) or view.peer is Peer.ALONE
             assert (view.holding is Holding.MINE and view.safe) or view.peer is Peer.ALONE
+            assert view.peer is not Peer.ACTIVE
+
+
+def test_who_holds_the_lease_while_the_peer_still_acts_waits_for_the_peer_to_let_go():
+    """Both claimed, and between the two the store was set back: each was told that the lease is its own."""
+    both = view_of(holding=Holding.MINE, peer=Peer.ACTIVE, safe=True)
+    assert decide(both) is Step.WAIT
+    assert decide(both._replace(peer=Peer.STANDBY)) is Step.PROMOTE
 
 
 def test_a_lease_is_claimed_only_when_it_is_free_and_nobody_is_owed_anything():
@@ -212,7 +221,7 @@ def test_an_active_without_the_store_stays_as_long_as_the_peer_promises(seed: in
         assert world.active == first.name
     world.link_up = False
     world.run(3.0)
-    assert world.active == first.peer.name
+    assert world.acted == [first.name, first.peer.name]
 
 
 @pytest.mark.parametrize("seed", range(10))
@@ -232,7 +241,8 @@ def test_without_store_and_without_peer_nobody_is_active(seed: int):
 
 # ---- the bookkeeping below -----------------------------------------------------------------------------------------
 
-LEASE, PEER = LeaseSettings(), PeerSettings(address=("192.0.2.1", 1), listen=("192.0.2.2", 1))
+LEASE = LeaseSettings(ttl=0.7, renew=0.15, margin=0.2, poll=0.06)
+PEER = PeerSettings(address=("192.0.2.1", 1), listen=("192.0.2.2", 1))
 
 
 def lease(holder: str = "alpha", left: float = 0.7, epoch: int = 1, now: float = 5000.0) -> Lease:
@@ -337,6 +347,34 @@ def test_a_lease_that_is_nobodys_is_free_at_once_when_the_peer_says_that_it_does
     assert standing.holding(10.01) is Holding.FREE
 
 
+def test_what_a_peer_said_before_it_had_the_lease_does_not_free_one_that_is_nobodys():
+    """The store was lost in the moment in which the peer became active: its beat that says so is still under way."""
+    standing = Standing("beta", LEASE, PEER, alone=False, now=0.0)
+    standing.on_beat(Role.STANDBY, 9.85)
+    standing.on_read(lease(), 9.9, 9.9)
+    standing.on_read(None, 9.95, 9.95)
+    assert standing.holding(9.96) is Holding.OTHERS
+    standing.on_beat(Role.STANDBY, 9.97)
+    assert standing.holding(9.98) is Holding.FREE
+
+
+@pytest.mark.parametrize("word", ["a beat of a standby", "none within a life of the lease"])
+def test_a_lease_nobody_had_is_used_when_the_peer_has_said_since_that_it_does_not_act(word: str):
+    """Both claim, and the store is lost between the two grants: the other one may act already."""
+    standing = Standing("beta", LEASE, PEER, alone=False, now=0.0)
+    standing.on_beat(Role.STANDBY, 9.95)
+    standing.on_read(None, 10.0, 10.0)
+    standing.on_acquired(lease("beta"), 10.01, 10.02)
+    assert standing.holding(10.03) is Holding.LATE
+    if word == "a beat of a standby":
+        standing.on_beat(Role.STANDBY, 10.05)
+        assert standing.holding(10.06) is Holding.MINE
+    else:
+        standing.on_renewed(lease("beta", now=5000.7), 10.7, 10.71)
+        assert standing.holding(10.71) is Holding.LATE
+        assert standing.holding(10.73) is Holding.MINE
+
+
 def test_a_peer_that_is_letting_go_still_acts():
     standing = Standing("beta", LEASE, PEER, alone=False, now=0.0)
     standing.on_beat(Role.DEMOTING, 10.0)
@@ -347,18 +385,20 @@ def test_what_the_store_said_long_ago_is_unknown():
     standing = Standing("beta", LEASE, PEER, alone=False, now=0.0)
     standing.on_beat(Role.STANDBY, 10.0)
     standing.on_read(None, 10.0, 10.0)
+    standing.on_beat(Role.STANDBY, 10.5)
     assert standing.holding(10.1) is Holding.FREE
-    assert standing.holding(10.5) is Holding.UNKNOWN
+    assert standing.holding(10.6) is Holding.FREE
+    assert standing.holding(10.7) is Holding.UNKNOWN
 
 
-def test_whose_time_is_over_may_hope_for_one_life_of_the_lease():
+def test_whose_time_is_over_may_hope_for_a_while():
     standing = Standing("alpha", LEASE, PEER, alone=False, now=0.0)
     standing.on_acquired(lease(), began=10.0, now=10.0)
     standing.role = Role.ACTIVE
-    seen = [standing.view(now, ready=True, done=True) for now in (10.4, 11.4, 12.0, 12.2)]
+    seen = [standing.view(now, ready=True, done=True) for now in (10.4, 11.4, 12.5, 12.6)]
     assert [(view.safe, view.hopeful) for view in seen] == [(True, False), (False, True), (False, True), (False, False)]
-    standing.on_renewed(lease(now=5002.2), began=12.2, now=12.21)
-    assert standing.view(12.22, ready=True, done=True).safe
+    standing.on_renewed(lease(now=5002.6), began=12.6, now=12.61)
+    assert standing.view(12.62, ready=True, done=True).safe
 
 
 @pytest.mark.parametrize("seed", range(8))
@@ -379,12 +419,13 @@ def test_hosts_that_are_starved_alike_do_not_exchange_their_roles(seed: int):
 @pytest.mark.parametrize("seed", range(8))
 def test_a_supervisor_that_was_merely_slow_keeps_its_role_and_its_workers(seed: int):
     """It stands still for longer than it may act, but not for as long as its lease lasts."""
+    may_act, lasts = simulated.ttl - simulated.margin - simulated.renew, simulated.ttl - simulated.renew
     world = World(seed)
     world.hiccups = 0.0
     world.run(3.0)
     first = next(node for node in world.nodes if node.acting)
     for _ in range(10):
-        first.supervisor_frozen_until = world.now + random.Random(seed).uniform(0.3, 0.48)
+        first.supervisor_frozen_until = world.now + random.Random(seed).uniform(may_act, lasts - 0.07)
         world.run(1.2)
         assert first.standing.role is Role.ACTIVE
         assert world.active == first.name

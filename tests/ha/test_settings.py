@@ -27,7 +27,7 @@ def test_milliseconds_become_seconds_and_a_lone_node_has_no_peer():
     ("make", "sentence"),
     [
         (lambda: LeaseSettings(ttl=0), "must be greater than 0"),
-        (lambda: LeaseSettings(margin=0.7), "lease-margin 700 ms leaves nothing of lease-ttl 700 ms"),
+        (lambda: LeaseSettings(margin=0.44), "lease-margin 440 ms leaves nothing of lease-ttl 440 ms"),
         (lambda: LeaseSettings(renew=0.3), "lease-renew 300 ms is too slow"),
         (lambda: LeaseSettings(margin=0.01), "lease-margin 10 ms is shorter than letting go takes"),
         (lambda: PeerSettings(address=THERE), "must both be set, or neither"),
@@ -37,7 +37,7 @@ def test_milliseconds_become_seconds_and_a_lone_node_has_no_peer():
         (lambda: ChildSettings(heartbeat_timeout=0.06), "heartbeat-timeout 60 ms must be at least twice heartbeat"),
         (
             lambda: HaSettings(peer=PeerSettings(address=THERE, listen=HERE, dead=0.8)),
-            "peer-dead 800 ms must be shorter than lease-ttl 700 ms",
+            "peer-dead 800 ms must be shorter than lease-ttl 440 ms",
         ),
         (lambda: endpoint("peer-address", "192.0.2.1"), "peer-address '192.0.2.1' is not host:port"),
         (lambda: endpoint("peer-address", "192.0.2.1:99999"), "is not host:port"),

@@ -197,11 +197,11 @@ def test_what_cannot_work_is_refused_in_a_sentence(tmp_path: Path, host: str):
 
 
 def test_check_refuses_times_that_cannot_be_safe(tmp_path: Path, host: str):
-    conf = tree(tmp_path, profile(host=host), ha='<param name="lease-margin" value="650"/>')
+    conf = tree(tmp_path, profile(host=host), ha='<param name="lease-margin" value="390"/>')
     words = ["--set", "store=/tmp/x.db", "--set", "peer_address=", "--set", "peer_listen="]
     status, text = run_once("check", "--conf", str(conf), *words)
     assert status == 1
-    assert "lease-renew (150 ms) is too slow" in text
+    assert "lease-renew (80 ms) is too slow" in text
 
 
 # ---- two nodes -----------------------------------------------------------------------------------------------------

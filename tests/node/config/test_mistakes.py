@@ -202,14 +202,14 @@ MISTAKES = [
     ),
     pytest.param(
         {"autoload_configs/ha.conf.xml": configuration("ha.conf", '<param name="lease-margin" value="800"/>')},
-        "autoload_configs/ha.conf.xml:3: lease-margin (800 ms) must be below lease-ttl (700 ms): the holder would let go "
+        "autoload_configs/ha.conf.xml:3: lease-margin (800 ms) must be below lease-ttl (440 ms): the holder would let go "
         "of the lease at once",
         id="a margin that eats the lease",
     ),
     pytest.param(
         {"autoload_configs/ha.conf.xml": configuration("ha.conf", "", '<param name="lease-renew" value="300"/>')},
         "autoload_configs/ha.conf.xml:4: lease-renew (300 ms) is too slow: two renewals must fit into lease-ttl less "
-        "lease-margin (500 ms), or one late answer costs the lease",
+        "lease-margin (300 ms), or one late answer costs the lease",
         id="a lease renewed too slowly",
     ),
     pytest.param(
