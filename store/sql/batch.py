@@ -8,7 +8,7 @@ for each other at the first that they share, and never crosswise.
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterator, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from typing import Protocol
 
 from store.interface import Outcome, Put, Write, is_fenced, judge
@@ -69,9 +69,7 @@ class Batch:
         self._noted.clear()
 
     def write(self, writes: Sequence[Write], fences: dict[str, int]) -> list[Outcome]:
-        """In the hope that all are newer than what is stored; raises `Uneven`."""
-        if not self._dialect.optimistic:
-            raise Uneven
+        """In the hope that all are newer than what is stored; raises `Uneven`. For an optimistic dialect only."""
         outcomes = [Outcome.FENCED if is_fenced(write, fences) else Outcome.STORED for write in writes]
         mine = [write for write, outcome in zip(writes, outcomes, strict=True) if outcome is Outcome.STORED]
         latest: Latest = {}
@@ -87,15 +85,27 @@ class Batch:
         return outcomes
 
     def judge(self, writes: Sequence[Write], fences: dict[str, int]) -> list[Outcome]:
-        """Each by what is stored, read under a lock, and by those before it."""
-        stored = self._stored({self._place(write) for write in writes})
-        outcomes = []
+        """Each by what is stored, read under a lock, and by those before it. One table is done before the next is touched."""
+        by_table: dict[Table, dict[int, Place]] = {}
+        for number, write in enumerate(writes):
+            place = self._place(write)
+            by_table.setdefault(place[0], {})[number] = place
+        outcomes: dict[int, Outcome] = {}
+        for table in _in_order(by_table):
+            outcomes |= self._judge(writes, by_table[table], fences)
+        return [outcomes[number] for number in range(len(writes))]
+
+    def _judge(
+        self, writes: Sequence[Write], places: Mapping[int, Place], fences: dict[str, int]
+    ) -> dict[int, Outcome]:
+        """The outcomes by number in the batch: of those in one table, by their places there."""
+        stored = self._stored(set(places.values()))
+        outcomes = {}
         gone: set[Place] = set()
         latest: Latest = {}
-        for write in writes:
-            place = self._place(write)
-            outcome = judge(write, fences, stored.get(place))
-            outcomes.append(outcome)
+        for number, place in places.items():
+            write = writes[number]
+            outcomes[number] = outcome = judge(write, fences, stored.get(place))
             if outcome is not Outcome.STORED:
                 continue
             if isinstance(write, Put):
@@ -147,7 +157,7 @@ class Batch:
         for table, keys in _sorted(places):
             columns = ", ".join((*table.key, "epoch", "version"))
             # Without an order they would be locked as they lie.
-            ending = f" ORDER BY {', '.join(table.key)}{self._dialect.lock_rows}"
+            ending = self._dialect.in_order(table) + self._dialect.lock_rows
             for among, values in self.lots(table.key, keys):
                 statement = f"SELECT {columns} FROM {table.name} WHERE {among}{ending}"
                 for row in self._session.query(statement, values):
@@ -185,7 +195,11 @@ def _sorted(places: Collection[Place]) -> list[tuple[Table, list[tuple[Value, ..
     keys: dict[Table, list[tuple[Value, ...]]] = {}
     for table, key in places:
         keys.setdefault(table, []).append(key)
-    return [(table, sorted(keys[table])) for table in sorted(keys, key=lambda table: table.name, reverse=True)]
+    return [(table, sorted(keys[table])) for table in _in_order(keys)]
+
+
+def _in_order(tables: Collection[Table]) -> list[Table]:
+    return sorted(tables, key=lambda table: table.name, reverse=True)
 
 
 def _follows(record: Record, older: Record) -> bool:

@@ -65,6 +65,10 @@ class PostgresqlDialect(Dialect):
         (column,) = columns
         return f"{column} = ANY(?::{_ARRAYS.get(column, 'text[]')})", [array([key[0] for key in keys])]
 
+    def in_order(self, table: Table) -> str:
+        (key,) = table.key
+        return f" ORDER BY {key}" if key in _ARRAYS else f' ORDER BY {key} COLLATE "C"'
+
     def lots(self, count: int) -> list[int]:
         return [count] if count else []
 

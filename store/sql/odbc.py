@@ -263,8 +263,13 @@ class OdbcSession:
     def _execute(self, statement: str, values: Row, then: Callable[[pyodbc.Cursor], T]) -> T:
         with self._errors():
             cursor, known = self._cursor(statement)
-            cursor.execute(known, values)
-            return then(cursor)
+            try:
+                cursor.execute(known, values)
+                return then(cursor)
+            except pyodbc.Error:
+                # MariaDB's driver finds the server gone when it runs again what has failed once.
+                self._drop_cursor(statement)
+                raise
 
     def _cursor(self, statement: str) -> tuple[pyodbc.Cursor, str]:
         """One for each statement: a cursor prepares again what is not the very string it had before."""
@@ -278,6 +283,12 @@ class OdbcSession:
         else:
             prepared.move_to_end(statement)
         return entry[1], entry[0]
+
+    def _drop_cursor(self, statement: str) -> None:
+        dropped = self._prepared.pop(statement, None)
+        if dropped is not None:
+            with suppress(pyodbc.Error):
+                dropped[1].close()
 
     def _open(self) -> pyodbc.Connection:
         if self._connection is None:

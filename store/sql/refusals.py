@@ -4,14 +4,14 @@ from __future__ import annotations
 
 import re
 
-from store.errors import Busy, Damaged, Full, ReadOnly, Refused, StoreError, Unavailable
+from store.errors import Busy, Crosswise, Damaged, Full, ReadOnly, Refused, StoreError, Unavailable
 
 Kind = tuple[type[StoreError], str]
 
 STATES: dict[str, Kind] = {
     "25006": (ReadOnly, "it is read-only"),
-    "40001": (Busy, "others were in the way"),
-    "40P01": (Busy, "others were in the way"),
+    "40001": (Crosswise, "others were in the way"),
+    "40P01": (Crosswise, "others were in the way"),
     "53100": (Full, "the disk is full"),
     "55P03": (Busy, "others kept it locked"),
     "57014": (Busy, "it took too long"),
@@ -36,7 +36,7 @@ MARIADB: dict[int, Kind] = {
     1021: (Full, "the disk is full"),
     1114: (Full, "the disk is full"),
     1205: (Busy, "others kept it locked"),
-    1213: (Busy, "others were in the way"),
+    1213: (Crosswise, "others were in the way"),
     1290: (ReadOnly, "it is read-only"),
     1836: (ReadOnly, "it is read-only"),
     1792: (ReadOnly, "it is read-only"),

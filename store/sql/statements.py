@@ -81,6 +81,10 @@ class Dialect:
             return f"{columns[0]} IN ({places(len(values))[1:-1]})", values
         return f"({', '.join(columns)}) IN (VALUES {places(len(columns), len(keys))})", values
 
+    def in_order(self, table: Table) -> str:
+        """What a SELECT needs to find rows, and to lock them, in the order in which Python sorts their keys."""
+        return f" ORDER BY {', '.join(table.key)}"
+
     def lots(self, count: int) -> list[int]:
         """How many rows each statement gets: a sum of powers of two, for few statements to prepare and to run."""
         parts = []

@@ -10,7 +10,7 @@ from typing import Any, TypeVar
 
 import msgspec
 
-from store.errors import Fenced, LeaseLost, Unavailable
+from store.errors import Crosswise, Fenced, LeaseLost, Unavailable
 from store.interface import ANY_SLOT, RULER, Changes, Description, Heritage, Outcome, Put, Write
 from store.records import CallRecord, Lease, Registration, storable
 from store.sql.batch import Batch, Session, Uneven
@@ -66,9 +66,11 @@ class SqlStore:
 
     def commit(self, writes: Sequence[Write]) -> list[Outcome]:
         try:
-            return self._transact(lambda fences: self._noted(writes, self._batch.write(writes, fences), fences))
+            if self.session.dialect.optimistic:
+                return self._transact(lambda fences: self._noted(writes, self._batch.write(writes, fences), fences))
         except Uneven:
-            return self._transact(lambda fences: self._noted(writes, self._batch.judge(writes, fences), fences))
+            pass
+        return self._transact(lambda fences: self._noted(writes, self._batch.judge(writes, fences), fences))
 
     def registrations(
         self, *, profile: str | None = None, user: str | None = None, host: str | None = None
@@ -95,7 +97,7 @@ class SqlStore:
         def remove(keys: Sequence[Row], fences: dict[str, int]) -> list[Registration]:
             rows: list[Row] = []
             for among, values in self._batch.lots(table.key, keys):
-                rows += self.session.query(statement + among + dialect.lock_rows, values)
+                rows += self.session.query(statement + among + dialect.in_order(table) + dialect.lock_rows, values)
             self._batch.delete(table, [row[-len(table.key) :] for row in rows])
             gone = self._bindings(rows)
             if fences.get(FOLLOWED):
@@ -137,7 +139,7 @@ class SqlStore:
         def drop(keys: Sequence[Row], _fences: dict[str, int]) -> int:
             gone: list[Row] = []
             for among, values in self._batch.lots(CALLS.key, keys):
-                gone += self.session.query(statement + among + dialect.lock_rows, values)
+                gone += self.session.query(statement + among + dialect.in_order(CALLS) + dialect.lock_rows, values)
             self._batch.delete(CALLS, gone)
             return len(gone)
 
@@ -258,6 +260,17 @@ class SqlStore:
     def _transact(self, work: Callable[[dict[str, int]], T], *, alone: bool = False) -> T:
         """Run it in a transaction, given the fences as they stand until its end; `alone`, it may change them."""
         try:
+            return self._transact_once(work, alone=alone)
+        except Crosswise as error:
+            if alone:
+                raise
+            # Rows are locked in order; but who inserts one that another holds already, behind one of his own, may meet
+            # him crosswise all the same. The server has undone it, and while nobody else writes it cannot happen again.
+            log.info("%s; once more, while nobody else writes", error)
+            return self._transact_once(work, alone=True)
+
+    def _transact_once(self, work: Callable[[dict[str, int]], T], *, alone: bool) -> T:
+        try:
             result = work(self._fences(self.session.begin(self._reads_fences, alone=alone)))
             if self._abandoned:
                 raise Unavailable(f"{self.session.place}: given up, for it took too long")
@@ -355,4 +368,6 @@ def _reading_fences(dialect: Dialect) -> str:
 
 
 def _in_lots(due: Sequence[Row]) -> list[Sequence[Row]]:
+    """In the order of their keys, as all who lock rows go by it."""
+    due = sorted(map(tuple, due))
     return [due[start : start + LOT] for start in range(0, len(due), LOT)]

@@ -6,11 +6,11 @@ import threading
 import time
 
 from store.backends import open_store
-from store.errors import Busy, StoreError, Unavailable
+from store.errors import StoreError, Unavailable
 from store.interface import Outcome, Put, opened
 from store.sql.store import SqlStore
 from tests.store.faults import SOON, fails_soon
-from tests.store.samples import call, registration
+from tests.store.samples import call
 from tests.support.database import Database
 
 STORED, STALE, FENCED = Outcome.STORED, Outcome.STALE, Outcome.FENCED
@@ -49,32 +49,6 @@ def _at_once(dsn: str, count: int) -> list[str]:
     for thread in threads:
         thread.join()
     return outcomes
-
-
-def test_batches_in_opposite_order_do_not_lock_each_other_out(dsn: str) -> None:
-    """Each takes its rows in one order, whatever order they were written in."""
-    users = [str(n) for n in range(40)]
-    failures: list[str] = []
-
-    def write(mine: list[str], first: int) -> None:
-        with opened(open_store(dsn)) as store:
-            for version in range(first, first + 100, 2):
-                try:
-                    store.commit([Put(registration(user, version=version)) for user in mine])
-                except Busy as error:
-                    # On a slow machine one may have to wait for too long; but never for each other.
-                    if "in the way" in str(error):
-                        failures.append(str(error))
-
-    threads = [
-        threading.Thread(target=write, args=(users, 1)),
-        threading.Thread(target=write, args=(users[::-1], 2)),
-    ]
-    for thread in threads:
-        thread.start()
-    for thread in threads:
-        thread.join()
-    assert failures == []
 
 
 def test_who_froze_in_the_midst_of_a_write_does_not_keep_the_next_owner_out(dsn: str) -> None:
