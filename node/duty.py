@@ -19,6 +19,7 @@ from node.events import Event, EventStream
 from node.inquiry import InquiryServer
 from node.link import Fenced, Promote, Promoted, Revived
 from node.link import Message as Said
+from node.media.engines import Media
 from node.media.session import MediaClient
 from node.profiles.access import Access
 from node.profiles.reception import Reception
@@ -85,13 +86,15 @@ class Duty:
             bus_folder=run_dir / "bus",
             loop=loop,
         )
-        self._media = MediaClient(
+        relay = MediaClient(
             run_dir / "media",
             promote.slot,
             add_reader=loop.add_reader,
             remove_reader=loop.remove_reader,
             call_later=loop.call_later,
         )
+        self._media = Media(relay, loop)
+        self._media.expect(configuration.profiles.values())
         self.registrar = Registrar(
             configuration,
             endpoint=self.endpoint,
@@ -376,6 +379,7 @@ class Duty:
         self.endpoint.trace.configure(configuration.profiles, configuration.sofia)
         self.verbs.configuration = configuration
         self.switchboard.exchange.configure(configuration, directory)
+        self._media.expect(configuration.profiles.values())
 
     def close(self) -> None:
         for succession in self._claims:

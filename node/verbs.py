@@ -66,6 +66,7 @@ class Verbs:
             "recovery": lambda words, then: then(True, switchboard.recovery()),
             "originate": self._originate,
             "profile": self._profile,
+            "media_engines": lambda words, then: then(True, self._switchboard.exchange.media.state()),
             "registrations": self._registrations,
             "forget": self._forget,
             "check_sync": self._check_sync,

@@ -196,6 +196,11 @@ class MediaRecord(msgspec.Struct, kw_only=True, omit_defaults=True, gc=False, fo
     held: Literal["", "local", "remote", "both"] = ""
     ssrc: int = 0
     "SSRC of what we ourselves send to this leg (playback, echo excepted)."
+    engine: str = ""
+    "The ng socket (`host:port`) of the rtpengine that has its port; empty: our own relay."
+    engine_call_id: str = ""
+    engine_tag: str = ""
+    "What the leg is called there; its partner's tag in the same session is in the partner's record."
     beyond: dict[str, Any] | None = None
     "What a newer release has put here, by name."
 

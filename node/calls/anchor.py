@@ -6,11 +6,12 @@ from collections.abc import Callable
 from functools import partial
 from typing import TYPE_CHECKING
 
-from node.calls import bridge
+from node.calls import bridge, engine
 from node.calls.exchange import Exchange
 from node.calls.leg import Leg
 from node.config.profile import ProfileSettings
 from node.media import negotiation
+from node.media.anchored import Anchored
 from node.media.errors import MediaError
 from node.media.negotiation import Audio
 from store.records import MediaRecord
@@ -35,20 +36,27 @@ def open_port(call: Call, leg: Leg, then: Callable[[MediaError | None], None] | 
     exchange, media = call.exchange, leg.media
     assert media is not None, "a leg without media"
     settings = exchange.profile(leg.profile)
+    wish = None
+    if media.engine or (settings is not None and settings.media_engine == "rtpengine"):
+        wish = engine.wish(call, leg, media, settings)
     first, last = (settings.rtp_start_port, settings.rtp_end_port) if settings is not None else (16384, 32768)
     exchange.media.open(
         leg.uuid,
-        address=media.address,
+        address=settings.rtp_ip if wish is not None and settings is not None else media.address,
         first=first,
         last=last,
         port=media.port or None,
         dscp=settings.rtp_dscp if settings is not None else 46,
+        wish=wish,
         then=partial(call.post, _opened, exchange, leg, then),
     )
 
 
 def _opened(
-    exchange: Exchange, leg: Leg, then: Callable[[MediaError | None], None] | None, outcome: int | MediaError
+    exchange: Exchange,
+    leg: Leg,
+    then: Callable[[MediaError | None], None] | None,
+    outcome: int | Anchored | MediaError,
 ) -> None:
     if isinstance(outcome, MediaError):
         if then is not None:
@@ -58,7 +66,9 @@ def _opened(
         exchange.media.close(leg.uuid)
         return
     settings = exchange.profile(leg.profile)
-    if settings is not None and settings.auto_nat:
+    if isinstance(outcome, Anchored):
+        outcome = engine.note(leg.media, outcome)
+    elif settings is not None and settings.auto_nat:
         leg.media.advertised = exchange.media_address(leg)  # who it is for was not known before
     if not leg.media.sdp_session:
         # `o=` as mod_sofia counts it: unlike for each leg, and growing from call to call.
@@ -209,6 +219,8 @@ def aim(exchange: Exchange, leg: Leg) -> Audio | None:
     if media is None or not media.remote_sdp or not media.port:
         return None
     audio = negotiation.audio_of(media.remote_sdp)
+    if media.engine and audio.active and negotiation.is_unspecified(audio.host):
+        tell(exchange, leg)  # held the old way: it will be silent
     if audio.active and not negotiation.is_unspecified(audio.host):
         moved_to = (audio.host, audio.port, audio.rtcp_port)
         if moved_to != (media.remote_host, media.remote_port, media.remote_rtcp_port):
@@ -224,4 +236,11 @@ def tell(exchange: Exchange, leg: Leg) -> None:
     if media is None or not media.remote_port:
         return
     learned = (media.learned_host, media.learned_port) if media.learned_port else None
-    exchange.media.remote(leg.uuid, media.remote_host, media.remote_port, media.remote_rtcp_port, learned=learned)
+    exchange.media.remote(
+        leg.uuid,
+        media.remote_host,
+        media.remote_port,
+        media.remote_rtcp_port,
+        learned=learned,
+        direction=engine.direction(media) if media.engine else "sendrecv",
+    )

@@ -14,7 +14,7 @@ from node.config import Configuration
 from node.config.profile import ProfileSettings
 from node.directory import Directory
 from node.events import EventStream
-from node.media.session import MediaClient
+from node.media.engines import Media
 from node.registrar.location import Location
 from node.sip.flow import Flow
 from node.sip.token import Names, token
@@ -50,7 +50,7 @@ class Exchange:
         node: str,
         epoch: int,
         endpoint: Endpoint,
-        media: MediaClient,
+        media: Media,
         writer: Writer,
         configuration: Configuration,
         directory: Directory,

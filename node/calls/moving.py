@@ -23,8 +23,8 @@ def media_named(settings: ProfileSettings, lists: Mapping[str, AccessList], peer
 
 def media_moved(media: MediaRecord | None, settings: ProfileSettings, named: str) -> bool:
     """The leg sends its audio to an address that is not ours."""
-    if media is None or not media.port:
-        return False
+    if media is None or not media.port or media.engine:
+        return False  # an rtpengine stays where it is
     return media.advertised not in ("", named) or media.address not in ("", *settings.rtp_ips, settings.rtp_ip)
 
 

@@ -46,7 +46,7 @@ from node.config import Configuration
 from node.config.profile import ProfileSettings
 from node.directory import Directory, User
 from node.events import EventStream
-from node.media.session import MediaClient
+from node.media.engines import Media
 from node.registrar.location import Location
 from node.sip import compose
 from node.sip.errors import LoopDetected, SipError, TooManyHops
@@ -74,7 +74,7 @@ class Switchboard:
         node: str,
         epoch: int,
         endpoint: Endpoint,
-        media: MediaClient,
+        media: Media,
         writer: Writer,
         configuration: Configuration,
         directory: Directory,

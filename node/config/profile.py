@@ -82,6 +82,10 @@ class ProfileSettings:
     ext_rtp_address: str = ""
     rtp_start_port: int = 16384
     rtp_end_port: int = 32768
+    media_engine: Literal["builtin", "rtpengine"] = "builtin"
+    "Ours. Who relays the audio: our own media process, or an rtpengine, whose addresses and ports then count."
+    rtpengine_ng: tuple[str, ...] = ("127.0.0.1:2223",)
+    "Ours. The ng sockets of the rtpengines, best first: a new call goes to the first that answers."
     transports: tuple[str, ...] = ("udp", "tcp")
     "What is listened and called on: the plain ones are the `transport=` of bind-params, none with `tls-only`."
     bind_params: str = ""

@@ -6,6 +6,7 @@ Names are matched in any case. Most fields are called as their param; the few ex
 from __future__ import annotations
 
 from dataclasses import fields
+from ipaddress import ip_address
 
 from node.config.database import profile_dsn
 from node.config.dscp import dscp
@@ -122,6 +123,18 @@ def service_route(text: str) -> str:
     return f"<{uri}>"
 
 
+def ng_socket(text: str) -> str:
+    """Ours: where an rtpengine is asked; no name, for nothing waits for a resolver in the middle of a call."""
+    host, colon, number = text.rpartition(":")
+    try:
+        address = ip_address(host.removeprefix("[").removesuffix("]"))
+        if not colon or not 1 <= int(number) <= 65535 or (address.version == 6) != host.startswith("["):
+            raise ValueError
+    except ValueError:
+        raise ValueError(f"must be address:port, or [address]:port for IPv6, not {text!r}") from None
+    return f"{address}:{int(number)}" if address.version == 4 else f"[{address}]:{int(number)}"
+
+
 def user_agent(text: str) -> str:
     return "" if text == "_undef_" else text
 
@@ -154,6 +167,7 @@ def _table() -> dict[str, Parameter]:
         "user-agent-string": Parameter("user_agent", user_agent),
         "alias": Parameter("listen_urls", string, gathers=True),
         "rtp-ip": Parameter("rtp_ips", local_address, gathers=True),
+        "rtpengine-ng": Parameter("rtpengine_ng", ng_socket, gathers=True),
         "media-option": Parameter("media_options", choice(*MEDIA_OPTIONS), gathers=True),
         "rfc8760-auth-algorithms": Parameter("auth_algorithms", algorithms),
         "auth-algorithms": Parameter("auth_algorithms", algorithms_as_written),
@@ -258,6 +272,7 @@ def _plain(number: Reader, first_only: Reader) -> dict[Reader, str]:
         choice("rfc2833", "info", "none"): "dtmf-type",
         choice("passive", "pnp", true="true", false="false"): "manage-presence",
         choice("auto", "always", "never"): "recovery-reinvite",
+        choice("builtin", "rtpengine"): "media-engine",
         choice("proxy", true="true", false=""): "enable-3pcc",
         choice("rpid", "pid", "none"): "caller-id-type",
         choice("default", "user-only", "user-domain", "verbatim"): "p-asserted-id-parse",

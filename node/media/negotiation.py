@@ -142,7 +142,7 @@ def relay_answer(remote_sdp: str, *, offer: str, address: str, port: int, sessio
         offered = codecs_of(audio)
         keep = [codec for codec in codecs_of(theirs) if any(codec.same(one) for one in offered)]
         section = _anchored(answered, theirs, port, keep or list(codecs_of(theirs)))
-        section = _aimed(section, _clamp(_effective(asked, audio), _effective(answered, theirs)))
+        section = _aimed(section, clamped(_effective(asked, audio), _effective(answered, theirs)))
         section = replace(section, protocol=audio.protocol)
     media = [section if at == index else other.rejected() for at, other in enumerate(asked.media)]
     return _told("answer", remote_sdp, _ours(address, session_id, version, media))
@@ -380,7 +380,7 @@ def _effective(description: Description, media: Media) -> Direction:
     return "sendonly" if direction in ("sendrecv", "sendonly") else "inactive"
 
 
-def _clamp(offered: Direction, answered: Direction) -> Direction:
+def clamped(offered: Direction, answered: Direction) -> Direction:
     """What of the answered direction the offer allows (RFC 3264 6.1): old phones answer a hold with sendrecv."""
     allowed = _MIRROR[offered]
     sends = "send" in allowed and "send" in answered

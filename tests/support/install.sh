@@ -7,10 +7,7 @@ declare -A packages=([sipp]=sip-tester [baresip]=baresip-core [ip]=iproute2 [ipt
   [node]=nodejs [npm]=npm [sngrep]=sngrep [turnserver]=coturn [redis-server]=redis-server
   [mariadbd]=mariadb-server-core [my_print_defaults]=mariadb-client-core
   [dockerd]=docker.io [docker]=docker.io [debootstrap]=debootstrap
-  [faketime]=faketime [keepalived]=keepalived [ocf-tester]=resource-agents [xmllint]=libxml2-utils [systemd-analyze]=systemd)
-if [ "${1:-}" = bench ]; then
-  packages+=([rtpengine]=rtpengine-daemon)
-fi
+  [rtpengine]=rtpengine-daemon [faketime]=faketime [keepalived]=keepalived [ocf-tester]=resource-agents [xmllint]=libxml2-utils [systemd-analyze]=systemd)
 if [ "${1:-}" = cluster ]; then
   packages+=([pacemakerd]=pacemaker [crm_resource]=pacemaker-cli-utils [corosync]=corosync [pcs]=pcs)
 fi

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from node.config.profile import ProfileSettings
+from node.console.engines import engine_lines
 from node.console.format import local_time
 from node.console.registry import words
 from node.console.site import Site
@@ -141,6 +142,8 @@ async def _profile(site: Site, name: str, more: Sequence[str]) -> str:
     text = ""
     if word.lower() not in ("reg", "user"):
         text = profile_page(profile, name, await counters(site, profile.name), len(rows))
+        if profile.media_engine == "rtpengine":
+            text += engine_lines(profile.rtpengine_ng, await site.workers.ask_all("media_engines", []))
     chosen = select(rows, word, argument)
     return text if chosen is None else text + registration_list(chosen, site.now())
 

@@ -28,6 +28,7 @@ from node.directory import Directory
 from node.events import Event, EventStream
 from node.link import SocketName
 from node.media.__main__ import prepare
+from node.media.engines import Media
 from node.media.session import MediaClient
 from node.registrar.binding import stored_contact
 from node.registrar.location import Location
@@ -332,13 +333,14 @@ class Rig:
             bus_folder=bus,
             loop=loop,
         )
-        self.media = MediaClient(
+        relay = MediaClient(
             stage.folder / "media",
             SLOT,
             add_reader=loop.add_reader,
             remove_reader=loop.remove_reader,
             call_later=loop.call_later,
         )
+        self.media = Media(relay, loop)
         self.writer = Writer(
             memory_store(stage.store_name), call_soon=loop.call_soon_threadsafe, call_later=loop.call_later
         )

@@ -1,0 +1,501 @@
+"""rtpengine as media engine: the legs that have their ports there, asked for with the same words as those of our own relay.
+
+The legs of a call are the sides of one session of the engine (`rtpengine_session`), paired as they are joined. What the engine
+has no word for is done by our own media process behind it: prompts, tones, echo, and a partner whose port is in our own relay
+or in another session. For that a leg gets an inner side in its session, whose peer is a leg of our media process, or the
+partner's inner side.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from functools import partial
+from typing import Protocol
+
+from node.media import rtpengine_talk as talk
+from node.media.anchored import Anchored, Inside, Wish
+from node.media.control import CodecName
+from node.media.errors import MediaError, MediaStopped
+from node.media.ng import Alarm, Loop, NgClient
+from node.media.rtpengine_session import NOWHERE, Pair, Point, Session
+
+log = logging.getLogger(__name__)
+
+LOOK = 2.0
+"Seconds between two looks whether an engine is there and has what we think it has."
+
+
+Opened = Callable[[Anchored | MediaError], None]
+Ended = Callable[[MediaError | None], None]
+
+
+class Relay(Protocol):
+    """What is needed of our own media process."""
+
+    def open(
+        self,
+        leg: str,
+        *,
+        address: str,
+        first: int,
+        last: int,
+        port: int | None = None,
+        dscp: int = 46,
+        then: Callable[[int | MediaError], None],
+    ) -> None: ...
+
+    def remote(self, leg: str, host: str, port: int, rtcp_port: int) -> None: ...
+
+    def join(self, a: str, b: str) -> None: ...
+
+    def part(self, leg: str) -> None: ...
+
+    def close(self, leg: str) -> None: ...
+
+    def play(
+        self, leg: str, source: str, *, payload_type: int, codec: CodecName, then: Ended, skip: float = 0.0
+    ) -> None: ...
+
+    def stop(self, leg: str) -> None: ...
+
+    def echo(self, leg: str, on: bool) -> None: ...
+
+
+@dataclass(slots=True)
+class _Inner:
+    """The leg of our own media process that a leg of the engine is served by."""
+
+    name: str
+    port: int = 0
+    act: Callable[[str], None] | None = None
+    "What it is to do, once its packets arrive."
+    ended: Ended | None = None
+    "Who waits for the end of that, as long as it has not begun."
+
+
+@dataclass(slots=True)
+class _Leg:
+    name: str
+    session: Session
+    tag: str
+    inside: Inside
+    last: Anchored | None
+    side: str = ""
+    "The inner side: another one's, once a leg was opened beside this one."
+    remote: Point = NOWHERE
+    joined: str = ""
+    outside: str = ""
+    "Whom of our own relay it is joined with."
+    inner: _Inner | None = None
+    untouched: bool = False
+    "It goes on as a predecessor left it, until we hear what it does."
+    waiting: list[Opened] = field(default_factory=list)
+
+
+class Rtpengine:
+    """All methods return at once. `then` is never called from within the method it was given to."""
+
+    def __init__(self, relay: Relay, loop: Loop) -> None:
+        self.on_lost: Callable[[str, MediaError], None] = lambda leg, error: None
+        "A leg whose session the engine does not have any more."
+        self._relay = relay
+        self._loop = loop
+        self._engines: dict[str, NgClient] = {}
+        self._legs: dict[str, _Leg] = {}
+        self._sessions: dict[tuple[str, str], Session] = {}
+        "Those that are live; the engine's address and the call-id they were born with name them."
+        self._sides: dict[Session, dict[str, _Leg]] = {}
+        "The legs of each session by their tags."
+        self._outside: dict[str, str] = {}
+        "Legs of our own relay that are joined with one of ours."
+        self._unsettled: dict[Session, None] = {}
+        self._look: Alarm | None = None
+        self._watched: tuple[str, ...] = ()
+
+    def __contains__(self, leg: str) -> bool:
+        return leg in self._legs
+
+    @property
+    def inner(self) -> list[str]:
+        """The legs of our own media process that serve ours."""
+        return [_inner_name(name) for name in self._legs]
+
+    def watch(self, engines: Sequence[str]) -> None:
+        """These are known to be there or not before somebody needs them."""
+        self._watched = tuple(engines)
+        for address in engines:
+            self._engine(address).probe()
+        if engines:
+            self._look_later()
+
+    def state(self) -> list[tuple[str, bool | None, int]]:
+        """Of each engine its address, whether it answers, and how many sessions this worker has there."""
+        sessions = [session.engine for session in self._live()]
+        return [(address, engine.answering, sessions.count(engine)) for address, engine in self._engines.items()]
+
+    def close_all(self) -> None:
+        """Ask nothing any more. The sessions stay as they are, for a successor."""
+        if self._look is not None:
+            self._look.cancel()
+        for engine in self._engines.values():
+            engine.close()
+
+    # ---- legs ------------------------------------------------------------------------------------------------------
+
+    def open(self, name: str, wish: Wish, inside: Inside, then: Opened) -> None:
+        """A port in the session of one of the legs beside it, or in one of its own."""
+        leg = self._legs.get(name)
+        if leg is None:
+            leg = self._revived(name, wish.last, inside) if wish.last else self._new(name, wish, inside)
+            self._legs[name] = leg
+            self._sides.setdefault(leg.session, {})[leg.tag] = leg
+        leg.waiting.append(then)
+        if leg.session.doubtful and not leg.session.made:
+            leg.session.verify()
+        self._settle_soon(leg.session)
+        self._look_later()
+
+    def _new(self, name: str, wish: Wish, inside: Inside) -> _Leg:
+        family = talk.family_of(inside.address)
+        for other in (self._legs[each] for each in wish.beside if each in self._legs):
+            session = other.session
+            if session.gone or session.engine.address not in wish.engines:
+                continue
+            session.only(wish.engines)
+            if other.side and other.inner is None and session.family[other.side] == family and not self._across(other):
+                tag, other.side = other.side, ""
+                return _Leg(name, session, tag, inside, None)
+            return self._placed(_Leg(name, session, session.fresh(family), inside, None))
+        # Those that are known not to answer come last.
+        engines = sorted(map(self._engine, wish.engines), key=lambda engine: engine.answering is False)
+        session = Session(self, engines, name)
+        self._sessions[session.key] = session
+        return self._placed(_Leg(name, session, session.fresh(family), inside, None))
+
+    def _placed(self, leg: _Leg) -> _Leg:
+        leg.side = leg.session.fresh(talk.family_of(leg.inside.address))
+        return leg
+
+    def _revived(self, name: str, last: Anchored, inside: Inside) -> _Leg:
+        key = last.engine, last.call_id
+        session = self._sessions.get(key)
+        if session is None:
+            session = self._sessions[key] = Session(self, [self._engine(last.engine)], name, last.call_id)
+        session.claim(last.tag, talk.family_of(last.address))
+        for other in self._sides.get(session, {}).values():
+            if other.side == last.tag:
+                other.side = ""
+        return _Leg(name, session, last.tag, inside, last, untouched=True)
+
+    def remote(self, name: str, to: Point) -> None:
+        """Where the description of its peer says that it is, and which way packets flow."""
+        leg = self._legs.get(name)
+        if leg is not None and leg.remote != to:
+            leg.remote = to
+            self._settle_soon(leg.session)
+
+    def join(self, a: str, b: str) -> None:
+        """Forward between the two, one of which may be of our own relay; ends what else they did."""
+        one, other = self._legs.get(a), self._legs.get(b)
+        if (one is not None and b in (one.joined, one.outside)) or (other is not None and other.outside == a):
+            return  # already
+        self.leave(a)
+        self.leave(b)
+        if one is not None and other is not None:
+            one.joined, other.joined = b, a
+            for leg in (one, other):
+                leg.untouched = False
+                self._settle_soon(leg.session)
+        elif one is not None:
+            self._join_outside(one, b)
+        elif other is not None:
+            self._join_outside(other, a)
+
+    def _join_outside(self, leg: _Leg, other: str) -> None:
+        self._serve(leg, lambda inner: self._relay.join(inner, other))
+        leg.outside = other
+        self._outside[other] = leg.name
+
+    def part(self, name: str) -> None:
+        """Forward no more between this leg and whom it was joined with."""
+        self.leave(name)
+
+    def leave(self, name: str) -> None:
+        """Whatever the leg does, it ends. It may be one of our own relay that is joined with one of ours."""
+        leg = self._legs.get(name)
+        if leg is None:
+            if partner := self._outside.get(name, ""):
+                self.leave(partner)
+            return
+        leg.untouched = False
+        partner_leg = self._legs.get(leg.joined)
+        if partner_leg is not None:
+            partner_leg.joined = ""
+            self._settle_soon(partner_leg.session)
+        self._outside.pop(leg.outside, None)
+        leg.joined = leg.outside = ""
+        self._rest(leg)
+        self._settle_soon(leg.session)
+
+    def close(self, name: str) -> None:
+        """Its port is needed no more; with the last leg of a session that ends."""
+        leg = self._legs.get(name)
+        if leg is None:
+            return
+        self.leave(name)
+        del self._legs[name]
+        sides = self._sides[leg.session]
+        if sides.get(leg.tag) is leg:
+            del sides[leg.tag]
+        if not sides:
+            self._forget(leg.session)
+            leg.session.delete()
+
+    # ---- what our own media process does for a leg ------------------------------------------------------------------
+
+    def play(
+        self, name: str, source: str, *, payload_type: int, codec: CodecName, then: Ended, skip: float = 0.0
+    ) -> None:
+        """As `MediaClient.play`."""
+        leg = self._legs[name]
+        if leg.joined or leg.outside:
+            self.leave(name)
+
+        def play(inner: str) -> None:
+            self._relay.play(inner, source, payload_type=payload_type, codec=codec, then=then, skip=skip)
+
+        self._serve(leg, play, then)
+
+    def stop(self, name: str) -> None:
+        inner = self._legs[name].inner
+        if inner is not None:
+            self._cut_short(inner)
+            self._relay.stop(inner.name)
+
+    def echo(self, name: str, on: bool) -> None:
+        leg = self._legs[name]
+        if on:
+            self.leave(name)
+            self._serve(leg, lambda inner: self._relay.echo(inner, True))
+        elif leg.inner is not None:
+            self._cut_short(leg.inner)
+            self._relay.echo(leg.inner.name, False)
+
+    def _serve(self, leg: _Leg, act: Callable[[str], None], ended: Ended | None = None) -> None:
+        """Have our own media process do something, when its packets reach the leg."""
+        if leg.inner is None:
+            inner = leg.inner = _Inner(_inner_name(leg.name))
+            where = leg.inside
+            self._relay.open(
+                inner.name,
+                address=where.address,
+                first=where.first,
+                last=where.last,
+                dscp=where.dscp,
+                then=partial(self._on_inner_open, leg, inner),
+            )
+        self._cut_short(leg.inner)
+        leg.inner.act, leg.inner.ended = act, ended
+        leg.untouched = False
+        self._settle_soon(leg.session)
+
+    def _on_inner_open(self, leg: _Leg, inner: _Inner, outcome: int | MediaError) -> None:
+        if leg.inner is not inner:
+            return
+        if isinstance(outcome, MediaError):
+            log.error("leg %s: no port of our own media process: %s", leg.name, outcome)
+            leg.inner = None
+            if inner.ended is not None:
+                inner.ended(outcome)
+            return
+        inner.port = outcome
+        self._settle_soon(leg.session)
+
+    def _rest(self, leg: _Leg) -> None:
+        if leg.inner is not None:
+            inner, leg.inner = leg.inner, None
+            self._cut_short(inner)
+            self._relay.close(inner.name)
+
+    def _cut_short(self, inner: _Inner) -> None:
+        """What has not begun does not begin."""
+        inner.act = None
+        if inner.ended is not None:
+            ended, inner.ended = inner.ended, None
+            self._loop.call_later(0, partial(ended, MediaStopped("stopped")))
+
+    # ---- what a session asks ----------------------------------------------------------------------------------------
+
+    def wished(self, session: Session) -> list[Pair]:
+        """Joined legs are paired; one that is served, with its inner side; one alone stays as it is, without a sound."""
+        pairs: list[Pair] = []
+        legs = self._sides.get(session, {})
+        for leg in legs.values():
+            partner = self._legs.get(leg.joined)
+            if partner is not None and partner.session is session:
+                if int(leg.tag) < int(partner.tag):
+                    pairs.append(Pair(leg.tag, partner.tag, leg.remote, partner.remote))
+            elif leg.inner is not None or partner is not None:
+                leg.side = leg.side or self._side_for(leg, legs)
+                pairs.append(Pair(leg.tag, leg.side, leg.remote, self._behind(leg)))
+        busy = {tag for pair in pairs for tag in pair[:2]}
+        for leg in legs.values():
+            if leg.tag not in busy and (pair := self._idle(leg, legs, busy)) is not None:
+                pairs.append(pair)
+                busy.update(pair[:2])
+        return pairs
+
+    def _side_for(self, leg: _Leg, legs: dict[str, _Leg]) -> str:
+        """An inner side: the one that a predecessor made, if it is nobody's, or a new one."""
+        mate = leg.session.mate(leg.tag)
+        return mate if mate and mate not in legs else leg.session.fresh(talk.family_of(leg.inside.address))
+
+    def _idle(self, leg: _Leg, legs: dict[str, _Leg], busy: set[str]) -> Pair | None:
+        """For a port, or to be silent towards whom it was paired with."""
+        mate = leg.session.mate(leg.tag)
+        if mate:
+            # Whose mate is busy with others is cut off by the session; what has no owner any more is about to end.
+            heard = not leg.untouched and mate not in busy and (mate in legs or mate == leg.side)
+            return Pair(leg.tag, mate) if heard else None
+        if leg.tag in leg.session.ports:
+            return None
+        others = (tag for tag in legs if tag != leg.tag and tag not in busy and not leg.session.mate(tag))
+        side = leg.side or next(others, "") or self._side_for(leg, legs)
+        return Pair(leg.tag, side)
+
+    def _behind(self, leg: _Leg) -> Point:
+        """Where the packets of an inner side go."""
+        if leg.inner is not None:
+            port = leg.inner.port
+            return Point(leg.inside.address, port, port + 1) if port else NOWHERE
+        partner = self._legs[leg.joined]
+        host, port = partner.session.ports.get(partner.side, ("", 0))
+        return Point(host, port, port + 1) if port else NOWHERE
+
+    def _across(self, leg: _Leg) -> bool:
+        """Joined with a leg of another session."""
+        partner = self._legs.get(leg.joined)
+        return partner is not None and partner.session is not leg.session
+
+    def progressed(self, session: Session) -> None:
+        """Tell those who wait for ports, begin what waited for its pair, point partners in other sessions here."""
+        for leg in list(self._sides.get(session, {}).values()):
+            self._tell_port(leg)
+            if leg.inner is not None and leg.inner.act is not None:
+                self._begin(leg, leg.inner)
+            if self._across(leg):
+                self._settle_soon(self._legs[leg.joined].session)
+
+    def _tell_port(self, leg: _Leg) -> None:
+        if not leg.waiting:
+            return
+        session, last = leg.session, leg.last
+        place = session.ports.get(leg.tag)
+        if place is None:
+            if last is None:
+                return
+            if session.sure:
+                self._refuse(leg, MediaError(f"rtpengine {last.engine} does not have port {last.port} any more"))
+                return
+            log.warning("rtpengine %s does not answer: leg %s is taken to be there still", last.engine, leg.name)
+        elif last is not None and place[1] != last.port:
+            self._refuse(leg, MediaError(f"rtpengine {last.engine} has port {place[1]} where it had {last.port}"))
+            return
+        if last is None:
+            assert place is not None
+            last = leg.last = Anchored(session.engine.address, session.call_id, leg.tag, *place)
+        waiting, leg.waiting = leg.waiting, []
+        for then in waiting:
+            then(last)
+
+    def _refuse(self, leg: _Leg, error: MediaError) -> None:
+        waiting, leg.waiting = leg.waiting, []
+        self.close(leg.name)
+        for then in waiting:
+            then(error)
+
+    def _begin(self, leg: _Leg, inner: _Inner) -> None:
+        place = leg.session.ports.get(leg.side)
+        pair = Pair(leg.tag, leg.side, leg.remote, self._behind(leg)) if leg.side else None
+        if place is None or pair is None or not inner.port or not leg.session.done(pair):
+            return
+        act, inner.act, inner.ended = inner.act, None, None
+        self._relay.remote(inner.name, place[0], place[1], place[1] + 1)
+        if act is not None:
+            act(inner.name)
+
+    def failed(self, session: Session, error: MediaError) -> None:
+        """Who waits for a port there gets none."""
+        for leg in list(self._sides.get(session, {}).values()):
+            if leg.waiting and leg.tag not in session.ports:
+                self._refuse(leg, error)
+
+    def lost(self, session: Session, error: MediaError) -> None:
+        """Who waits is refused; the others are told."""
+        for leg in list(self._sides.get(session, {}).values()):
+            waited = bool(leg.waiting)
+            self._refuse(leg, error)
+            if not waited:
+                self.on_lost(leg.name, error)
+
+    # ---- parts -----------------------------------------------------------------------------------------------------
+
+    def _settle_soon(self, session: Session) -> None:
+        """When the loop comes round: what belongs together is told at once."""
+        if not self._unsettled:
+            self._loop.call_later(0, self._settle)
+        self._unsettled[session] = None
+
+    def _settle(self) -> None:
+        unsettled, self._unsettled = self._unsettled, {}
+        for session in unsettled:
+            if not session.gone:
+                session.settle()
+                self.progressed(session)
+
+    def _engine(self, address: str) -> NgClient:
+        engine = self._engines.get(address)
+        if engine is None:
+            engine = self._engines[address] = NgClient(address, self._loop)
+            engine.on_back = partial(self._on_back, engine)
+        return engine
+
+    def _on_back(self, engine: NgClient) -> None:
+        """It was away: it may be another one, with or without what it knew."""
+        for session in self._live():
+            if session.engine is engine:
+                session.verify()
+
+    def _look_later(self) -> None:
+        if self._look is None:
+            self._look = self._loop.call_later(LOOK, self._look_round)
+
+    def _look_round(self) -> None:
+        """Ask each engine for one of its sessions, or whether it is there."""
+        self._look = None
+        for engine in self._engines.values():
+            sessions = [session for session in self._sessions.values() if session.engine is engine]
+            if engine.answering is False:
+                continue  # it is being probed
+            if not sessions:
+                engine.probe()
+                continue
+            session = next((one for one in sessions if one.doubtful), sessions[0])
+            self._sessions[session.key] = self._sessions.pop(session.key)  # the next time another one
+            session.verify()
+        if self._sessions or self._watched:
+            self._look_later()
+
+    def _live(self) -> list[Session]:
+        return list(self._sessions.values())
+
+    def _forget(self, session: Session) -> None:
+        self._sessions.pop(session.key, None)
+        if not self._sides.get(session):
+            self._sides.pop(session, None)
+
+
+def _inner_name(leg: str) -> str:
+    return f"{leg}~"

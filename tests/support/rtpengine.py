@@ -1,0 +1,110 @@
+"""A real rtpengine, in user space on loopback, and what it says of its sessions."""
+
+from __future__ import annotations
+
+import contextlib
+import socket
+import subprocess
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+from node.media.bencode import Bencoded, Writable, decode, encode
+from tests.support.node import STRETCH
+from tests.support.ports import block, free_port
+
+LIMIT = 10.0
+
+
+class RtpengineServer:
+    """One `rtpengine`; `redis`: where it keeps its sessions; `options`: more of its command line."""
+
+    def __init__(
+        self, directory: Path, *options: str, redis: int = 0, interfaces: tuple[str, ...] = ("127.0.0.1",)
+    ) -> None:
+        self.directory = directory
+        self.port = free_port()
+        first = block()
+        self.ports = range(first, first + 200)
+        words = ["rtpengine", "--foreground", "--log-stderr", "--log-level=6", "--table=-1", "--num-threads=1"]
+        words += [f"--interface={interface}" for interface in interfaces]
+        words += [f"--listen-ng=127.0.0.1:{self.port}", f"--port-min={self.ports[0]}", f"--port-max={self.ports[-1]}"]
+        words += [f"--redis=127.0.0.1:{redis}/1"] if redis else []
+        self._words = [*words, f"--pidfile={directory / 'pid'}", *options]
+        self._process: subprocess.Popen[bytes] | None = None
+        self._asked = 0
+
+    @property
+    def ng(self) -> str:
+        return f"127.0.0.1:{self.port}"
+
+    def start(self) -> None:
+        self.directory.mkdir(parents=True, exist_ok=True)
+        with (self.directory / "log").open("ab") as output:
+            self._process = subprocess.Popen(
+                self._words, stdout=output, stderr=output, stdin=subprocess.DEVNULL, cwd=self.directory
+            )
+        until = time.monotonic() + LIMIT * STRETCH
+        while not self._answers():
+            assert self._process.poll() is None, (self.directory / "log").read_text(errors="replace")
+            assert time.monotonic() < until, "rtpengine does not answer"
+            time.sleep(0.02)
+
+    def kill(self) -> None:
+        if self._process is not None:
+            self._process.kill()
+            self._process.wait()
+            self._process = None
+
+    @contextlib.contextmanager
+    def running(self) -> Iterator[RtpengineServer]:
+        self.start()
+        try:
+            yield self
+        finally:
+            self.kill()
+
+    # ---- what it says ------------------------------------------------------------------------------------------------
+
+    def sessions(self) -> list[str]:
+        """The call-ids it has."""
+        calls = self.ask({"command": "list", "limit": 1000})[b"calls"]
+        assert isinstance(calls, list)
+        return [call.decode() for call in calls if isinstance(call, bytes)]
+
+    def held_ports(self) -> set[int]:
+        """The RTP ports of all sessions, as the engine knows them."""
+        found: set[int] = set()
+        for call_id in self.sessions():
+            tags = self.ask({"command": "query", "call-id": call_id}).get(b"tags")
+            assert isinstance(tags, dict)
+            found |= {_first_port(about) for about in tags.values()}
+        return found
+
+    def ask(self, question: dict[str, Writable], within: float = LIMIT) -> dict[bytes, Bencoded]:
+        self._asked += 1
+        cookie = f"test{id(self)}.{self._asked}".encode()
+        with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as sock:
+            sock.settimeout(within)
+            sock.sendto(cookie + b" " + encode(question), ("127.0.0.1", self.port))
+            answer = decode(sock.recv(65536).removeprefix(cookie + b" "))
+        assert isinstance(answer, dict)
+        return answer
+
+    def _answers(self) -> bool:
+        with contextlib.suppress(OSError):
+            return self.ask({"command": "ping"}, within=0.2).get(b"result") == b"pong"
+        return False
+
+
+def _first_port(about: Bencoded) -> int:
+    assert isinstance(about, dict)
+    medias = about[b"medias"]
+    assert isinstance(medias, list)
+    assert isinstance(medias[0], dict)
+    streams = medias[0][b"streams"]
+    assert isinstance(streams, list)
+    assert isinstance(streams[0], dict)
+    port = streams[0][b"local port"]
+    assert isinstance(port, int)
+    return port
