@@ -6,7 +6,7 @@ import logging
 from functools import partial
 from typing import TYPE_CHECKING
 
-from node.calls import alignment, anchor, bridge, display, invite, late, reliable
+from node.calls import alignment, anchor, anew, bridge, display, invite, late, reliable
 from node.calls.dial import Attempt, Dialing
 from node.calls.leg import Leg
 from node.calls.waiting import Waiting
@@ -222,7 +222,7 @@ class Bridging(Waiting):
         for leg in unsent:
             call.legs.remove(leg)  # nobody has heard of it: it is called anew
         text, group = call.progress.get("dial", self._text), int(call.progress.get("group", "1"))
-        if not ringing:
+        if not ringing and not any(map(anew.forsaken, unsent)):
             self._begin(text, group)
             return
         dialing = Dialing(call, self.leg, self._on_dialed, timeout=self._timeout())

@@ -15,7 +15,7 @@ from collections.abc import Callable
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
-from node.calls import anchor, applications, challenged, identity, invite, leaving, refresh, rows, serving
+from node.calls import anchor, anew, applications, challenged, identity, invite, leaving, refresh, rows, serving
 from node.calls.asked import Asked, Then
 from node.calls.exchange import MEMORY, Exchange
 from node.calls.leg import Leg
@@ -408,6 +408,8 @@ class Call:
     def on_ack(self, leg: Leg, request: Request) -> None:
         """The ACK to a 2xx of ours."""
         serving.on_ack(self, leg, request)
+        if self.recovered:
+            anew.tell_where(self, leg)
 
     def on_session_due(self, leg: Leg) -> None:
         """The session timer says that it is time."""

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING
 
 from node.calls import (
     anchor,
+    anew,
     causes,
     dial_string,
     expansion,
@@ -478,10 +479,17 @@ class Dialing:
         self.attempts = attempts
 
     def again(self, leg: Leg) -> None:
-        """One more leg of the predecessor's, whose INVITE was not sent."""
+        """One more leg of the predecessor's, whose INVITE was not sent, or by a node of another address."""
         part = self.parts[0]
         part.left += 1
-        self._call_out(part, Target("sofia", leg.variables.get("sip_dialed", ""), dict(leg.variables)))
+        anew.once_silent(self.call, leg, partial(self._call_again, part, leg))
+
+    def _call_again(self, part: Part, leg: Leg) -> None:
+        if self.over:
+            return
+        anew.find(self.call, leg)
+        variables = {name: value for name, value in leg.variables.items() if name != "leg_delay_start"}
+        self._call_out(part, Target("sofia", variables.get("sip_dialed", ""), variables))
 
     def forget(self) -> None:
         """Stop all timers: a successor goes on."""

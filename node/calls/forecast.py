@@ -82,8 +82,11 @@ def _of_leg(record: CallRecord, leg: LegRecord, configuration: Configuration) ->
     peer, local = (leg.flow.remote_host, leg.flow.local_host) if leg.flow is not None else ("", "")
     away = moving.contact_moved(local, settings, leg.flow.transport if leg.flow is not None else "UDP")
     if leg.state != "answered":
-        lost = leg.direction == "outbound" and away
-        return "revive", f"{leg.state}: " + (f"but its answer goes to {local}" if lost else "its INVITE goes on")
+        if not away:
+            return "revive", f"{leg.state}: its INVITE goes on"
+        if leg.direction == "outbound":
+            return "revive", f"{leg.state}: called anew, for its answer would go to {local}"
+        return "revive", f"{leg.state}: its INVITE goes on; Contact moves from {local} to {settings.sip_ip}"
     named = moving.media_named(settings, configuration.acl, peer)
     moved = []
     if away:

@@ -15,6 +15,7 @@ from functools import partial
 from node.calls import (
     alignment,
     anchor,
+    anew,
     applications,
     bridge,
     moving,
@@ -50,6 +51,9 @@ log = logging.getLogger(__name__)
 
 ATTEMPTS = 4
 "Times a re-INVITE is repeated after a 491."
+LOOK_AGAIN = 0.2
+LOOKS = 200
+"So many times a leg is looked at whether its own INVITE is over: longer than any lasts that is not acknowledged (64*T1)."
 LONGEST = 2 * 64 * T1
 "Seconds in which, as a rule, whatever a leg was asked for is answered or given up."
 
@@ -162,6 +166,12 @@ class Recovery:
             self._reopen(call, leg)
         self._rejoin(call)
         for leg in live:
+            if anew.forsaken(leg):
+                self._note(result(call, leg, ok=True, cause="called anew"))
+                continue
+            if not leg.live:
+                self._note(result(call, leg, ok=True, cause=leg.cause))  # it was cancelled already
+                continue
             if leg.cause and leg.confirmed and leg.pending is None:
                 continue  # its BYE is all that is left to do
             leg.variables["recovered"] = "true"
@@ -183,6 +193,8 @@ class Recovery:
         self._resume_modification(call)
         transfer.prepare(call)
         applications.resume(call)
+        for leg in anew.leave_alone(call):
+            self._note(result(call, leg, ok=False, cause="nobody calls it anew"))
         alignment.resume(call)
         parting.resume(call)
         self._end_doomed(call)
@@ -198,37 +210,43 @@ class Recovery:
 
     def _relocate(self, call: Call, leg: Leg) -> None:
         """On a node with an address of its own: from now on the leg is served here, and hears so by our Contact."""
-        settings = self._exchange.profile(leg.profile)
-        if settings is None or leg.flow is None:
+        if not anew.displaced(self._exchange, leg):
+            anew.tell_where(call, leg)
             return
-        if not moving.contact_moved(leg.flow.local[0], settings, leg.flow.transport):
-            return
+        assert leg.flow is not None
         leg.flow = leg.flow._replace(local=self._exchange.endpoint.local(leg.profile))
         call.save()
+        anew.tell_again(call, leg, follow=self._reinvite != "never")
         if self._reinvite == "auto":
             self._want(call, leg)
 
     def _revive_transaction(self, call: Call, leg: Leg) -> None:
         """The leg's INVITE goes on: a server one answers retransmissions, a client one waits for its response."""
         pending, endpoint = leg.pending, self._exchange.endpoint
+        away = pending is not None and anew.displaced(self._exchange, leg)
+        if pending is not None and pending.role == "client" and away:
+            (anew.take_back if leg.confirmed else anew.forsake)(call, leg)
+            return
         prack.revive(call, leg)
         if pending is None:
             return
         request = parse(pending.request)
         assert isinstance(request, Request)
         flow = Flow.from_record(pending.flow)
+        if away:
+            flow = flow._replace(local=endpoint.local(leg.profile))
         if pending.role == "server":
             if pending.acknowledged:
                 leg.pending = None
                 return
             leg.transaction = endpoint.revive_server(request, flow, pending.response)
             leg.transaction.owner = call
-            if pending.response:
+            if pending.response and not away:
                 # Whether the predecessor came to sending it, nobody knows; hearing it twice does no harm.
                 endpoint.send(pending.response, leg.transaction.reply_flow)
             if pending.response.startswith(b"SIP/2.0 2"):
                 serving.repeat(call, leg, T1, 0.0)
-            else:
+            elif not away:
                 reliable.revive(call, leg)
             return
         leg.transaction = endpoint.revive_client(request, flow, proceeding=bool(pending.response))
@@ -279,9 +297,12 @@ class Recovery:
     def _reopen(self, call: Call, leg: Leg) -> None:
         """The same port, on our address; where the peer is, and where it was found to be."""
         media, settings = leg.media, self._exchange.profile(leg.profile)
-        if media is None or not media.port or settings is None:
+        if media is None or settings is None:
             return
         named = self._exchange.media_address(leg)
+        if not media.port:
+            media.address, media.advertised = settings.rtp_ip, named  # nobody was told another one
+            return
         moved = moving.media_moved(media, settings, named)
         if moved:
             media.address, media.advertised = settings.rtp_ip, named
@@ -337,19 +358,26 @@ class Recovery:
             self._ledger.counts.asked += 1
             self._pace.push(self._ranks[call.uuid], partial(call.post, self._send, call, leg, 1))
 
-    def _send(self, call: Call, leg: Leg, attempt: int) -> None:
+    def _send(self, call: Call, leg: Leg, attempt: int, looked: int = 0) -> None:
         if not leg.confirmed or leg.cause:
             self._tell_if_done()
             return
         if leg.pending is not None or leg.awaits_ack or call.modification is not None:
-            self._again(call, leg, attempt)
+            self._wait(call, leg, attempt, looked)
             return
         self._tell("sofia::recovery_send", result(call, leg, ok=True, cause="").identity)
         swapped = leg.direction == "outbound" and leg.is_true("sip_recovery_break_rfc")
         refresh.reinvite(call, leg, anchor.moved(leg), partial(self._on_reinvited, call, attempt), swapped=swapped)
 
+    def _wait(self, call: Call, leg: Leg, attempt: int, looked: int) -> None:
+        """An INVITE that we know of is under way: when that is over."""
+        if looked >= LOOKS:
+            self._done(result(call, leg, ok=True, cause="kept, too busy to be asked"))
+            return
+        call.later(LOOK_AGAIN, self._send, call, leg, attempt, looked + 1)
+
     def _again(self, call: Call, leg: Leg, attempt: int) -> None:
-        """An INVITE is under way already: a little later, as after a 491 (RFC 3261 14.1)."""
+        """It has an INVITE under way itself: a little later (RFC 3261 14.1)."""
         if attempt >= ATTEMPTS:
             self._done(result(call, leg, ok=True, cause="kept, too busy to be asked"))
             return

@@ -118,6 +118,19 @@ def revive(call: Call, leg: Leg) -> None:
         _repeat_after(call, leg, state.response, T1, 0.0)
 
 
+def presume(call: Call, leg: Leg, response: bytes) -> None:
+    """Its PRACK went to where a predecessor was: it has this response. An answer to an offer of ours cannot be presumed."""
+    state = leg.reliable
+    if state is None or state.described == "offer" or not response or not _outstanding(leg, response):
+        return
+    state.complete = state.complete or state.described != ""
+    state.response, state.described = b"", ""
+    if leg.repeat is not None:
+        leg.repeat.cancel()
+        leg.repeat = None
+    call.commit(_go_on, call, leg)
+
+
 def withholds(leg: Leg) -> bool:
     """Whether a 2xx must wait: a session description is not acknowledged yet (RFC 3262 3)."""
     return leg.reliable is not None and bool(leg.reliable.response and leg.reliable.described)

@@ -128,7 +128,12 @@ class Location:
         return live
 
     def moved(self, flow: Flow) -> Flow | None:
-        """The newest connection of the phone that had registered by this one; None if it has no other.
+        """The newest connection of the phone that had registered by this one; None if it has no other."""
+        newest = self.newest(flow)
+        return Flow.from_record(newest.flow) if newest is not None and newest.flow is not None else None
+
+    def newest(self, flow: Flow) -> Registration | None:
+        """The newest binding of the phone that had registered by this connection; None if it has none by one like it.
 
         A phone is known again by its instance (RFC 5626), else by the Call-ID that it keeps for its REGISTERs, else by
         its Contact: a request within a dialog must not go to another device of the same user.
@@ -141,8 +146,7 @@ class Location:
             for each in self.known(former.sip_user, former.sip_host, flow.profile)
             if each.flow is not None and each.flow.transport == flow.transport and is_same_phone(former, each)
         ]
-        newest = max(own, key=lambda each: each.version, default=None)
-        return Flow.from_record(newest.flow) if newest is not None and newest.flow is not None else None
+        return max(own, key=lambda each: each.version, default=None)
 
     def all(self, profile: str | None = None) -> Iterator[Registration]:
         """Every live binding that memory has."""

@@ -106,7 +106,7 @@ def acknowledge(transaction: ClientTransaction, message: Happening, now: float) 
         transaction.refusal = message
         return
     if not transaction.ack:
-        transaction.ack = _along(transaction.request, "ACK", message.header("to") or "").encode()
+        transaction.ack = along(transaction.request, "ACK", message.header("to") or "").encode()
     transaction.ground.out.append((transaction.ack, transaction.flow))
 
 
@@ -124,7 +124,7 @@ def cancel_if_wished(transaction: ClientTransaction, message: Happening, now: fl
 def send_cancel(transaction: ClientTransaction, message: Happening, now: float) -> None:
     """The CANCEL, by a transaction of its own with the same branch."""
     invite = transaction.request
-    cancel = _along(invite, "CANCEL", invite.header("to") or "", transaction.cancel_headers)
+    cancel = along(invite, "CANCEL", invite.header("to") or "", transaction.cancel_headers)
     ground = transaction.ground
     key = (transaction.branch, "CANCEL")
     if key not in ground.clients:
@@ -134,7 +134,7 @@ def send_cancel(transaction: ClientTransaction, message: Happening, now: float) 
         ground.out.append((cancel.encode(), transaction.flow))
 
 
-def _along(invite: Request, method: str, to: str, headers: tuple[tuple[str, str], ...] = ()) -> Request:
+def along(invite: Request, method: str, to: str, headers: tuple[tuple[str, str], ...] = ()) -> Request:
     """A request that goes exactly the INVITE's way: same Request-URI, top Via, Route, From, Call-ID, CSeq number."""
     via = invite.headers("via")[0]
     head = f"{method} {invite.uri} SIP/2.0\r\nVia: {via}\r\n"

@@ -10,7 +10,7 @@ import pytest
 
 from tests.failover.measure import talking
 from tests.failover.report import record
-from tests.support.conversation import Conversation
+from tests.support.conversation import Conversation, ringing
 from tests.support.node import STRETCH, Node, Pair, loopback_address
 from tests.support.phone import Line, Phone
 from tests.support.sipmessage import Sip, uri_of
@@ -104,5 +104,35 @@ def test_the_results_say_that_each_leg_was_told(pair: Pair) -> None:
             assert "1 calls, 2 legs: 2 kept, 0 lost, 2 re-INVITEd, 0 asked, 0 waiting for their turn" in told
             assert told.count(",ok,reinvited,200") == 2
             await call.end(call.out, 10 * STRETCH)
+
+    asyncio.run(scenario())
+
+
+def test_a_ringing_call_is_answered_by_the_other_node(pair: Pair) -> None:
+    """The callee's old INVITE ends, it rings again, and the caller hears of both by the dialog it knows."""
+
+    async def scenario() -> None:
+        dead, heir = pair.active, pair.standby
+        async with ringing(dead.sip) as call:
+            rung = [m.get("To") for _at, m in call.alice.seen if m.is_response and m.status == 180]
+            ended = time.monotonic()
+            dead.kill()
+            await asyncio.to_thread(heir.wait_role, "active")
+            again = await call.bob.next_line(15 * STRETCH)
+            seconds = time.monotonic() - ended
+            assert call.incoming.ended_by == "cancelled"
+            (invite,) = [m for _at, m in call.bob.seen if m.method == "INVITE" and m.call_id == again.call_id]
+            assert f"@{heir.sip[0]}:5060" in invite.get("Contact")
+            again.answer()
+            async with asyncio.timeout(10 * STRETCH):
+                await call.out.answered.wait()
+                await again.answered.wait()
+            assert call.out.remote == rung[0]
+            assert heir.sip[0] in call.out.target
+            moved = Conversation(call.alice, call.bob, call.out, again)
+            await moved.heard(20, 10 * STRETCH)
+            record(calls=1, calls_lost=0, ringing=1, ringing_lost=0)
+            print(f"own addresses, ringing: called anew after {seconds:.1f} s")
+            await moved.end(again, 10 * STRETCH)
 
     asyncio.run(scenario())

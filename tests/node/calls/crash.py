@@ -24,8 +24,10 @@ WITHIN = 20.0
 class Play:
     """A scenario being played: whichever node is on duty, and the phones."""
 
-    def __init__(self, made: Stage, crash_after: int, variant: str) -> None:
+    def __init__(self, made: Stage, crash_after: int, variant: str, *, moves: bool = False) -> None:
+        """`moves`: who succeeds has an address of its own."""
         self.stage = made
+        self._moves = moves
         self.cast = Cast(made)
         self.rig = Rig(made)
         self.rig.tap.crash_after = crash_after
@@ -37,6 +39,10 @@ class Play:
     async def _succeed(self) -> None:
         while not self.rig.dead:
             await asyncio.sleep(0.002)
+        if self._moves:
+            self.stage.move()
+            for phone in self.cast.phones:
+                phone.server = self.stage.internal
         self.rig, results = self.rig.succeed()
         self.crashed = True
         assert all(result.ok for result in results), results

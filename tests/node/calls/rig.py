@@ -42,6 +42,7 @@ from store.memory import memory_store
 from store.records import CallRecord, Registration, decode_call, encode
 from store.writer import Writer
 from tests.node.calls.clock import ahead
+from tests.support.node import loopback_address
 from tests.support.phone import Phone
 from tests.support.ports import free_port
 
@@ -160,6 +161,7 @@ class Stage:
         params: Mapping[str, str] = MappingProxyType({}),
     ) -> None:
         self.folder = folder
+        self.host = "127.0.0.1"
         self.sockets: list[tuple[SocketName, socket.socket]] = []
         self.internal = self._bind("internal", SLOT)
         self.external = self._bind("external", "external#0")
@@ -192,9 +194,9 @@ class Stage:
         self.location = Location(time.time)
         self.location.complete = True
 
-    def _bind(self, profile: str, slot: str) -> tuple[str, int]:
+    def _bind(self, profile: str, slot: str, port: int = 0) -> tuple[str, int]:
         sock = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
-        sock.bind(("127.0.0.1", 0))
+        sock.bind((self.host, port))
         address: tuple[str, int] = sock.getsockname()
         self.sockets.append((SocketName(profile, "udp", *address, slot), sock))
         return address
@@ -211,6 +213,21 @@ class Stage:
                 version=1,
             )
         )
+
+    def move(self) -> None:
+        """The next node has an address of its own, and nobody is at the former one."""
+        place = self.folder / "conf" / "freeswitch.xml"
+        self.host, former = loopback_address(), self.host
+        text = place.read_text()
+        for name in ("sip-ip", "rtp-ip"):
+            text = text.replace(f'name="{name}" value="{former}"', f'name="{name}" value="{self.host}"')
+        place.write_text(text)
+        self.configuration = load(self.folder / "conf")
+        kept, self.sockets = self.sockets, []
+        for name, sock in kept:
+            sock.close()
+            self._bind(name.profile, name.slot, name.port)
+        self.internal, self.external = ((self.host, name.port) for name, _sock in kept)
 
     def close(self) -> None:
         self.media.terminate()
