@@ -11,6 +11,7 @@ import asyncio
 import gc
 import logging
 import os
+import threading
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import replace
@@ -127,14 +128,17 @@ class LateJournal:
 
     def __init__(self) -> None:
         self._journal: Spill = MemoryJournal(1000)
+        self._settling = threading.Lock()
+        "Held while something is appended: it must not go to the one in memory when that was emptied."
 
     def settle(self, journal: Journal) -> None:
         """What a crashed predecessor left in it is replayed from now on. Raises `JournalFailed`."""
         journal.open()
-        early, self._journal = self._journal, journal
-        while (lot := early.oldest()) is not None:
-            journal.append(lot.writes)
-            early.forget(lot)
+        with self._settling:
+            early, self._journal = self._journal, journal
+            while (lot := early.oldest()) is not None:
+                journal.append(lot.writes)
+                early.forget(lot)
 
     @property
     def pending(self) -> bool:
@@ -147,7 +151,8 @@ class LateJournal:
         self._journal.close()
 
     def append(self, writes: Sequence[Write]) -> list[Write]:
-        return self._journal.append(writes)
+        with self._settling:
+            return self._journal.append(writes)
 
     def flush(self) -> None:
         self._journal.flush()

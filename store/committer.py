@@ -176,9 +176,10 @@ class Committer:
                 self._attend(lot)
             except Abandoned:
                 raise
-            except Exception:
+            except Exception as error:
+                # A driver's own mistake perhaps. It counts as a failure of the store, or it would be tried again at once.
                 log.exception("the store's writer broke, and goes on")
-                self._drop_store()
+                self._failed(Unavailable(f"{type(error).__name__}: {error}"))
                 self._shared.queue.divert()
             lot = self._shared.queue.take(self._pause())
 

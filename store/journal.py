@@ -209,7 +209,19 @@ class Journal:
         if unflushed is not None:
             os.close(unflushed)
         if self._sizes.pop(lot.number, None) is not None:
-            self._path(lot.number).unlink(missing_ok=True)
+            self._remove(self._path(lot.number))
+
+    def _remove(self, path: Path) -> None:
+        """Never raises: the store has what was in it. Replayed once more by a successor, it might bring back what is gone."""
+        try:
+            path.unlink(missing_ok=True)
+        except OSError as error:
+            try:
+                os.truncate(path, 0)
+            except OSError:
+                log.error("journal segment %s is done and cannot be removed, remove it by hand: %s", path, error)
+            else:
+                log.warning("journal segment %s is done and cannot be removed, emptied instead: %s", path, error)
 
     def _end_segment(self) -> None:
         if self._file is not None and self._settings.sync:

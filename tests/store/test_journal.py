@@ -184,3 +184,39 @@ def test_in_memory_the_oldest_goes_when_there_are_too_many() -> None:
     lot = mine.oldest()
     assert lot is not None
     assert lot.writes[0].record.version == 3
+
+
+def test_a_segment_that_cannot_be_removed_is_emptied_and_not_replayed_again(
+    stem: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    """It may hold what has been removed from the store since."""
+
+    def refuse(_path: Path, missing_ok: bool = False) -> None:
+        raise PermissionError(1, "not permitted")
+
+    mine = journal(stem)
+    mine.append([Put(call())])
+    with monkeypatch.context() as patched:
+        patched.setattr(Path, "unlink", refuse)
+        assert everything(mine) == seen([Put(call())])
+    assert not mine.pending
+    assert "emptied instead" in caplog.text
+    mine.append([Put(call("2"))])
+    successor = journal(stem)
+    assert everything(successor) == seen([Put(call("2"))])
+    assert segments(stem) == []
+
+
+def test_a_segment_that_can_neither_be_removed_nor_emptied_is_told_of(
+    stem: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    def refuse(*_arguments: object, **_named: object) -> None:
+        raise OSError(30, "read-only file system")
+
+    mine = journal(stem)
+    mine.append([Put(call())])
+    monkeypatch.setattr(Path, "unlink", refuse)
+    monkeypatch.setattr(os, "truncate", refuse)
+    assert everything(mine) == seen([Put(call())])
+    assert not mine.pending
+    assert f"{segments(stem)[0]} is done and cannot be removed, remove it by hand" in caplog.text

@@ -10,6 +10,8 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+import pytest
+
 from store.backends import open_store
 from store.errors import Unavailable
 from store.interface import Outcome, Put, Remove, Store, Write, opened
@@ -289,6 +291,32 @@ def test_a_store_that_can_be_read_but_not_written_does_not_close_the_breaker(sta
     assert "disk is full" in stage.writer.stats.error
     broken = False
     stage.until_stored("1000")
+
+
+@pytest.mark.parametrize("where", ["open", "clock"])
+def test_a_driver_that_breaks_opens_the_breaker_like_a_store_that_is_gone(stage: Stage, where: str) -> None:
+    """It was tried again each millisecond, for nobody had counted that as a failure."""
+    broken, tries = True, 0
+
+    def breaks(store: Store) -> Store:
+        def never() -> None:
+            nonlocal tries
+            tries += 1
+            raise ValueError("not what a driver says")
+
+        setattr(store, where, never)
+        return store
+
+    stage.writer.close(LIMIT)
+    stage.start(factory=lambda: breaks(stage.factory()) if broken else stage.factory())
+    stage.put(registration())
+    assert stage.settle() == [AT_RISK]
+    stage.loop.run(lambda: stage.writer.stats.open)
+    assert "ValueError: not what a driver says" in stage.writer.stats.error
+    broken = False
+    stage.until_stored("1000")
+    stage.loop.run(lambda: not stage.writer.stats.open)
+    assert tries >= 2
 
 
 def test_a_call_that_hangs_is_given_up_and_another_thread_goes_on(stage: Stage) -> None:
