@@ -3,14 +3,22 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Iterator
+import os
+import shutil
+import signal
+import time
+from collections.abc import AsyncIterator, Iterator
+from contextlib import asynccontextmanager
 from pathlib import Path
 
 import pytest
 
-from tests.support.conversation import Conversation, talking
-from tests.support.node import STRETCH, Node, until
-from tests.support.open_node import open_node
+from tests.support.conversation import Conversation, phones, talking
+from tests.support.node import DOMAIN, PASSWORD, ROOT, STRETCH, Node, Pair, until
+from tests.support.open_node import ANSWERING, log_of, open_node
+from tests.support.phone import Line, Phone
+from tests.support.ports import free_port
+from tests.support.redis import RedisServer
 from tests.support.rtpengine import RtpengineServer
 
 pytestmark = [pytest.mark.real, pytest.mark.peers]
@@ -18,16 +26,25 @@ pytestmark = [pytest.mark.real, pytest.mark.peers]
 WITHIN = 10 * STRETCH
 
 
-@pytest.fixture
-def engine(tmp_path: Path) -> Iterator[RtpengineServer]:
-    with RtpengineServer(tmp_path / "engine").running() as engine:
+@pytest.fixture(scope="module")
+def engine(tmp_path_factory: pytest.TempPathFactory) -> Iterator[RtpengineServer]:
+    """For all tests that leave no session behind."""
+    with RtpengineServer(tmp_path_factory.mktemp("engine")).running() as engine:
         yield engine
 
 
-@pytest.fixture
-def node(tmp_path: Path, engine: RtpengineServer) -> Iterator[Node]:
-    with open_node(tmp_path, params(engine.ng)).serving() as node:
+@pytest.fixture(scope="module")
+def shared(tmp_path_factory: pytest.TempPathFactory, engine: RtpengineServer) -> Iterator[Node]:
+    with open_node(tmp_path_factory.mktemp("node"), params(engine.ng)).serving() as node:
         yield node
+
+
+@pytest.fixture
+def node(shared: Node) -> Node:
+    """With nobody registered: the phones of an earlier test would be called too."""
+    shared.api("sofia profile internal flush_inbound_reg")
+    until(lambda: "Total items returned: 0" in shared.api("sofia status profile internal reg"), 10, "no phones", shared)
+    return shared
 
 
 def params(ng: str) -> dict[str, str]:
@@ -45,13 +62,292 @@ async def gone(engine: RtpengineServer) -> None:
     await asyncio.to_thread(until, lambda: not engine.sessions(), 10, "the session to be deleted")
 
 
+@asynccontextmanager
+async def answered(node: Node, number: str) -> AsyncIterator[tuple[Phone, Line]]:
+    """1000 has called a number that the node answers by itself."""
+    async with Phone("1000", PASSWORD, node.sip, domain=DOMAIN) as alice:
+        line = await alice.call(number)
+        async with asyncio.timeout(WITHIN):
+            await line.answered.wait()
+        yield alice, line
+
+
+# ---- ordinary calls --------------------------------------------------------------------------------------------------
+
+
 def test_a_call_passes_audio_both_ways_and_leaves_no_session(node: Node, engine: RtpengineServer) -> None:
     async def scenario() -> None:
         async with talking(node.sip) as call:
             await call.heard(20, WITHIN)
             ports = through(call, engine)
-            assert engine.held_ports() == ports
+            assert engine.held_ports() == ports, "one session, one port for each phone and no other"
+            assert f"rtpengine {engine.ng} UP (1)" in node.api("sofia status profile internal")
             await call.end(call.out)
             await gone(engine)
 
     asyncio.run(scenario())
+
+
+def test_hold_and_reinvite_keep_the_ports_and_the_audio(node: Node, engine: RtpengineServer) -> None:
+    async def scenario() -> None:
+        async with talking(node.sip) as call:
+            ports = through(call, engine)
+            for line in (call.out, call.incoming):
+                assert (await line.reinvite("sendonly")).status == 200
+                other = call.incoming if line is call.out else call.out
+                assert "a=recvonly" in line.remote_sdp
+                assert other.audio is not None
+                await other.audio.heard(10, WITHIN)
+                assert (await line.reinvite()).status == 200
+                await call.heard(10, WITHIN)
+            assert through(call, engine) == ports
+            assert engine.held_ports() == ports
+            await call.end(call.incoming)
+            await gone(engine)
+
+    asyncio.run(scenario())
+
+
+def test_a_held_call_that_is_silent_is_not_taken_for_dead_by_the_engine(tmp_path: Path) -> None:
+    async def scenario(engine: RtpengineServer, node: Node) -> None:
+        async with talking(node.sip) as held:
+            await held.heard(5, WITHIN)
+            assert (await held.out.reinvite("inactive")).status == 200
+            for audio in held.audios:
+                audio.pause()
+            async with Phone("1002", PASSWORD, node.sip, domain=DOMAIN) as carol:
+                await carol.register()
+                # This one is not held, and as silent: its end shows that the engine has looked.
+                line = await held.bob.call("1002")
+                incoming = await carol.answer_next()
+                async with asyncio.timeout(WITHIN):
+                    await line.answered.wait()
+                for one in (line, incoming):
+                    assert one.audio is not None
+                    await one.audio.heard(1, WITHIN)
+                    one.audio.pause()
+                async with asyncio.timeout(30 * STRETCH):
+                    await line.ended.wait()
+            assert not held.out.ended.is_set()
+            assert (await held.out.reinvite()).status == 200
+            await held.heard(5, WITHIN)
+            await held.end(held.out)
+
+    with RtpengineServer(tmp_path / "engine", "--timeout=2", "--silent-timeout=600").running() as engine:
+        with open_node(tmp_path, params(engine.ng)).serving() as node:
+            asyncio.run(scenario(engine, node))
+
+
+def test_an_echo_is_served_by_our_own_media_process_behind_the_engine(node: Node, engine: RtpengineServer) -> None:
+    async def scenario() -> None:
+        async with answered(node, ANSWERING) as (_alice, line):
+            assert line.audio is not None
+            assert line.audio.peer is not None
+            assert line.audio.peer[1] in engine.ports
+            await line.audio.heard(20, WITHIN)
+            assert (await line.hangup()).status == 200
+            await gone(engine)
+
+    asyncio.run(scenario())
+
+
+def test_whoever_of_two_phones_answers_is_heard_in_the_one_session(node: Node, engine: RtpengineServer) -> None:
+    async def scenario() -> None:
+        async with phones(node.sip) as (alice, bob), Phone("1001", PASSWORD, node.sip, domain=DOMAIN) as second:
+            await second.register()
+            out = await alice.call("1001")
+            other = await bob.next_line()
+            incoming = await second.answer_next()
+            async with asyncio.timeout(WITHIN):
+                await out.answered.wait()
+                await other.ended.wait()
+            call = Conversation(alice, second, out, incoming)
+            await call.heard(20, WITHIN)
+            through(call, engine)
+            assert len(engine.sessions()) == 1
+            await call.end(out)
+            await gone(engine)
+
+    asyncio.run(scenario())
+
+
+def test_a_call_that_is_transferred_is_heard_by_the_new_partner_only(node: Node, engine: RtpengineServer) -> None:
+    async def scenario() -> None:
+        async with talking(node.sip) as call, Phone("1002", PASSWORD, node.sip, domain=DOMAIN) as carol:
+            await carol.register()
+            await call.heard(5, WITHIN)
+            assert (await call.incoming.refer(f"sip:1002@{DOMAIN}")).status == 202
+            third = await carol.answer_next()
+            async with asyncio.timeout(WITHIN):
+                await third.answered.wait()
+            new = Conversation(call.alice, carol, call.out, third)
+            await new.heard(20, WITHIN)
+            through(new, engine)
+            await new.end(third)
+            await gone(engine)
+
+    asyncio.run(scenario())
+
+
+# ---- what may die ----------------------------------------------------------------------------------------------------
+
+
+def test_a_killed_worker_costs_no_audio_and_its_successor_deletes_the_session(
+    node: Node, engine: RtpengineServer
+) -> None:
+    async def scenario() -> None:
+        async with talking(node.sip) as call:
+            await call.heard(20, WITHIN)
+            ports, victim = through(call, engine), node.worker_pid("internal#0")
+            killed = time.monotonic()
+            os.kill(victim, signal.SIGKILL)
+            await asyncio.to_thread(
+                until, lambda: node.worker_pid("internal#0") not in (0, victim), 10, "a worker", node
+            )
+            assert (await call.out.reinvite()).status == 200
+            await call.heard(20, WITHIN)
+            assert call.longest_gap(killed) < 0.5 * STRETCH
+            assert through(call, engine) == engine.held_ports() == ports
+            await call.end(call.incoming)
+            await gone(engine)
+
+    asyncio.run(scenario())
+
+
+def test_an_echo_goes_on_after_its_worker_was_killed(node: Node, engine: RtpengineServer) -> None:
+    async def scenario() -> None:
+        async with answered(node, ANSWERING) as (_alice, line):
+            assert line.audio is not None
+            await line.audio.heard(20, WITHIN)
+            before, victim = engine.held_ports(), node.worker_pid("internal#0")
+            os.kill(victim, signal.SIGKILL)
+            await asyncio.to_thread(
+                until, lambda: node.worker_pid("internal#0") not in (0, victim), 10, "a worker", node
+            )
+            await line.audio.heard(50, WITHIN)
+            assert engine.held_ports() == before
+            assert (await line.hangup()).status == 200
+            await gone(engine)
+
+    asyncio.run(scenario())
+
+
+def test_audio_goes_on_through_the_same_ports_when_the_standby_takes_over(
+    tmp_path: Path, engine: RtpengineServer
+) -> None:
+    conf = tmp_path / "conf"
+    shutil.copytree(ROOT / "conf", conf)
+    profile = conf / "sip_profiles" / "internal.xml"
+    lines = "".join(f'<param name="{name}" value="{value}"/>' for name, value in params(engine.ng).items())
+    profile.write_text(profile.read_text().replace("<settings>", f"<settings>{lines}"))
+
+    async def scenario(pair: Pair) -> None:
+        async with talking(pair.sip) as call:
+            await call.heard(20, WITHIN)
+            ports, heir = through(call, engine), pair.standby
+            killed = pair.active.kill()
+            await asyncio.to_thread(heir.wait_role, "active")
+            assert (await call.out.reinvite()).status == 200
+            await call.heard(20, WITHIN)
+            assert call.longest_gap(killed) < 0.5 * STRETCH, "the engine is not on the node that died"
+            assert through(call, engine) == engine.held_ports() == ports
+            await call.end(call.incoming)
+            await gone(engine)
+
+    pair = Pair(tmp_path / "pair")
+    for node in pair.nodes:
+        node.conf = conf
+    with pair:
+        asyncio.run(scenario(pair))
+
+
+def test_an_engine_that_dies_and_finds_its_sessions_in_redis_keeps_the_ports(tmp_path: Path) -> None:
+    async def scenario(engine: RtpengineServer, node: Node) -> None:
+        async with talking(node.sip) as call:
+            await call.heard(20, WITHIN)
+            ports = through(call, engine)
+            engine.kill()
+            await asyncio.to_thread(engine.start)
+            await call.heard(20, WITHIN)
+            assert (await call.incoming.reinvite("sendonly")).status == 200
+            assert (await call.incoming.reinvite()).status == 200
+            await call.heard(20, WITHIN)
+            assert through(call, engine) == engine.held_ports() == ports
+            await call.end(call.out)
+            await gone(engine)
+
+    redis = RedisServer(tmp_path / "redis")
+    redis.start()
+    try:
+        with RtpengineServer(tmp_path / "engine", redis=redis.port).running() as engine:
+            with open_node(tmp_path, params(engine.ng)).serving() as node:
+                asyncio.run(scenario(engine, node))
+    finally:
+        redis.stop()
+
+
+def test_a_call_whose_session_the_engine_has_forgotten_is_ended(node: Node, engine: RtpengineServer) -> None:
+    async def scenario() -> None:
+        async with talking(node.sip) as call:
+            await call.heard(20, WITHIN)
+            engine.kill()
+            await asyncio.to_thread(engine.start)
+            async with asyncio.timeout(WITHIN):
+                await call.out.ended.wait()
+                await call.incoming.ended.wait()
+            assert call.out.ended_by == "them"
+            assert "Unknown call-id" in log_of(node)
+
+    asyncio.run(scenario())
+
+
+# ---- engines that do not answer, or badly ------------------------------------------------------------------------------
+
+
+def test_without_an_engine_calls_are_refused_and_other_profiles_do_not_notice(tmp_path: Path) -> None:
+    nobody = f"127.0.0.1:{free_port()}"
+    node = open_node(tmp_path, params(nobody))
+    other = tmp_path / "conf" / "sip_profiles" / "external.xml"
+    port = free_port()
+    text = other.read_text().replace("<settings>", '<settings><param name="accept-blind-auth" value="true"/>')
+    other.write_text(text.replace('"apply-inbound-acl"', '"apply-inbound-acl-unused"'))
+    node.settings["external_sip_port"] = str(port)
+
+    async def scenario() -> None:
+        async with phones(node.sip) as (alice, _bob):
+            line = await alice.call("1001")
+            assert line.task is not None
+            async with asyncio.timeout(WITHIN):
+                await asyncio.wait([line.task])
+            assert line.refused is not None
+            assert line.refused.status == 503
+            assert (await alice.register()).status == 200
+        async with Phone("1000", PASSWORD, (node.sip[0], port), domain=DOMAIN) as outside:
+            line = await outside.call(ANSWERING)
+            async with asyncio.timeout(WITHIN):
+                await line.answered.wait()
+            assert line.audio is not None
+            await line.audio.heard(20, WITHIN)
+            assert (await line.hangup()).status == 200
+
+    with node.serving():
+        asyncio.run(scenario())
+        assert f"rtpengine {nobody} DOWN" in node.api("sofia status profile internal")
+        assert "MEDIA-ENGINE" not in node.api("sofia status profile external")
+        assert f"rtpengine {nobody} does not answer" in log_of(node)
+
+
+def test_a_call_goes_to_the_next_engine_when_the_first_does_not_answer(tmp_path: Path, engine: RtpengineServer) -> None:
+    node = open_node(tmp_path, {"media-engine": "rtpengine"})
+    profile = tmp_path / "conf" / "sip_profiles" / "internal.xml"
+    lines = "".join(f'<param name="rtpengine-ng" value="{ng}"/>' for ng in (f"127.0.0.1:{free_port()}", engine.ng))
+    profile.write_text(profile.read_text().replace("<settings>", f"<settings>{lines}"))
+
+    async def scenario() -> None:
+        async with talking(node.sip) as call:
+            await call.heard(10, WITHIN)
+            through(call, engine)
+            await call.end(call.out)
+
+    with node.serving():
+        asyncio.run(scenario())

@@ -26,7 +26,8 @@ class RtpengineServer:
         self.port = free_port()
         first = block()
         self.ports = range(first, first + 200)
-        words = ["rtpengine", "--foreground", "--log-stderr", "--log-level=6", "--table=-1", "--num-threads=1"]
+        words = ["rtpengine", "--config-file=none", "--foreground", "--log-stderr", "--log-level=6", "--table=-1"]
+        words += ["--num-threads=1", f"--listen-cli=127.0.0.1:{free_port()}"]
         words += [f"--interface={interface}" for interface in interfaces]
         words += [f"--listen-ng=127.0.0.1:{self.port}", f"--port-min={self.ports[0]}", f"--port-max={self.ports[-1]}"]
         words += [f"--redis=127.0.0.1:{redis}/1"] if redis else []
