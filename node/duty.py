@@ -26,6 +26,7 @@ from node.profiles.reception import Reception
 from node.profiles.screen import Screen
 from node.registrar.location import Location
 from node.registrar.registrar import Owner, Registrar
+from node.sip.errors import SipError
 from node.sip.flow import Flow
 from node.sip.message import Request
 from node.sip.token import slot as slot_of
@@ -210,7 +211,7 @@ class Duty:
         self.reception.claiming = False
         kept, self.reception.kept = self.reception.kept, []
         for message, flow in [*self._held.release(), *kept]:
-            self.endpoint.take(message, flow)
+            _guarded(partial(self.endpoint.take, message, flow))
 
     def _on_revived(self) -> None:
         self._release()
@@ -455,6 +456,16 @@ class Duty:
                 log.info("%s: adopted %d calls of %s, which nobody here serves", self.slot, counted[0], slot)
             self._release()  # our own claim may have ended meanwhile, and left that to us
             for each in self._orphans.pop(slot):
-                each()
+                _guarded(each)
 
         self._claim([slot], self._owner.epoch, counted, adopted)
+
+
+def _guarded(take: Callable[[], object]) -> None:
+    """Take up something that has waited with others: one that breaks takes no other one with it."""
+    try:
+        take()
+    except SipError as error:
+        log.info("a message that was kept cannot be read: %s", error)
+    except Exception:
+        log.exception("a message that was kept broke")

@@ -15,6 +15,7 @@ from node.calls import causes, expansion
 from node.calls.bridging import Bridging
 from node.calls.deflect import Deflecting
 from node.calls.leg import Leg
+from node.calls.secrecy import masked
 from node.calls.waiting import Answering, Echoing, Media, Parking, Playing, Sleeping, Waiting
 from node.dialplan import inline
 from node.dialplan.route import Facts, follow
@@ -377,7 +378,7 @@ def _log(call: Call, _leg: Leg, data: str) -> None:
 
 
 def _info(call: Call, leg: Leg, _data: str) -> None:
-    log.info("call %s: %s %s", call.uuid, leg.name, leg.variables)
+    log.info("call %s: %s %s", call.uuid, leg.name, masked(leg.variables))
 
 
 def _event(call: Call, leg: Leg, data: str) -> None:

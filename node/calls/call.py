@@ -226,7 +226,7 @@ class Call:
             log.warning("call %s belongs to somebody else now, leaving it alone", self.uuid)
             return
         for then, args in once:
-            then(*args)
+            self._do(then, args)  # each is what somebody waits for, whatever becomes of the others
 
     def say_trying(self, leg: Leg) -> None:
         """100 once the call is on record: a caller who stops repeating its INVITE is known to a successor."""

@@ -31,6 +31,7 @@ from node.calls import (
 from node.calls.destination import Destination, resolve
 from node.calls.dial_string import BadDialString, DialString, Group, Target
 from node.calls.leg import Leg, seconds, truth
+from node.calls.secrecy import without_secrets
 from node.calls.targets import Targets
 from node.media.errors import MediaError
 from node.sip.errors import SipError
@@ -107,7 +108,9 @@ class Dialing:
         try:
             self.parts = [Part(string) for string in dial_string.parse(text)]
         except BadDialString as error:
-            log.info("call %s: bad dial string %r: %s", self.call.uuid, text, error)
+            log.info(
+                "call %s: bad dial string %r: %s", self.call.uuid, without_secrets(text), without_secrets(str(error))
+            )
             self._finish(None, "INVALID_URL", None)
             return
         if self.caller is not None and int(self.caller.variables.get("max_forwards", "70") or 0) <= 1:

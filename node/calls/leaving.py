@@ -16,6 +16,10 @@ if TYPE_CHECKING:
     from node.sip.layer import ServerTransaction
 
 
+LEFT_ALONE = 32.0
+"Seconds for which a re-INVITE of ours outlives its dialog (64*T1)."
+
+
 def on_bye(call: Call, leg: Leg, request: Request, transaction: ServerTransaction) -> None:
     """BYE: the other side first, then the record, then the 200."""
     cause = causes.from_reason(request.headers("Reason")) or "NORMAL_CLEARING"
@@ -240,6 +244,9 @@ def over(call: Call, leg: Leg, cause: str) -> None:
     call.tell("CHANNEL_HANGUP_COMPLETE", leg)
     call.tell("CHANNEL_DESTROY", leg)
     refuse_ended(call, leg)
+    if was_answered and leg.pending is not None and leg.pending.role == "client" and leg.transaction is not None:
+        # RFC 3261 17.1.1.2: after a 100 nothing limits the time of our re-INVITE but its peer, who has left.
+        call.exchange.endpoint.later(LEFT_ALONE, leg.transaction.forget)
     call.settle(leg)
     if leg.asked is not None:
         leg.asked.forget(remains=True)

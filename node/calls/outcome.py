@@ -21,7 +21,12 @@ if TYPE_CHECKING:
 
 def late_response(call: Call, leg: Leg, status: int, response: Response | None) -> None:
     """A response to an INVITE that nobody waits for: a loser's, or the winner's again."""
-    if status < 200 or not leg.live:
+    if status < 200:
+        return
+    if not leg.live:
+        # The leg's last INVITE is another one, which has made the end of this one's forks its own no more.
+        if response is not None and status < 300 and leg.dialog is not None and leg.flow is not None:
+            end_late(call.exchange, Remains(leg.profile, leg.flow, leg.dialog.remote_tag, leg.credentials), response)
         return
     if status >= 300:
         if not leg.confirmed:

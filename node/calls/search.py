@@ -8,6 +8,7 @@ served in the order in which they came, for the later one's CSeq would make the 
 
 from __future__ import annotations
 
+import logging
 from collections import deque
 from collections.abc import Callable
 from functools import partial
@@ -23,6 +24,8 @@ from store.records import CallRecord, LegRecord
 if TYPE_CHECKING:
     from node.sip.layer import ServerTransaction
     from node.transport.endpoint import Endpoint
+
+log = logging.getLogger(__name__)
 
 RETRY = ("Retry-After", "2")
 ASKED = 512
@@ -220,7 +223,10 @@ class Searches:
         for search in self._by_dialog.pop(dialog, ()):
             search.over = True
             if search.transaction.alive and not search.transaction.final:
-                self._office.serve(search.request, search.transaction, search.flow)
+                try:
+                    self._office.serve(search.request, search.transaction, search.flow)
+                except Exception:
+                    log.exception("a %s that had waited for its dialog broke", search.request.method)
 
     def _say(self, search: Search, status: int) -> None:
         self._forget(search)

@@ -65,3 +65,15 @@ def test_a_recovery_that_the_store_delays_is_over_when_its_calls_are_here_and_so
     status = theatre.duty.switchboard.recovery()
     assert status["calls"] == 0
     assert status["ended"]
+
+
+def test_who_waits_for_the_records_of_a_slot_is_served_though_another_one_breaks(theatre: Theatre) -> None:
+    served: list[str] = []
+
+    def breaks() -> None:
+        raise RuntimeError("a bug")
+
+    theatre.duty._adopt_slot("internal#7", breaks)
+    theatre.duty._adopt_slot("internal#7", lambda: served.append("now"))
+    theatre.clock.turn(theatre.clock.time() + 1.0)
+    assert served == ["now"]
