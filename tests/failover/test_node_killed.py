@@ -56,6 +56,28 @@ def test_a_call_survives_two_failovers_in_a_row(pair: Pair) -> None:
     asyncio.run(scenario())
 
 
+def test_a_call_survives_three_kills_of_the_active_in_a_row(pair: Pair) -> None:
+    """Alpha, beta, and alpha again, each time taken over by the node that was killed before."""
+
+    async def scenario() -> None:
+        async with talking(pair.sip) as call:
+            killed = []
+            for number in range(3):
+                dead = pair.active
+                killed.append(dead.name)
+                await fail_over(pair)
+                await call.heard(20, 10 * STRETCH)
+                asking = call.out if number % 2 else call.incoming
+                assert (await asking.reinvite()).status == 200
+                await call.heard(20, 10 * STRETCH)
+                dead.start()
+                await asyncio.to_thread(dead.wait_ready, 60.0)
+            assert killed == ["alpha", "beta", "alpha"]
+            await call.end(call.incoming, 10 * STRETCH)
+
+    asyncio.run(scenario())
+
+
 def test_a_ringing_call_can_be_cancelled_after_the_failover(pair: Pair) -> None:
     async def scenario() -> None:
         async with ringing(pair.sip) as call:

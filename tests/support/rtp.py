@@ -23,6 +23,10 @@ class Audio:
         self.peer: tuple[str, int] | None = None
         self.interval = INTERVAL
         "Seconds between two packets: many calls at once may do with fewer."
+        self.halt = -1
+        "Having sent so many it stops, until it is started again."
+        self.first = 0
+        "The sequence number that it begins with."
         self.sent = 0
         self.arrivals: list[tuple[float, int]] = []
         self._ssrc = random.getrandbits(32)
@@ -63,12 +67,20 @@ class Audio:
         numbers = {number for _at, number in self.arrivals}
         return max(numbers) - min(numbers) + 1 - len(numbers) if numbers else 0
 
+    def sealed(self, packet: bytes) -> bytes:
+        """What goes on the wire for it."""
+        return packet
+
+    def opened(self, packet: bytes) -> bytes:
+        """What it was before it went on the wire."""
+        return packet
+
     async def _send(self) -> None:
         due = time.monotonic()
-        while self.peer is not None:
-            header = PACKET.pack(0x80, 0, self.sent & 0xFFFF, (self.sent * 160) & 0xFFFFFFFF, self._ssrc)
+        while self.peer is not None and self.sent != self.halt:
+            header = PACKET.pack(0x80, 0, (self.first + self.sent) & 0xFFFF, (self.sent * 160) & 0xFFFFFFFF, self._ssrc)
             with contextlib.suppress(OSError):
-                self._socket.sendto(header + struct.pack("!I", self.sent) + b"\xff" * 156, self.peer)
+                self._socket.sendto(self.sealed(header + struct.pack("!I", self.sent) + b"\xff" * 156), self.peer)
             self.sent += 1
             due += self.interval
             await asyncio.sleep(max(0.0, due - time.monotonic()))
@@ -76,7 +88,7 @@ class Audio:
     def _read(self) -> None:
         with contextlib.suppress(OSError):
             while True:
-                packet = self._socket.recv(2048)
+                packet = self.opened(self._socket.recv(2048))
                 if len(packet) >= 16:
                     self.arrivals.append((time.monotonic(), struct.unpack_from("!I", packet, 12)[0]))
 
