@@ -36,7 +36,7 @@ GOALS = (
     Goal("worker killed: audio", "silent until its leg is recovered", p99=100),
     Goal("host dead: SIP", RESTART, p50=500, p99=1000),
     Goal("host dead: audio", "silent until its leg is recovered", p99=1000),
-    Goal("node killed: SIP", RESTART, p50=500, p99=1000),
+    Goal("node killed: SIP", RESTART, p99=1000),
     Goal("node killed: audio", "silent until its leg is recovered", p99=1000),
     Goal("node killed: calls kept", "481 to a BYE before recover, half-dead calls left as zombies", share=100),
     Goal("switchover: SIP", "none: a shutdown hangs every call up"),

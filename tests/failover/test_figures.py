@@ -163,6 +163,7 @@ async def _one_run(pair: Pair, kept: dict[str, int]) -> None:
     ):
         sets = {"UDP": (udp_caller, udp_callee), "TCP": (tcp_caller, tcp_callee)}
         lines = {transport: await _ring(*phones) for transport, phones in sets.items()}
+        former = {phone: phone.contact for phone in (tcp_caller, tcp_callee)}
         await call.heard(10, WAIT)
         dead.kill()
         await asyncio.gather(asyncio.to_thread(heir.wait_role, "active"), _return(tcp_caller), _return(tcp_callee))
@@ -170,6 +171,10 @@ async def _one_run(pair: Pair, kept: dict[str, int]) -> None:
             outcomes = await asyncio.gather(*(_answered(out, incoming) for out, incoming in rung))
             kept[transport] += sum(outcomes)
             headline.count(f"ringing kept, {transport}", sum(outcomes), len(rung))
+        for phone, contact in former.items():
+            # Those of the next run are other phones: they must not be called by a connection of these.
+            await phone.register(0, contact)
+            await phone.register(0)
         await call.heard(10, WAIT)
         await call.end(call.incoming, WAIT)
     dead.start()
@@ -179,9 +184,7 @@ async def _one_run(pair: Pair, kept: dict[str, int]) -> None:
 def _phone(user: str, pair: Pair, transport: str) -> Phone:
     if transport == "UDP":
         return Phone(user, PASSWORD, pair.sip, domain=DOMAIN)
-    # Of one instance, so that a registration by a new connection takes the place of the old one (RFC 5626).
-    instance = f"00000000-0000-1000-8000-00000000{user}"
-    return StreamPhone(user, PASSWORD, pair.sip, transport, domain=DOMAIN, instance=instance)
+    return StreamPhone(user, PASSWORD, pair.sip, transport, domain=DOMAIN)
 
 
 async def _ring(caller: Phone, callee: Phone) -> list[tuple[Line, Line]]:
@@ -198,11 +201,20 @@ async def _ring(caller: Phone, callee: Phone) -> list[tuple[Line, Line]]:
 
 
 async def _return(phone: Phone) -> None:
+    """Connect anew as soon as the connection has ended, as often as it ends, and register by it."""
     assert isinstance(phone, StreamPhone)
+    registered = None
     async with asyncio.timeout(WAIT):
-        await phone.gone.wait()
-    await phone.reconnect(WAIT)
-    assert (await phone.register()).status == 200
+        while registered is None or not registered.done() or registered.exception():
+            await phone.gone.wait()
+            if registered is not None:
+                registered.cancel()
+            await phone.reconnect(WAIT)
+            registered = asyncio.create_task(phone.register())
+            gone = asyncio.create_task(phone.gone.wait())
+            await asyncio.wait((registered, gone), return_when=asyncio.FIRST_COMPLETED)
+            gone.cancel()
+    assert (await registered).status == 200
 
 
 async def _answered(out: Line, incoming: Line) -> bool:
