@@ -1,4 +1,4 @@
-"""`sofia-node store`: look at a store, bring it up to date, move everything to another one.
+"""`sofia-node store`: look at a store, bring it up to date, move everything to another one, replay what is left.
 
 A store is given as a DSN, as `@file` (a file that holds the DSN, which then appears in no list of processes), or left out
 where `--conf` names a configuration that has one.
@@ -7,6 +7,7 @@ where `--conf` names a configuration that has one.
 from __future__ import annotations
 
 import argparse
+import socket
 import statistics
 import sys
 import time
@@ -18,6 +19,8 @@ from node.config import ConfigurationError
 from node.config.load import load
 from store.errors import StoreError
 from store.interface import Description, Factory, Outcome, Put, Store, opened
+from store.journal import stems
+from store.orphans import give
 from store.records import Registration
 
 if TYPE_CHECKING:
@@ -38,7 +41,7 @@ class Unsuitable(Exception):
 def add_to(verbs: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
     """Add the verb and its parts to those of the command line."""
     store = verbs.add_parser("store", help="look at a store, bring it up to date, move to another one")
-    parts = store.add_subparsers(required=True, metavar="check | migrate | copy")
+    parts = store.add_subparsers(required=True, metavar="check | migrate | copy | replay")
     one = argparse.ArgumentParser(add_help=False)
     one.add_argument("dsn", nargs="?", default="", help="a DSN, or @file that holds it; else the configuration's")
     one.add_argument("--conf", type=Path, help="directory of freeswitch.xml")
@@ -56,6 +59,10 @@ def add_to(verbs: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
     part.add_argument("--run-dir", type=Path, help="where a store without a path lies: <run-dir>/db")
     part.add_argument("--live", action="store_true", help="even while a node is active on either of them")
     part.set_defaults(run=_run(copy))
+    part = parts.add_parser(
+        "replay", parents=[one], help="give it what the journals of this host hold and nobody replays"
+    )
+    part.set_defaults(run=_run(replay))
 
 
 def _run(verb: Callable[[argparse.Namespace], int]) -> Callable[[argparse.Namespace], int]:
@@ -184,6 +191,42 @@ def _copied(records: Sequence[Registration | CallRecord], store: Store) -> list[
 
 
 # ---- which store ---------------------------------------------------------------------------------------------------
+
+
+# ---- replay --------------------------------------------------------------------------------------------------------
+
+
+def replay(options: argparse.Namespace) -> int:
+    """For a host that died while the store was gone, and is back beside a new active."""
+    if options.run_dir is None:
+        raise Unsuitable("whose journals? Give --run-dir, the run directory of the node that left them")
+    factory = _factory(_dsn(options), options.run_dir)
+    journals = options.run_dir / "journal"
+    served = [stem.name for stem in stems(journals) if _is_served(options.run_dir, stem.name)]
+    for token in served:
+        print(f"{token}: left to its worker, which is alive")
+    with opened(factory) as store:
+        given = give(store, journals, served=served)
+    print(
+        f"{given.stored} writes stored, {given.stale} it had already, "
+        f"{given.refused} refused: another node has ruled since, and knows better"
+    )
+    if given.calls:
+        print(
+            f"  {given.calls} live calls among them that only this host knew of. Who is active takes one up when a phone "
+            "of it says something, all of them with `sofia recover`"
+        )
+    return 0
+
+
+def _is_served(run_dir: Path, token: str) -> bool:
+    """Does a worker listen at its place on the bus?"""
+    with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as probe:
+        try:
+            probe.connect(str(run_dir / "bus" / token))
+        except OSError:
+            return False
+    return True
 
 
 def _dsn(options: argparse.Namespace) -> str:

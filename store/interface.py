@@ -27,6 +27,10 @@ RULER = "@"
 "Before a node's name: not a fence, but the last epoch under which this node took the lease; it stands among them."
 
 
+ANYBODY = "*"
+"As heir of a write: whoever is active may go on with it, for nobody can know more of it than this; see `store.orphans`."
+
+
 class Outcome(Enum):
     """What became of one write."""
 
@@ -247,6 +251,8 @@ def is_fenced(write: Write, fences: dict[str, int]) -> bool:
     """
     record = write.record
     if record.epoch >= fence_of(fences, record):
+        return False
+    if write.heir == ANYBODY:
         return False
     if not write.heir or write.heir != record.node:
         return True

@@ -68,6 +68,12 @@ def latest(writes: Sequence[Write]) -> list[Write]:
     return list(kept.values())
 
 
+def stems(directory: Path) -> list[Path]:
+    """Of the journals that lie here and hold anything; each for `Journal`."""
+    numbered = (path.name.removesuffix(SUFFIX).rpartition(".") for path in directory.glob(f"*.*{SUFFIX}"))
+    return sorted({directory / name for name, dot, number in numbered if dot and number.isdecimal()})
+
+
 class Spill(Protocol):
     """Where the writer puts what it cannot commit."""
 

@@ -8,7 +8,7 @@ from typing import Any
 
 import msgspec
 
-from store.interface import Put, Write
+from store.interface import ANYBODY, Put, Write
 from store.records import CallRecord, Registration, decode_call, decode_registration
 
 log = logging.getLogger(__name__)
@@ -50,7 +50,7 @@ def packed(writes: Sequence[Write]) -> list[bytes]:
             tomb = record.expires if record.state == "ended" else False
             plan = (operation, record.slot, record.epoch, record.uuid, False, tomb, False)
             values.append(_call_value(head, record, write.data) if operation == "P" else head)
-        plans.append(plan if not write.heir or write.heir != record.node else (*plan, write.heir))
+        plans.append((*plan, write.heir) if write.heir and write.heir in (record.node, ANYBODY) else plan)
     values[0] = _pack(plans)
     return values
 

@@ -189,6 +189,7 @@ end
 
 local function fenced(epoch, slot, heir)
   if epoch >= fence_of(slot) then return false end
+  if heir == '*' then return false end
   if not heir then return true end
   for name, ruled in pairs(fences) do
     if string.sub(name, 1, 1) == '@' and name ~= '@' .. heir and ruled > epoch then return true end
@@ -215,7 +216,7 @@ return table.concat(outcomes)
 """Prefix, length of the feed, plans, then a value a write. Returns a letter a write: S stored, a stale, F fenced.
 
 A plan is msgpack: P or R, slot, epoch, key; then of a registration its profile, address of record and end; of an ended
-call `false`, the end of its tombstone, `false`; then the heir, where there is one.
+call `false`, the end of its tombstone, `false`; then the heir, where there is one (`*`: anybody).
 """
 
 TOUCH = (

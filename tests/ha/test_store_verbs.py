@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import socket
 import sqlite3
 from contextlib import ExitStack
 from pathlib import Path
@@ -9,6 +10,7 @@ import pytest
 from ha.cli import main
 from store.backends import open_store
 from store.interface import Outcome, Put, opened
+from store.journal import Journal
 from tests.store.backends import BACKENDS, Backend
 from tests.store.samples import call, registration
 
@@ -148,3 +150,30 @@ def test_an_empty_store_is_not_copied(tmp_path: Path, capsys: pytest.CaptureFixt
     with named("sqlite").empty(tmp_path) as source, named("redis").empty(tmp_path) as target:
         assert main(["store", "copy", source, target]) == 1
         assert "holds nothing" in capsys.readouterr().err
+
+
+def test_replay_gives_the_store_what_only_this_host_knew(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """The other node has the role; a worker of ours that is alive replays by itself."""
+    with named("postgresql").empty(tmp_path) as dsn:
+        epoch = fill(dsn, calls=1)
+        for token, uuid in (("internal.0", "mine"), ("external.0", "theirs")):
+            journal = Journal(tmp_path / "journal" / token)
+            journal.open()
+            journal.append(
+                [Put(call(uuid, node="alpha", epoch=epoch)), Put(call("0", node="alpha", epoch=epoch, version=2))]
+            )
+            journal.close()
+        with opened(open_store(dsn)) as store, socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as worker:
+            assert store.acquire_lease("beta", 60) is not None
+            (tmp_path / "bus").mkdir()
+            worker.bind(str(tmp_path / "bus" / "external.0"))
+            assert main(["store", "replay", dsn, "--run-dir", str(tmp_path)]) == 0
+            said = capsys.readouterr().out
+            assert "external.0: left to its worker" in said
+            assert "1 writes stored, 0 it had already, 1 refused" in said
+            assert "1 live calls among them that only this host knew of" in said
+            assert sorted((c.uuid, c.version) for c in store.calls()) == [("0", 1), ("mine", 1)]
+            assert main(["store", "replay", dsn, "--run-dir", str(tmp_path)]) == 0
+            assert "0 writes stored, 0 it had already, 0 refused" in capsys.readouterr().out
+    assert main(["store", "replay", dsn]) == 1
+    assert "Give --run-dir" in capsys.readouterr().err

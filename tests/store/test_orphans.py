@@ -1,0 +1,136 @@
+"""A host died while the store was gone, and came back when another node had taken over: what its journal still gives."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from store.backends import open_store
+from store.interface import Outcome, Put, Remove, Store, Write, opened
+from store.journal import Journal
+from store.orphans import Given, give
+from store.records import CallRecord
+from store.settings import JournalSettings
+from tests.store.backends import BACKENDS, Backend
+from tests.store.samples import call, registration
+
+STORED, STALE, FENCED = Outcome.STORED, Outcome.STALE, Outcome.FENCED
+
+
+@pytest.fixture(params=[backend for backend in BACKENDS if backend.shared], ids=lambda backend: backend.name)
+def store(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Store]:
+    backend: Backend = request.param
+    with backend.empty(tmp_path) as dsn, opened(open_store(dsn)) as store:
+        yield store
+
+
+class Host:
+    """Node `a`, which ruled, and whose journal is what is left of it."""
+
+    def __init__(self, store: Store, directory: Path) -> None:
+        self.store = store
+        self.directory = directory / "journal"
+        lease = store.acquire_lease("a", 0)
+        assert lease is not None
+        self.epoch = lease.epoch
+
+    def call(self, uuid: str, version: int, **changes: Any) -> CallRecord:
+        return call(uuid, version=version, epoch=self.epoch, **changes)
+
+    def journal(self, *writes: Write, token: str = "internal.0", segment: int = 4 << 20) -> None:
+        journal = Journal(self.directory / token, JournalSettings(segment=segment))
+        journal.open()
+        for write in writes:
+            journal.append([write])
+        journal.close()
+
+    def give(self, **kwargs: Any) -> Given:
+        return give(self.store, self.directory, **kwargs)
+
+
+@pytest.fixture
+def host(store: Store, tmp_path: Path) -> Host:
+    return Host(store, tmp_path)
+
+
+def taken_over(store: Store) -> int:
+    """By node `b`, which claims what there is; its epoch."""
+    lease = store.acquire_lease("b", 60)
+    assert lease is not None
+    store.claim(["internal#0"], node="b", slot="internal#0", epoch=lease.epoch)
+    return lease.epoch
+
+
+def test_a_call_that_the_store_never_heard_of_comes_back_and_can_be_claimed(store: Store, host: Host) -> None:
+    host.journal(Put(host.call("new", 1, state="routing")), Put(host.call("new", 2)), Put(host.call("new", 3)))
+    epoch = taken_over(store)
+    assert host.give() == Given(stored=1, calls=1)
+    found = store.call_by_call_id("new-b@sip")
+    assert found is not None
+    assert (found.uuid, found.version, found.epoch) == ("new", 3, host.epoch)
+    claimed = store.claim(["internal#0"], node="b", slot="internal#0", epoch=epoch)
+    assert [(c.uuid, c.node, c.epoch) for c in claimed] == [("new", "b", epoch)]
+    # The journal is empty, and were it not, nothing would come of it.
+    assert host.give() == Given()
+    host.journal(Put(host.call("new", 1, state="routing")), Put(host.call("new", 4)))
+    assert host.give() == Given(refused=1)
+    assert [(c.uuid, c.node, c.version) for c in store.calls()] == [("new", "b", 4)]
+
+
+def test_a_call_that_was_claimed_meanwhile_stays_as_its_new_owner_made_it(store: Store, host: Host) -> None:
+    """Its first version is in the journal too: nobody knew whether the store had taken it."""
+    store.commit([Put(host.call("there", 1, state="routing"))])
+    host.journal(Put(host.call("there", 1, state="routing")), Put(host.call("there", 2)))
+    epoch = taken_over(store)
+    assert host.give() == Given(refused=1)
+    assert [(c.uuid, c.node, c.epoch, c.version) for c in store.calls()] == [("there", "b", epoch, 2)]
+
+
+def test_a_call_that_ended_elsewhere_does_not_revive(store: Store, host: Host) -> None:
+    """Not while its tombstone stands, and not when that is swept: the journal does not have its beginning."""
+    store.commit([Put(host.call("tomb", 1)), Put(host.call("swept", 1))])
+    host.journal(Put(host.call("tomb", 2)), Put(host.call("swept", 2)))
+    epoch = taken_over(store)
+    far = store.clock() + 64
+    store.commit([Put(call("tomb", node="b", epoch=epoch, version=3, state="ended", expires=far))])
+    store.commit([Put(call("swept", node="b", epoch=epoch, version=3, state="ended", expires=1.0))])
+    assert store.sweep_calls() == 1
+    assert host.give() == Given(refused=2)
+    assert store.calls() == []
+
+
+def test_a_call_that_ended_in_the_journal_is_not_given(store: Store, host: Host) -> None:
+    """Its end may lie in a later segment than its life."""
+    ended = {"state": "ended", "expires": 1.0}
+    host.journal(Put(host.call("short", 1)), Put(host.call("short", 2, **ended)))
+    host.journal(Put(host.call("long", 1)), Put(host.call("long", 2, **ended)), token="internal.1", segment=1)
+    host.journal(Put(host.call("gone", 1)), Remove(host.call("gone", 2)), token="internal.2", segment=1)
+    taken_over(store)
+    host.give()
+    assert store.calls() == []
+
+
+def test_all_else_goes_by_the_rules_of_a_replay(store: Store, host: Host) -> None:
+    now = registration("1000", node="a", epoch=host.epoch, version=5)
+    store.commit([Put(now), Put(host.call("there", 1))])
+    host.journal(
+        Put(registration("1000", node="a", epoch=host.epoch, version=4)),
+        Put(registration("1001", node="a", epoch=host.epoch, version=4)),
+        Put(host.call("there", 2)),
+    )
+    # Nobody else has ruled: what it wrote is in its own name.
+    assert host.give() == Given(stored=2, stale=1)
+    assert [(c.uuid, c.version) for c in store.calls()] == [("there", 2)]
+    assert sorted((r.sip_user, r.version) for r in store.registrations()) == [("1000", 5), ("1001", 4)]
+
+
+def test_the_journal_of_a_slot_that_is_served_is_its_workers(store: Store, host: Host) -> None:
+    host.journal(Put(host.call("mine", 1)))
+    host.journal(Put(host.call("theirs", 1)), token="external.0")
+    taken_over(store)
+    assert host.give(served=["external.0"]) == Given(stored=1, calls=1)
+    assert [c.uuid for c in store.calls()] == ["mine"]
+    assert host.give() == Given(stored=1, calls=1)
