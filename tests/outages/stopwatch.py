@@ -33,8 +33,9 @@ while True:
 
 
 def at(share: float, figures: list[float]) -> float:
+    """0 if there are none: in a short outage a machine that is slow ends no call."""
     ordered = sorted(figures)
-    return ordered[min(len(ordered) - 1, int(share * len(ordered)))]
+    return ordered[min(len(ordered) - 1, int(share * len(ordered)))] if ordered else 0.0
 
 
 class TimedSwarm(Swarm):
@@ -53,6 +54,9 @@ class TimedSwarm(Swarm):
         "When, and how long the worker's threads had waited for a processor by then."
         self._arrived = 0.0
         self._begun = time.monotonic(), self._waited()
+        self._running = True
+        self.kept_waiting = 0.0
+        "Share of the time for which a thread of the worker could have run, and no processor was free."
         self._mirror = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
         self._mirror.bind(("127.0.0.1", 0))
         words = [sys.executable, "-c", ECHO, str(self._mirror.fileno())]
@@ -77,12 +81,14 @@ class TimedSwarm(Swarm):
             self.own[method].clear()
             self.slowest[method].clear()
         self._begun = time.monotonic(), self._waited()
+        self.kept_waiting = 0.0
+        self._running = True
 
-    @property
-    def kept_waiting(self) -> float:
-        """Share of the time since then for which a thread of the worker could have run, and no processor was free."""
+    def stop_the_watch(self) -> None:
+        """What is asked for from now on does not count."""
+        self._running = False
         since, waited = self._begun
-        return self._stolen(waited) / (time.monotonic() - since)
+        self.kept_waiting = self._stolen(waited) / (time.monotonic() - since)
 
     def told(self, method: str, since: float) -> str:
         """99 of 100 are quicker; by the worker's own clock; the slowest by that, and when, in seconds `since` that time."""
@@ -94,11 +100,13 @@ class TimedSwarm(Swarm):
         """An OPTIONS in its dialog, and an echo beside it."""
         message = self._in_dialog(call.caller, "OPTIONS", self._out)
         self._request(message, self._out)
-        self._asked[message.branch, "echo"] = time.time(), self._waited()
+        if self._running:
+            self._asked[message.branch, "echo"] = time.time(), self._waited()
         self._out.sendto(f"echo {message.branch}".encode(), self._mirror.getsockname())
 
     def _request(self, message: Sip, sock: socket.socket) -> None:
-        self._asked.setdefault((message.branch, message.method), (time.time(), self._waited()))
+        if self._running:
+            self._asked.setdefault((message.branch, message.method), (time.time(), self._waited()))
         super()._request(message, sock)
 
     def _on_response(self, message: Sip, sock: socket.socket) -> None:

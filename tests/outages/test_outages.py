@@ -42,7 +42,7 @@ TALK = 1.0
 "Seconds that the others last."
 WAIT = 40.0
 "Seconds that the store may take to be there again."
-QUIET = 0.03
+QUIET = 0.08
 "Share of the time for which the worker may wait for a processor on a machine that is ours alone."
 
 COUNTED = ("at_risk", "journaled", "replayed", "refused", "lost")
@@ -68,7 +68,7 @@ def test_whatever_befalls_the_store_no_call_is_lost_and_every_record_is_right_af
     with VICTIMS[name](tmp_path) as victim:
         assert set(victim.faults) == set(FAULTS[name])
         settings = shared_settings(loopback_address(), tmp_path) | {"core_db_dsn": victim.dsn}
-        # All phones have one address here, and a machine that stands still for a moment makes a flood of them.
+        # All phones have one address here: 525 requests a second of it, and a source may send 500, if nobody says otherwise.
         settings["max_recv_rps"] = "0"
         # Where the store's disk is full, the journal's is too.
         run_dir = tmp_path / "disk" / "solo" if name == "disk" else tmp_path / "solo"
@@ -108,6 +108,8 @@ async def _through(node: Node, victim: Victim, fault: AbstractContextManager[obj
             assert not whole.done() or whole.exception() is None, (whole.exception(), ask(node, "stats"))
         ended = time.monotonic()
         back = asyncio.create_task(asyncio.to_thread(_wait_for_the_store, node, ended))
+        # From then on a BYE waits for a store that is well: how long, depends on who else needs its machine.
+        back.add_done_callback(lambda _: swarm.stop_the_watch())
         await whole
         anchors += await _placed(swarm, 5)
         level = await back
@@ -214,11 +216,12 @@ def _judge(
     until(lambda: _as_told(node) == _as_counted(node), 10, "the status to say what the worker says", node)
     figures = ", ".join(f"{method} {swarm.told(method, began)}" for method in ("OPTIONS", "BYE", "echo"))
     quiet = swarm.kept_waiting < QUIET
-    figures += f", a processor waited for {swarm.kept_waiting:.1%} of the time: {'all' if quiet else 'own time'} counts"
+    figures += f", a processor waited for {swarm.kept_waiting:.1%} of the time: {'all' if quiet else 'own clock less echo'} counts"
     for method in ("OPTIONS", "BYE"):
         # In a short outage the first 200 ms are more than one in a hundred; and slow machines have slow everything.
         prompt = PROMPT if SECONDS >= LONG else 1.0 * STRETCH
-        assert at(0.99, (swarm.took if quiet else swarm.own)[method]) < prompt, figures
+        took = at(0.99, swarm.took[method]) if quiet else at(0.99, swarm.own[method]) - at(0.99, swarm.took["echo"])
+        assert took < prompt, figures
     return (
         f"{len(swarm.calls)} calls, {len(phones.took)} registrations, 0 lost; at risk {counts['store_at_risk']}, "
         f"journaled {counts['store_journaled']}, replayed {counts['store_replayed']}; p99 of {figures}, "
