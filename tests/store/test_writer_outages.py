@@ -167,6 +167,38 @@ def test_a_replay_gives_the_interpreter_back_at_once_whenever_the_loop_wants_it(
     stage.loop.run(lambda: sys.getswitchinterval() == ordinary)
 
 
+def test_much_is_replayed_little_by_little_with_rests_in_between(stage: Stage) -> None:
+    """The loop has the interpreter to itself for half of the time that a replay takes."""
+    worked, spans = 0.01, []
+
+    def laborious() -> Store:
+        store = stage.faults.factory()
+        commit = store.commit
+
+        def work(writes: Sequence[Write]) -> list[Outcome]:
+            began, until = time.monotonic(), time.thread_time() + worked
+            while time.thread_time() < until:
+                pass
+            outcomes = commit(writes)
+            spans.append((len(writes), began, time.monotonic()))
+            return outcomes
+
+        store.commit = work  # type: ignore[method-assign]
+        return store
+
+    stage.writer.close(LIMIT)
+    stage.start(factory=laborious, batch=4, batch_limit=256, hang=LIMIT)
+    stage.faults.cut()
+    for n in range(40):
+        stage.put(call(f"old-{n:02d}"))
+    stage.settle(40)
+    spans.clear()
+    stage.faults.mend()
+    stage.loop.run(lambda: not stage.writer.behind)
+    assert [many for many, *_ in spans] == [4] * 10
+    assert all(later[1] - earlier[2] >= worked * 0.9 for earlier, later in itertools.pairwise(spans))
+
+
 def test_however_much_comes_during_a_replay_it_comes_to_an_end(stage: Stage) -> None:
     """New writes without a pause: those that come last wait for the rest of the replay, and none is overtaken."""
     stage.restart(batch=4, batch_limit=8, deadline=LIMIT / 2, hang=LIMIT / 2)
