@@ -114,6 +114,9 @@ class Detour:
             last()
             return
         target = flow._replace(remote=(host, via.port or PORTS[flow.transport]), connection="")
+        if target.remote == flow.local:
+            last()  # a proxy on our own host has called us from our own address, where nobody listens but ourselves
+            return
         self._roads.streams.send(data, target, last)
 
     def _dial(self, request: Request, data: bytes, flow: Flow, lost: Lost) -> None:

@@ -293,8 +293,12 @@ def test_a_call_to_a_phone_that_is_gone_fails_at_once(authority: Authority, tran
     asyncio.run(scenario())
 
 
-def test_a_proxy_that_connects_from_elsewhere_is_answered_where_it_listens(authority: Authority) -> None:
-    """A successor has its 200 to repeat, and of the connection that the INVITE came by nothing but the top Via."""
+@pytest.mark.parametrize("listens", ["on a port of its own", "on the port that the node has"])
+def test_a_proxy_that_connects_from_elsewhere_is_answered_where_it_listens(authority: Authority, listens: str) -> None:
+    """A successor has its 200 to repeat, and of the connection that the INVITE came by nothing but the top Via.
+
+    Who connects from the node's own address and listens on the same port is not to be looked for at ourselves.
+    """
 
     async def scenario() -> None:
         heard: asyncio.Queue[bytes] = asyncio.Queue()
@@ -303,9 +307,11 @@ def test_a_proxy_that_connects_from_elsewhere_is_answered_where_it_listens(autho
             while line := await reader.readline():
                 heard.put_nowait(line)
 
-        proxy = await asyncio.start_server(listen, loopback_address(), 0)
-        host, port = proxy.sockets[0].getsockname()
-        async with house(authority) as home, proxy:
+        async with AsyncExitStack() as stack:
+            home = await stack.enter_async_context(house(authority))
+            number = home.listening["tcp"][1] if listens == "on the port that the node has" else 0
+            proxy = await stack.enter_async_context(await asyncio.start_server(listen, loopback_address(), number))
+            host, port = proxy.sockets[0].getsockname()
             alice, bob = await home.phone("1000", "TCP"), await home.phone("1001", "TCP")
             own = ";rport, SIP/2.0/UDP 192.0.2.7;branch=z9hG4bKown"
             alice.via = lambda: f"SIP/2.0/TCP {host}:{port};branch=z9hG4bK{token_hex(8)}{own}"  # type: ignore[method-assign]
