@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import AsyncIterator, Mapping
+from contextlib import asynccontextmanager
+from types import MappingProxyType
 from typing import Any
 
 import pytest
@@ -18,19 +21,89 @@ from tests.node.calls.clock import LeapingLoop, leap
 from tests.node.calls.peer import OFFER, Peer
 from tests.node.calls.rig import Cast, Rig, Stage, stage, until
 from tests.support.phone import Line
+from tests.support.sipmessage import Sip
 
 WITHIN = 15.0
 EVENTS = ["sofia::recovery_send", "sofia::recovery_recv", "sofia::recovery_recovered"]
 
 
-async def talking(rig: Rig, cast: Cast, caller: str = "1000", callee: str = "1001") -> tuple[Line, Line]:
-    alice, bob = await cast.phone(caller), await cast.phone(callee)
-    before = len(rig.live)
-    ours = await alice.call(callee)
-    theirs = await bob.answer_next()
-    await asyncio.wait_for(ours.answered.wait(), WITHIN)
-    await until(lambda: len(rig.live) > before and all(call.legs[0].pending is None for call in rig.live))
-    return ours, theirs
+@asynccontextmanager
+async def played(params: Mapping[str, str] = MappingProxyType({})) -> AsyncIterator[Theatre]:
+    """A node and phones; who comes last is buried at the end."""
+    with stage(params=params) as made:
+        theatre = Theatre(made)
+        try:
+            yield theatre
+        finally:
+            await theatre.close()
+
+
+class Theatre:
+    """A node, its phones and peers, and who succeeds it."""
+
+    def __init__(self, made: Stage) -> None:
+        self.made = made
+        self.rig = Rig(made)
+        self.cast = Cast(made)
+        self.records: list[CallRecord] = []
+        "Of the calls, as the node has left them."
+        self._peers: list[Peer] = []
+
+    async def talk(self, caller: str = "1000", callee: str = "1001") -> tuple[Line, Line]:
+        """One phone calls another one, and both have their ACK."""
+        alice, bob = await self.cast.phone(caller), await self.cast.phone(callee)
+        before = len(self.rig.live)
+        ours = await alice.call(callee)
+        theirs = await bob.answer_next()
+        await self._answered(ours, before)
+        return ours, theirs
+
+    async def talk_to_a_peer(self) -> tuple[Line, Peer, Sip, Sip]:
+        """A phone calls a bare peer; the INVITE and the ACK that this one got."""
+        alice, bob = await self.cast.phone("1000"), await self.peer()
+        self.made.register("1001", bob.contact)
+        ours = await alice.call("1001")
+        invite = await bob.expect("INVITE")
+        bob.answer(invite, 200, sdp=OFFER)
+        ack = await bob.expect("ACK")
+        await self._answered(ours, 0)
+        return ours, bob, invite, ack
+
+    async def _answered(self, ours: Line, before: int) -> None:
+        await asyncio.wait_for(ours.answered.wait(), WITHIN)
+        await until(lambda: len(self.rig.live) > before and all(call.legs[0].pending is None for call in self.rig.live))
+
+    async def peer(self) -> Peer:
+        self._peers.append(await Peer.open(self.made.internal))
+        return self._peers[-1]
+
+    def die(self) -> list[CallRecord]:
+        """The node is gone; what the store has of its calls."""
+        self.records = self.rig.stored()
+        self.rig.bury()
+        return self.records
+
+    def succeed(self, reinvite: Any, rate: float = 0.0) -> list[Result]:
+        """Another one takes over; the list is filled with the last results."""
+        self.rig, final = successor(self.made, self.records, reinvite, rate)
+        return final
+
+    async def end(self, by: Line, *others: Line) -> None:
+        """One hangs up, the others hear so."""
+        assert (await by.hangup()).status == 200
+        await gone(*others)
+
+    async def close(self) -> None:
+        await self.cast.close()
+        for peer in self._peers:
+            peer.close()
+        if not self.rig.dead:
+            self.rig.bury()
+
+
+async def gone(*lines: Line) -> None:
+    for line in lines:
+        await asyncio.wait_for(line.ended.wait(), WITHIN)
 
 
 def successor(made: Stage, records: list[CallRecord], reinvite: Any, rate: float = 0.0) -> tuple[Rig, list[Result]]:
@@ -47,13 +120,12 @@ def told(rig: Rig, subclass: str) -> list[dict[str, str]]:
 
 def test_a_leg_that_is_reinvited_is_told_of_when_it_is_asked_and_when_it_answers() -> None:
     async def play() -> None:
-        with stage() as made:
-            rig, cast = Rig(made), Cast(made)
-            ours, theirs = await talking(rig, cast)
-            records = rig.stored()
-            rig.bury()
-            rig, final = successor(made, records, "always")
+        async with played() as theatre:
+            ours, theirs = await theatre.talk()
+            records = theatre.die()
+            final = theatre.succeed("always")
             await until(lambda: final, WITHIN)
+            rig = theatre.rig
             legs = {leg.uuid: leg for record in records for leg in record.legs}
             sent, heard, settled = (told(rig, name.partition("::")[2]) for name in EVENTS)
             assert {one["recovered_uuid"] for one in sent} == set(legs)
@@ -74,78 +146,57 @@ def test_a_leg_that_is_reinvited_is_told_of_when_it_is_asked_and_when_it_answers
                 }
             status = rig.switchboard.recovery()
             assert (status["legs"], status["lost"], status["reinvited"], status["asked"]) == (2, 0, 2, 0)
-            assert (await ours.hangup()).status == 200
-            await asyncio.wait_for(theirs.ended.wait(), WITHIN)
-            await cast.close()
-            rig.bury()
+            await theatre.end(ours, theirs)
 
     asyncio.run(play())
 
 
 def test_a_leg_that_is_left_as_it_is_is_settled_at_once() -> None:
     async def play() -> None:
-        with stage() as made:
-            rig, cast = Rig(made), Cast(made)
-            ours, theirs = await talking(rig, cast)
-            records = rig.stored()
-            rig.bury()
-            rig, final = successor(made, records, "auto")
+        async with played() as theatre:
+            ours, theirs = await theatre.talk()
+            theatre.die()
+            final = theatre.succeed("auto")
             await until(lambda: final, WITHIN)
-            assert [one["cause"] for one in told(rig, "recovery_recovered")] == ["revived", "revived"]
-            assert told(rig, "recovery_send") == []
-            assert (await ours.hangup()).status == 200
-            await asyncio.wait_for(theirs.ended.wait(), WITHIN)
-            await cast.close()
-            rig.bury()
+            assert [one["cause"] for one in told(theatre.rig, "recovery_recovered")] == ["revived", "revived"]
+            assert told(theatre.rig, "recovery_send") == []
+            await theatre.end(ours, theirs)
 
     asyncio.run(play())
 
 
 def test_a_record_that_cannot_be_read_is_a_result_too() -> None:
     async def play() -> None:
-        with stage() as made:
-            rig, cast = Rig(made), Cast(made)
-            ours, theirs = await talking(rig, cast)
-            records = rig.stored()
-            rig.bury()
+        async with played() as theatre:
+            ours, theirs = await theatre.talk()
+            records = theatre.die()
             flow = records[0].legs[1].flow
             assert flow is not None
             records[0].legs[1].invite = PendingInvite(role="client", request=b"no request", flow=flow)
-            rig, final = successor(made, records, "auto")
+            final = theatre.succeed("auto")
             await until(lambda: final, WITHIN)
             assert [(one.ok, one.cause) for one in final] == [(False, "bad record")] * 2
-            assert [one["result"] for one in told(rig, "recovery_recovered")] == ["failed", "failed"]
-            await asyncio.wait_for(ours.ended.wait(), WITHIN)
-            await asyncio.wait_for(theirs.ended.wait(), WITHIN)
-            await cast.close()
-            rig.bury()
+            assert [one["result"] for one in told(theatre.rig, "recovery_recovered")] == ["failed", "failed"]
+            await gone(ours, theirs)
 
     asyncio.run(play())
 
 
 def test_the_worker_remembers_why_a_leg_was_lost() -> None:
     async def play() -> None:
-        with stage() as made:
-            rig, cast = Rig(made), Cast(made)
-            alice, bob = await cast.phone("1000"), await Peer.open(made.internal)
-            made.register("1001", bob.contact)
-            ours = await alice.call("1001")
-            bob.answer(await bob.expect("INVITE"), 200, sdp=OFFER)
-            await asyncio.wait_for(ours.answered.wait(), WITHIN)
-            await until(lambda: rig.live[0].legs[0].pending is None)
-            records = rig.stored()
-            rig.bury()
-            rig, final = successor(made, records, "always")
-            bob.answer(await bob.expect("INVITE"), 481)
-            await asyncio.wait_for(ours.ended.wait(), WITHIN)
+        async with played() as theatre:
+            ours, bob, _invite, _ack = await theatre.talk_to_a_peer()
+            theatre.die()
+            final = theatre.succeed("always")
+            invite = await bob.expect("INVITE")
+            await until(lambda: ours.reinvited and theatre.rig.live[0].legs[0].pending is None)
+            bob.answer(invite, 481)
+            await gone(ours)
             await until(lambda: final, WITHIN)
-            results = rig.switchboard.recovery()["results"]
+            results = theatre.rig.switchboard.recovery()["results"]
             assert isinstance(results, list)
             lost = [row for row in results if row[6] == "failed"]
             assert [row[7:] for row in lost] == [["481", 481], ["the other side is lost", 0]]
-            await cast.close()
-            bob.close()
-            rig.bury()
 
     asyncio.run(play())
 
@@ -154,31 +205,25 @@ def test_what_is_told_at_once_and_in_the_end_is_the_same_where_nothing_is_asked(
     """Of a call one of whose profiles is gone: the other leg goes with it."""
 
     async def play() -> None:
-        with stage() as made:
-            rig, cast = Rig(made), Cast(made)
-            ours, _theirs = await talking(rig, cast)
-            records = rig.stored()
-            rig.bury()
+        async with played() as theatre:
+            ours, _theirs = await theatre.talk()
+            records = theatre.die()
             records[0].legs[1].profile = "gone"
-            rig = Rig(made, "two", 2)
+            theatre.rig = Rig(theatre.made, "two", 2)
             final: list[Result] = []
-            results = rig.switchboard.revive(records, then=final.extend)
+            results = theatre.rig.switchboard.revive(records, then=final.extend)
             assert [one.ok for one in results] == [False, False]
             assert final == results
-            await asyncio.wait_for(ours.ended.wait(), WITHIN)
-            await cast.close()
-            rig.bury()
+            await gone(ours)
 
     asyncio.run(play())
 
 
 def test_who_ends_with_a_leg_that_has_no_port_is_lost_too(monkeypatch: pytest.MonkeyPatch) -> None:
     async def play() -> None:
-        with stage() as made:
-            rig, cast = Rig(made), Cast(made)
-            ours, theirs = await talking(rig, cast)
-            records = rig.stored()
-            rig.bury()
+        async with played() as theatre:
+            ours, theirs = await theatre.talk()
+            records = theatre.die()
             called = records[0].legs[1].uuid
             real = anchor.open_port
 
@@ -189,16 +234,13 @@ def test_who_ends_with_a_leg_that_has_no_port_is_lost_too(monkeypatch: pytest.Mo
                     real(call, leg, then)
 
             monkeypatch.setattr(anchor, "open_port", scarce)
-            rig, final = successor(made, records, "never")
+            final = theatre.succeed("never")
             await until(lambda: final, WITHIN)
             assert sorted((one.ok, one.cause) for one in final) == [
                 (False, "no port"),
                 (False, "the other side is lost"),
             ]
-            await asyncio.wait_for(ours.ended.wait(), WITHIN)
-            await asyncio.wait_for(theirs.ended.wait(), WITHIN)
-            await cast.close()
-            rig.bury()
+            await gone(ours, theirs)
 
     asyncio.run(play())
 
@@ -207,19 +249,17 @@ def test_a_leg_that_hangs_up_long_after_it_was_asked_ends_the_recovery() -> None
     """A proxy has said 100 to the re-INVITE, and nothing else for minutes."""
 
     async def play() -> None:
-        with stage() as made:
-            rig, cast = Rig(made), Cast(made)
-            alice, bob = await Peer.open(made.internal), await Peer.open(made.internal)
-            made.register("1001", bob.contact)
+        async with played() as theatre:
+            alice, bob = await theatre.peer(), await theatre.peer()
+            theatre.made.register("1001", bob.contact)
             alice.invite("1001", "1000", sdp=OFFER)
             bob.answer(await bob.expect("INVITE"), 200, sdp=OFFER)
             ok = await alice.expect(200)
             alice.ack(ok)
             await bob.expect("ACK")
-            await until(lambda: rig.live[0].legs[0].pending is None)
-            records = rig.stored()
-            rig.bury()
-            rig, final = successor(made, records, "always")
+            await until(lambda: theatre.rig.live[0].legs[0].pending is None)
+            theatre.die()
+            final = theatre.succeed("always")
             for peer in (alice, bob):
                 peer.answer(await peer.expect("INVITE"), 100)
             await leap(LONGEST + 5.0, 1.0)
@@ -230,10 +270,6 @@ def test_a_leg_that_hangs_up_long_after_it_was_asked_ends_the_recovery() -> None
             await leap(LONGEST, 1.0)
             # It was alice's wish: nothing is lost.
             assert [(one.ok, one.cause) for one in final] == [(True, "NORMAL_CLEARING")] * 2
-            alice.close()
-            bob.close()
-            await cast.close()
-            rig.bury()
 
     with asyncio.Runner(loop_factory=LeapingLoop) as runner:
         runner.run(play())
@@ -243,64 +279,46 @@ def test_an_answer_that_asks_for_patience_is_no_refusal() -> None:
     """RFC 3261 14.2: 500 with Retry-After, for the peer has not answered another INVITE yet."""
 
     async def play() -> None:
-        with stage() as made:
-            rig, cast = Rig(made), Cast(made)
-            alice, bob = await cast.phone("1000"), await Peer.open(made.internal)
-            made.register("1001", bob.contact)
-            ours = await alice.call("1001")
-            bob.answer(await bob.expect("INVITE"), 200, sdp=OFFER)
-            await asyncio.wait_for(ours.answered.wait(), WITHIN)
-            await until(lambda: rig.live[0].legs[0].pending is None)
-            records = rig.stored()
-            rig.bury()
-            rig, final = successor(made, records, "always")
+        async with played() as theatre:
+            ours, bob, _invite, _ack = await theatre.talk_to_a_peer()
+            theatre.die()
+            final = theatre.succeed("always")
             bob.answer(await bob.expect("INVITE"), 500, headers=[("Retry-After", "1")])
             bob.answer(await bob.expect("INVITE"), 200, sdp=OFFER)
             await bob.expect("ACK")
             await until(lambda: final, WITHIN)
             assert {(one.ok, one.cause) for one in final} == {(True, "reinvited")}
-            rig.switchboard.hupall()
+            theatre.rig.switchboard.hupall()
             bob.answer(await bob.expect("BYE"), 200)
-            await asyncio.wait_for(ours.ended.wait(), WITHIN)
-            await cast.close()
-            bob.close()
-            rig.bury()
+            await gone(ours)
 
     asyncio.run(play())
 
 
 def test_an_emergency_is_reinvited_before_older_calls() -> None:
     async def play() -> None:
-        with stage(params={"emergency-numbers": "1003"}) as made:
-            rig, cast = Rig(made), Cast(made)
-            lines = [await talking(rig, cast, "1000", "1001"), await talking(rig, cast, "1002", "1003")]
-            records = rig.stored()
+        async with played({"emergency-numbers": "1003"}) as theatre:
+            lines = [*await theatre.talk("1000", "1001"), *await theatre.talk("1002", "1003")]
+            records = theatre.die()
             assert len(records) == 2
-            rig.bury()
-            rig, final = successor(made, records, "always", rate=4)
+            final = theatre.succeed("always", rate=4)
             await until(lambda: final, WITHIN)
             urgent = next(record.uuid for record in records if record.legs[0].destination == "1003")
-            order = [one["call_uuid"] == urgent for one in told(rig, "recovery_send")]
+            order = [one["call_uuid"] == urgent for one in told(theatre.rig, "recovery_send")]
             assert order == [True, True, False, False]
-            rig.switchboard.hupall()
-            for pair in lines:
-                for line in pair:
-                    await asyncio.wait_for(line.ended.wait(), WITHIN)
-            await cast.close()
-            rig.bury()
+            theatre.rig.switchboard.hupall()
+            await gone(*lines)
 
     asyncio.run(play())
 
 
 def test_several_lots_of_records_share_one_rate() -> None:
     async def play() -> None:
-        with stage() as made:
-            rig, cast = Rig(made), Cast(made)
-            await talking(rig, cast, "1000", "1001")
-            await talking(rig, cast, "1002", "1003")
-            records = rig.stored()
-            rig.bury()
-            rig = Rig(made, "two", 2)
+        async with played() as theatre:
+            await theatre.talk("1000", "1001")
+            await theatre.talk("1002", "1003")
+            records = theatre.die()
+            theatre.rig = rig = Rig(theatre.made, "two", 2)
             rig.stream.want(EVENTS)
             for record in records:
                 rig.switchboard.revive([record], reinvite="always", rate=4)
@@ -310,8 +328,6 @@ def test_several_lots_of_records_share_one_rate() -> None:
             assert loop.time() - began > 0.7
             rig.switchboard.hupall()
             await rig.idle()
-            await cast.close()
-            rig.bury()
 
     asyncio.run(play())
 
@@ -320,21 +336,12 @@ def test_from_and_to_change_places_where_the_operator_says_so() -> None:
     """`sip_recovery_break_rfc`: on legs we called, for peers that know the dialog the other way round."""
 
     async def play() -> None:
-        with stage() as made:
-            rig, cast = Rig(made), Cast(made)
-            alice, bob = await cast.phone("1000"), await Peer.open(made.internal)
-            made.register("1001", bob.contact)
-            ours = await alice.call("1001")
-            invite = await bob.expect("INVITE")
-            bob.answer(invite, 200, sdp=OFFER)
-            ack = await bob.expect("ACK")
-            await asyncio.wait_for(ours.answered.wait(), WITHIN)
-            await until(lambda: rig.live[0].legs[0].pending is None)
-            for leg in rig.live[0].legs:
-                assert rig.switchboard.setvar(leg.uuid, "sip_recovery_break_rfc", "true")
-            records = rig.stored()
-            rig.bury()
-            rig, final = successor(made, records, "always")
+        async with played() as theatre:
+            ours, bob, invite, ack = await theatre.talk_to_a_peer()
+            for leg in theatre.rig.live[0].legs:
+                assert theatre.rig.switchboard.setvar(leg.uuid, "sip_recovery_break_rfc", "true")
+            theatre.die()
+            final = theatre.succeed("always")
             again = await bob.expect("INVITE")
             assert (again.get("From"), again.get("To")) == (ack.get("To"), ack.get("From"))
             assert again.call_id == invite.call_id
@@ -343,13 +350,10 @@ def test_from_and_to_change_places_where_the_operator_says_so() -> None:
             assert (second.get("From"), second.get("To")) == (again.get("From"), again.get("To"))
             await until(lambda: final, WITHIN)
             assert {(one.ok, one.cause) for one in final} == {(True, "reinvited")}
-            rig.switchboard.hupall()
+            theatre.rig.switchboard.hupall()
             bye = await bob.expect("BYE")
             assert (bye.get("From"), bye.get("To")) == (ack.get("From"), ack.get("To"))
             bob.answer(bye, 200)
-            await asyncio.wait_for(ours.ended.wait(), WITHIN)
-            await cast.close()
-            bob.close()
-            rig.bury()
+            await gone(ours)
 
     asyncio.run(play())
