@@ -157,6 +157,7 @@ def test_a_switchover_interrupts_the_audio_for_a_moment_only(network: Network, p
     async def scenario() -> None:
         gaps: list[float] = []
         sip: list[float] = []
+        lost = 0
         async with talking(pair.sip, network.hosts[2]) as call:
             await call.heard(30, 10 * STRETCH)
             for _ in range(SWAPS + 1):
@@ -166,10 +167,11 @@ def test_a_switchover_interrupts_the_audio_for_a_moment_only(network: Network, p
                 gaps.append(call.longest_gap(ordered - 0.1) * 1000)
                 sip.append(await probe)
             assert call.out.reinvited == call.incoming.reinvited == 0
+            lost = sum(audio.missing() for audio in call.audios)
             await call.end(call.out, 10 * STRETCH)
         print(
             f"{len(gaps)} switchovers: audio gap ms p50 {statistics.median(gaps):.0f} max {max(gaps):.0f} (20 between two "
-            f"packets), SIP gap ms p50 {statistics.median(sip):.0f} max {max(sip):.0f}"
+            f"packets), {lost} packets lost, SIP gap ms p50 {statistics.median(sip):.0f} max {max(sip):.0f}"
         )
         record(audio_gap_ms=max(gaps), sip_gap_ms=max(sip))
         for gap in gaps:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import itertools
 import random
+import statistics
 
 import pytest
 
@@ -196,8 +197,14 @@ def test_there_are_never_two_actives_and_soon_one_again(block: int):
     assert events > 100 * 50
 
 
-@pytest.mark.parametrize("seed", range(30))
-def test_a_dead_active_is_replaced_within_a_second(seed: int):
+def test_dead_actives_are_replaced_within_half_a_second_most_of_the_time_and_never_much_later():
+    took = sorted(replaced_after(seed) for seed in range(40))
+    assert statistics.median(took) < 0.5
+    assert took[-1] < 0.6
+
+
+def replaced_after(seed: int) -> float:
+    """Seconds from the death of the active to the first act of the other one, in a world where nothing else is wrong."""
     world = World(seed)
     world.hiccups = 0.0
     world.run(3.0 + seed / 97)
@@ -207,7 +214,7 @@ def test_a_dead_active_is_replaced_within_a_second(seed: int):
     while world.active is None and world.now < died + 2:
         world.run(0.005)
     assert world.active == first.peer.name
-    assert world.now - died < 1.0
+    return world.now - died
 
 
 @pytest.mark.parametrize("seed", range(10))
