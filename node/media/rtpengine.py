@@ -19,7 +19,7 @@ from node.media.anchored import Anchored, Inside, Wish
 from node.media.control import CodecName
 from node.media.errors import MediaError, MediaStopped
 from node.media.ng import Alarm, Loop, NgClient
-from node.media.rtpengine_session import NOWHERE, Pair, Point, Session
+from node.media.rtpengine_session import DUMP, NOWHERE, Pair, Point, Session
 
 log = logging.getLogger(__name__)
 
@@ -149,8 +149,12 @@ class Rtpengine:
         leg = self._legs.get(name)
         if leg is None:
             leg = self._revived(name, wish.last, inside) if wish.last else self._new(name, wish, inside)
-            self._legs[name] = leg
-            self._sides.setdefault(leg.session, {})[leg.tag] = leg
+            sides = self._sides.setdefault(leg.session, {})
+            if leg.tag in sides:
+                taken = MediaError(f"port {wish.last.port if wish.last else 0} is another leg's")
+                self._loop.call_later(0, lambda: then(taken))
+                return
+            self._legs[name] = sides[leg.tag] = leg
         leg.waiting.append(then)
         if leg.session.doubtful and not leg.session.made:
             leg.session.verify()
@@ -199,8 +203,9 @@ class Rtpengine:
     def join(self, a: str, b: str) -> None:
         """Forward between the two, one of which may be of our own relay; ends what else they did."""
         one, other = self._legs.get(a), self._legs.get(b)
-        if (one is not None and b in (one.joined, one.outside)) or (other is not None and other.outside == a):
-            return  # already
+        already = (one is not None and b in (one.joined, one.outside)) or (other is not None and other.outside == a)
+        if a == b or already:
+            return
         self.leave(a)
         self.leave(b)
         if one is not None and other is not None:
@@ -247,8 +252,7 @@ class Rtpengine:
         self.leave(name)
         del self._legs[name]
         sides = self._sides[leg.session]
-        if sides.get(leg.tag) is leg:
-            del sides[leg.tag]
+        del sides[leg.tag]
         if not sides:
             self._forget(leg.session)
             leg.session.delete()
@@ -340,11 +344,11 @@ class Rtpengine:
             elif leg.inner is not None or partner is not None:
                 leg.side = leg.side or self._side_for(leg, legs)
                 pairs.append(Pair(leg.tag, leg.side, leg.remote, self._behind(leg)))
-        busy = {tag for pair in pairs for tag in pair[:2]}
+        busy = {tag for pair in pairs for tag in pair[:2]} - {DUMP}
         for leg in legs.values():
             if leg.tag not in busy and (pair := self._idle(leg, legs, busy)) is not None:
                 pairs.append(pair)
-                busy.update(pair[:2])
+                busy.update(tag for tag in pair[:2] if tag != DUMP)
         return pairs
 
     def _side_for(self, leg: _Leg, legs: dict[str, _Leg]) -> str:
@@ -354,11 +358,13 @@ class Rtpengine:
 
     def _idle(self, leg: _Leg, legs: dict[str, _Leg], busy: set[str]) -> Pair | None:
         """For a port, or to be silent towards whom it was paired with."""
-        mate = leg.session.mate(leg.tag)
+        session = leg.session
+        mate = session.mate(leg.tag)
         if mate:
             # Whose mate is busy with others is cut off by the session; what has no owner any more is about to end.
-            heard = not leg.untouched and mate not in busy and (mate in legs or mate == leg.side)
-            return Pair(leg.tag, mate) if heard else None
+            if leg.untouched or mate in busy or not (mate in legs or mate in (leg.side, DUMP)):
+                return None
+            return Pair(leg.tag, mate) if session.done(Pair(leg.tag, mate)) else session.dumped(leg.tag, leg.remote)
         if leg.tag in leg.session.ports:
             return None
         others = (tag for tag in legs if tag != leg.tag and tag not in busy and not leg.session.mate(tag))
@@ -380,35 +386,38 @@ class Rtpengine:
         return partner is not None and partner.session is not leg.session
 
     def progressed(self, session: Session) -> None:
-        """Tell those who wait for ports, begin what waited for its pair, point partners in other sessions here."""
+        """The engine has answered: partners in other sessions are pointed here, too."""
+        self._attend(session)
+        for leg in self._sides.get(session, {}).values():
+            if self._across(leg):
+                self._settle_soon(self._legs[leg.joined].session)
+
+    def _attend(self, session: Session) -> None:
+        """Tell those who wait for ports, begin what waited for its pair."""
         for leg in list(self._sides.get(session, {}).values()):
             self._tell_port(leg)
             if leg.inner is not None and leg.inner.act is not None:
                 self._begin(leg, leg.inner)
-            if self._across(leg):
-                self._settle_soon(self._legs[leg.joined].session)
 
     def _tell_port(self, leg: _Leg) -> None:
         if not leg.waiting:
             return
         session, last = leg.session, leg.last
         place = session.ports.get(leg.tag)
-        if place is None:
-            if last is None:
-                return
-            if session.sure:
-                self._refuse(leg, MediaError(f"rtpengine {last.engine} does not have port {last.port} any more"))
-                return
-            log.warning("rtpengine %s does not answer: leg %s is taken to be there still", last.engine, leg.name)
-        elif last is not None and place[1] != last.port:
-            self._refuse(leg, MediaError(f"rtpengine {last.engine} has port {place[1]} where it had {last.port}"))
+        if last is None and place is not None:
+            leg.last = Anchored(session.engine.address, session.call_id, leg.tag, *place)
+            self._tell_place(leg, leg.last)
+        elif last is None or not session.sure:
             return
-        if last is None:
-            assert place is not None
-            last = leg.last = Anchored(session.engine.address, session.call_id, leg.tag, *place)
+        elif place is None or place[1] != last.port:
+            self._refuse(leg, MediaError(f"rtpengine {last.engine} does not have port {last.port} any more"))
+        else:
+            self._tell_place(leg, last)
+
+    def _tell_place(self, leg: _Leg, place: Anchored) -> None:
         waiting, leg.waiting = leg.waiting, []
         for then in waiting:
-            then(last)
+            then(place)
 
     def _refuse(self, leg: _Leg, error: MediaError) -> None:
         waiting, leg.waiting = leg.waiting, []
@@ -427,10 +436,15 @@ class Rtpengine:
             act(inner.name)
 
     def failed(self, session: Session, error: MediaError) -> None:
-        """Who waits for a port there gets none."""
+        """Who waits for a new port there gets none. Who had one has it still, for all we know: the engine forgets no call."""
         for leg in list(self._sides.get(session, {}).values()):
-            if leg.waiting and leg.tag not in session.ports:
+            if not leg.waiting or leg.tag in session.ports:
+                continue
+            if leg.last is None:
                 self._refuse(leg, error)
+            else:
+                log.warning("leg %s is taken to be on port %d still: %s", leg.name, leg.last.port, error)
+                self._tell_place(leg, leg.last)
 
     def lost(self, session: Session, error: MediaError) -> None:
         """Who waits is refused; the others are told."""
@@ -453,7 +467,7 @@ class Rtpengine:
         for session in unsettled:
             if not session.gone:
                 session.settle()
-                self.progressed(session)
+                self._attend(session)
 
     def _engine(self, address: str) -> NgClient:
         engine = self._engines.get(address)

@@ -96,7 +96,7 @@ class Session:
     def done(self, pair: Pair) -> bool:
         """The engine has been told this."""
         agreed = pair.agreed()
-        return self._told.get(agreed.x) == agreed == self._told.get(agreed.y)
+        return self._told.get(agreed.y) == agreed and (agreed.x == DUMP or self._told.get(agreed.x) == agreed)
 
     # ---- telling ---------------------------------------------------------------------------------------------------
 
@@ -113,15 +113,22 @@ class Session:
     def _cuts(self, wished: Sequence[Pair]) -> list[Pair]:
         """A side whose former mate hears somebody else would still be heard by that one."""
         paired = {tag for pair in wished for tag in pair[:2]}
-        left = [tag for tag in self._told if tag not in paired and self.mate(tag) in paired]
-        for tag in left:
-            self.family.setdefault(DUMP, self.family[tag])
-        return [Pair(DUMP, tag) for tag in left]
+        left = [tag for tag in self._told if tag not in paired and self.mate(tag) in paired - {DUMP}]
+        return [self.dumped(tag, self._pointed(tag)) for tag in left if tag != DUMP]
+
+    def dumped(self, tag: str, point: Point) -> Pair:
+        """Nobody hears this side; the engine goes on knowing where it is."""
+        self.family.setdefault(DUMP, self.family[tag])
+        return Pair(DUMP, tag, NOWHERE, point)
+
+    def _pointed(self, tag: str) -> Point:
+        pair = self._told[tag]
+        return pair.to_x if pair.x == tag else pair.to_y
 
     def _tell(self, pair: Pair) -> None:
         """Those that are a pair already are pointed elsewhere; others are made one."""
         self._busy = True
-        if self.mate(pair.x) != pair.y or self.mate(pair.y) != pair.x:
+        if self.mate(pair.x) != pair.y or self._told.get(pair.x) != self._told.get(pair.y):
             self._ask_offer(pair)
             return
         before = self._told[pair.x]

@@ -16,7 +16,7 @@ from node.media.errors import MalformedSdp, MediaError
 from node.media.negotiation import clamped, is_unspecified
 from node.media.sdp import Direction
 
-_FLAGS: dict[str, Writable] = {"flags": ["trust-address", "port-latching"], "replace": ["origin"], "ICE": "remove"}
+_FLAGS = ["trust-address", "port-latching"]
 
 
 class Point(NamedTuple):
@@ -67,8 +67,7 @@ def offer(call_id: str, pair: Pair, family: Mapping[str, str]) -> dict[str, Writ
         "from-tag": pair.x,
         "to-tag": pair.y,
         "address-family": family[pair.y],
-        "sdp": _described(pair.to_x, family[pair.x]),
-        **_FLAGS,
+        **_described(pair.to_x, family[pair.x]),
     }
 
 
@@ -81,8 +80,7 @@ def answer(call_id: str, pair: Pair, family: Mapping[str, str], *, swapped: bool
         "from-tag": x,
         "to-tag": y,
         "address-family": family[x],
-        "sdp": _described(to_y, family[y]),
-        **_FLAGS,
+        **_described(to_y, family[y]),
     }
 
 
@@ -99,11 +97,14 @@ def family_of(host: str) -> str:
     return "IP6" if ":" in host else "IP4"
 
 
-def _described(point: Point, family: str) -> str:
+def _described(point: Point, family: str) -> dict[str, Writable]:
+    """Without an address it would send to whoever is heard first: `asymmetric` keeps it from that."""
     host = point.host or ("::" if family == "IP6" else "0.0.0.0")
     network = sdp.network(host)
     head = f"v=0\r\no=- 1 1 {network}\r\ns=-\r\nc={network}\r\nt=0 0\r\n"
-    return f"{head}m=audio {point.port} RTP/AVP 0\r\na=rtcp:{point.rtcp}\r\na={point.direction}\r\n"
+    audio = f"m=audio {point.port} RTP/AVP 0\r\na=rtcp:{point.rtcp}\r\na={point.direction}\r\n"
+    flags = _FLAGS if point.host else [*_FLAGS, "asymmetric"]
+    return {"sdp": head + audio, "flags": flags, "replace": ["origin"], "ICE": "remove"}
 
 
 # ---- what it says ----------------------------------------------------------------------------------------------------

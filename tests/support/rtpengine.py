@@ -20,12 +20,16 @@ class RtpengineServer:
     """One `rtpengine`; `redis`: where it keeps its sessions; `options`: more of its command line."""
 
     def __init__(
-        self, directory: Path, *options: str, redis: int = 0, interfaces: tuple[str, ...] = ("127.0.0.1",)
+        self,
+        directory: Path,
+        *options: str,
+        redis: int = 0,
+        interfaces: tuple[str, ...] = ("127.0.0.1",),
     ) -> None:
         self.directory = directory
         self.port = free_port()
         first = block()
-        self.ports = range(first, first + 200)
+        self.ports = range(first, first + 290)
         words = ["rtpengine", "--config-file=none", "--foreground", "--log-stderr", "--log-level=6", "--table=-1"]
         words += ["--num-threads=1", f"--listen-cli=127.0.0.1:{free_port()}"]
         words += [f"--interface={interface}" for interface in interfaces]
@@ -72,6 +76,18 @@ class RtpengineServer:
         calls = self.ask({"command": "list", "limit": 1000})[b"calls"]
         assert isinstance(calls, list)
         return [call.decode() for call in calls if isinstance(call, bytes)]
+
+    def made(self) -> int:
+        """How many sessions it has had since it was started."""
+        said = self.ask({"command": "statistics"})[b"statistics"]
+        assert isinstance(said, dict)
+        current, total = said[b"currentstatistics"], said[b"totalstatistics"]
+        assert isinstance(current, dict)
+        assert isinstance(total, dict)
+        own, managed = current[b"sessionsown"], total[b"managedsessions"]
+        assert isinstance(own, int)
+        assert isinstance(managed, int)
+        return own + managed
 
     def held_ports(self) -> set[int]:
         """The RTP ports of all sessions, as the engine knows them."""

@@ -1,0 +1,302 @@
+"""Legs on a real rtpengine, beside our own media process: who hears whom, whatever they are joined with."""
+
+from __future__ import annotations
+
+import socket
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+
+from node.media.anchored import Anchored, Wish
+from node.media.engines import Media
+from node.media.errors import MediaError, MediaStopped
+from node.media.session import MediaClient
+from tests.node.media.stage import Loop, Process
+from tests.support.ports import free_port
+from tests.support.rtpengine import RtpengineServer
+
+WITHIN = 10.0
+
+
+@pytest.fixture(scope="module")
+def engine(tmp_path_factory: pytest.TempPathFactory) -> Iterator[RtpengineServer]:
+    interfaces = ("127.0.0.1", "::1")
+    with RtpengineServer(tmp_path_factory.mktemp("engine"), interfaces=interfaces).running() as engine:
+        yield engine
+
+
+@pytest.fixture(scope="module")
+def process(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Process]:
+    process = Process(tmp_path_factory.mktemp("media"))
+    yield process
+    process.kill()
+
+
+class Desk:
+    """A worker's media, and phones that send RTP."""
+
+    def __init__(self, process: Process, engine: RtpengineServer, slot: str = "internal#0") -> None:
+        self.loop = Loop()
+        relay = MediaClient(
+            process.path,
+            slot,
+            add_reader=self.loop.add_reader,
+            remove_reader=self.loop.remove_reader,
+            call_later=self.loop.call_later,
+        )
+        self.media = Media(relay, self.loop)
+        self.lost: list[str] = []
+        self.media.on_lost = lambda leg, _error: self.lost.append(leg)
+        self.engine = engine
+        self.phones: dict[str, Phone] = {}
+
+    def open(self, leg: str, *beside: str, host: str = "127.0.0.1", last: Anchored | None = None) -> Anchored:
+        """A leg on the engine and a phone of its name."""
+        outcomes: list[int | Anchored | MediaError] = []
+        wish = Wish((self.engine.ng,), beside, last)
+        self.media.open(leg, address=host, first=40000, last=49998, wish=wish, then=outcomes.append)
+        self.loop.until(lambda: outcomes, WITHIN)
+        place = outcomes[0]
+        if isinstance(place, MediaError):
+            raise place
+        assert isinstance(place, Anchored)
+        self._phone(leg, host, place.port)
+        return place
+
+    def open_inside(self, leg: str) -> None:
+        """A leg of our own relay and a phone of its name."""
+        outcomes: list[int | Anchored | MediaError] = []
+        self.media.open(leg, address="127.0.0.1", first=40000, last=49998, then=outcomes.append)
+        self.loop.until(lambda: outcomes, WITHIN)
+        assert isinstance(outcomes[0], int)
+        self._phone(leg, "127.0.0.1", outcomes[0])
+
+    def _phone(self, leg: str, host: str, port: int) -> None:
+        phone = self.phones.get(leg) or Phone(leg, host, port)
+        self.phones[leg] = phone
+        self.media.remote(leg, host, phone.port, phone.port + 1)
+
+    def hears(self, listener: str, *speakers: str) -> None:
+        """Wait until the listener hears these, and in a while nobody else."""
+        ear = self.phones[listener]
+        ear.heard.clear()
+
+        def all_heard() -> bool:
+            self._speak()
+            return set(speakers) <= ear.listen()
+
+        self.loop.until(all_heard, WITHIN)
+        ear.settle(self.loop, self._speak)
+        assert ear.listen() == set(speakers), listener
+
+    def _speak(self) -> None:
+        for phone in self.phones.values():
+            phone.speak()
+
+    def close(self) -> None:
+        for leg, phone in self.phones.items():
+            self.media.close(leg)
+            phone.socket.close()
+        self.loop.until(lambda: not self.engine.sessions(), WITHIN)
+        self.media.shut()
+
+
+class Phone:
+    """Says its name in each packet."""
+
+    def __init__(self, name: str, host: str, server: int) -> None:
+        family = socket.AF_INET6 if ":" in host else socket.AF_INET
+        self.socket = socket.socket(family, socket.SOCK_DGRAM)
+        self.socket.bind((host, 0))
+        self.socket.setblocking(False)
+        self.port: int = self.socket.getsockname()[1]
+        self.heard: set[str] = set()
+        self._name, self._server, self._sent = name, (host, server), 0
+        self._spoke = 0.0
+
+    def speak(self) -> None:
+        if time.monotonic() - self._spoke < 0.01:
+            return
+        self._spoke = time.monotonic()
+        self._sent += 1
+        header = b"\x80\x00" + self._sent.to_bytes(2, "big") + (self._sent * 160).to_bytes(4, "big") + b"ssrc"
+        self.socket.sendto(header + self._name.encode().ljust(160, b"."), self._server)
+
+    def listen(self) -> set[str]:
+        try:
+            while True:
+                said = self.socket.recv(2048)[12:].rstrip(b".")
+                self.heard.add(said.decode("latin-1") if said.isalnum() else "?")
+        except BlockingIOError:
+            return self.heard
+
+    def settle(self, loop: Loop, speak: Callable[[], None]) -> None:
+        """What was on its way when the partners changed has come; then a dozen packets of everybody."""
+        for _ in range(2):
+            self.listen()
+            self.heard.clear()
+            end = time.monotonic() + 0.15
+            while time.monotonic() < end:
+                speak()
+                loop.turn()
+
+
+@pytest.fixture
+def desk(process: Process, engine: RtpengineServer) -> Iterator[Desk]:
+    desk = Desk(process, engine)
+    yield desk
+    desk.close()
+
+
+def test_two_legs_share_a_session_and_hear_each_other_once_joined(desk: Desk) -> None:
+    a = desk.open("a")
+    b = desk.open("b", "a")
+    assert a.call_id == b.call_id
+    assert desk.engine.held_ports() == {a.port, b.port}
+    desk.hears("a")
+    desk.media.join("a", "b")
+    desk.hears("a", "b")
+    desk.hears("b", "a")
+    desk.media.part("a")
+    desk.hears("a")
+    desk.hears("b")
+
+
+def test_the_third_leg_takes_over_and_the_first_partner_is_heard_no_more(desk: Desk) -> None:
+    ports = [desk.open("a").port, desk.open("b", "a").port, desk.open("c", "a").port]
+    desk.media.join("a", "b")
+    desk.hears("a", "b")
+    desk.media.join("a", "c")
+    desk.hears("a", "c")
+    desk.hears("c", "a")
+    desk.hears("b")
+    desk.media.join("b", "a")
+    desk.hears("a", "b")
+    desk.hears("c")
+    assert desk.engine.held_ports() >= set(ports)
+    assert len(desk.engine.sessions()) == 1
+
+
+def test_legs_of_two_sessions_are_joined_and_go_back(desk: Desk) -> None:
+    desk.open("a")
+    desk.open("b", "a")
+    desk.open("c")
+    desk.open("d", "c")
+    assert len(desk.engine.sessions()) == 2
+    desk.media.join("a", "b")
+    desk.media.join("c", "d")
+    desk.hears("a", "b")
+    desk.media.join("b", "c")
+    desk.hears("b", "c")
+    desk.hears("c", "b")
+    desk.hears("a")
+    desk.media.join("a", "b")
+    desk.hears("a", "b")
+    desk.hears("b", "a")
+    desk.hears("c")
+
+
+def test_a_leg_is_joined_with_one_of_our_own_relay(desk: Desk) -> None:
+    desk.open("a")
+    desk.open_inside("x")
+    desk.open_inside("y")
+    desk.media.join("x", "a")
+    desk.hears("a", "x")
+    desk.hears("x", "a")
+    desk.media.join("x", "y")
+    desk.hears("x", "y")
+    desk.hears("a")
+
+
+def test_both_legs_may_be_served_at_once_and_then_hear_each_other(desk: Desk) -> None:
+    ended: list[MediaError | None] = []
+    desk.open("a")
+    desk.open("b", "a")
+    desk.media.join("a", "b")
+    desk.media.echo("a", True)
+    desk.media.play("b", "tone_stream://%(200,0,440)", payload_type=0, codec="PCMU", then=ended.append)
+    desk.hears("a", "a")
+    desk.loop.until(lambda: ended, WITHIN)
+    assert ended == [None]
+    desk.media.play("b", "tone_stream://%(60000,0,440)", payload_type=0, codec="PCMU", then=ended.append)
+    desk.hears("b", "?")
+    desk.media.join("b", "a")
+    desk.loop.until(lambda: len(ended) == 2, WITHIN)
+    assert isinstance(ended[1], MediaStopped)
+    desk.hears("a", "b")
+    desk.hears("b", "a")
+
+
+def test_a_playback_that_is_stopped_before_it_began_says_so(desk: Desk) -> None:
+    ended: list[MediaError | None] = []
+    desk.open("a")
+    desk.media.play("a", "silence_stream://1000", payload_type=0, codec="PCMU", then=ended.append)
+    desk.media.stop("a")
+    assert ended == []
+    desk.loop.until(lambda: ended, WITHIN)
+    assert isinstance(ended[0], MediaStopped)
+
+
+def test_a_leg_over_ipv6_and_one_over_ipv4_hear_each_other(desk: Desk) -> None:
+    a, b = desk.open("a"), desk.open("b", "a", host="::1")
+    assert (a.address, b.address) == ("127.0.0.1", "::1")
+    desk.media.join("a", "b")
+    desk.hears("a", "b")
+    desk.hears("b", "a")
+
+
+def test_a_successor_goes_on_with_what_its_predecessor_made(process: Process, engine: RtpengineServer) -> None:
+    first = Desk(process, engine)
+    a, b, c = first.open("a"), first.open("b", "a"), first.open("c")
+    first.media.join("a", "b")
+    first.media.echo("c", True)
+    first.hears("a", "b")
+    first.hears("c", "c")
+    before = engine.held_ports()
+    first.media.shut()
+    second = Desk(process, engine)
+    second.phones = first.phones
+    for leg, place in (("b", b), ("a", a), ("c", c)):
+        assert second.open(leg, last=place) == place
+    second.media.join("a", "b")
+    second.media.echo("c", True)
+    second.hears("a", "b")
+    second.hears("b", "a")
+    second.hears("c", "c")
+    assert engine.held_ports() == before
+    second.close()
+
+
+def test_a_port_that_the_engine_does_not_have_is_refused_to_a_successor(desk: Desk) -> None:
+    place = desk.open("a")
+    for wrong in (
+        Anchored(place.engine, "nobody's", "1", place.address, place.port),
+        Anchored(place.engine, place.call_id, "7", place.address, place.port),
+        Anchored(place.engine, place.call_id, "1", place.address, place.port + 2),
+    ):
+        with pytest.raises(MediaError):
+            desk.open("again", last=wrong)
+    desk.media.join("a", "a")
+    desk.media.echo("a", True)
+    desk.hears("a", "a")
+
+
+def test_an_engine_that_is_silent_refuses_new_legs_and_leaves_to_a_successor_what_it_had(
+    process: Process, tmp_path: Path
+) -> None:
+    absent = RtpengineServer(tmp_path)
+    desk = Desk(process, absent)
+    with pytest.raises(MediaError, match=f"rtpengine {absent.ng} does not answer"):
+        desk.open("a")
+    place = Anchored(absent.ng, "call", "1", "127.0.0.1", free_port())
+    assert desk.open("b", last=place) == place
+    assert desk.media.state() == [(absent.ng, False, 1)]
+    desk.media.shut()
+
+
+def test_who_forgets_a_session_is_found_out(desk: Desk) -> None:
+    place = desk.open("a")
+    desk.engine.ask({"command": "delete", "call-id": place.call_id, "delete-delay": 0})
+    desk.loop.until(lambda: desk.lost == ["a"], WITHIN)
