@@ -58,7 +58,7 @@ class Session:
         self._others = list(engines[1:])
         self._next = 1
         self._told: dict[str, Pair] = {}
-        self._busy = False
+        self._busy = self._tried = False
 
     # ---- sides -----------------------------------------------------------------------------------------------------
 
@@ -144,6 +144,7 @@ class Session:
             if self._learned(pair.y, said):
                 self._ask_answer(pair, swapped=False, last=True)
 
+        self._tried = True
         self.engine.ask(talk.offer(self.call_id, pair, self.family), heard)
 
     def _ask_answer(self, pair: Pair, *, swapped: bool, last: bool) -> None:
@@ -241,7 +242,7 @@ class Session:
         """Its ports are needed no more."""
         if not self.gone:
             self.gone = True
-            if self.made or self._busy:
+            if self.made or self._tried or not self.sure:
                 self._delete(1)
 
     def _delete(self, attempt: int) -> None:

@@ -335,19 +335,3 @@ def test_without_an_engine_calls_are_refused_and_other_profiles_do_not_notice(tm
         assert f"rtpengine {nobody} DOWN" in node.api("sofia status profile internal")
         assert "MEDIA-ENGINE" not in node.api("sofia status profile external")
         until(lambda: f"rtpengine {nobody} does not answer" in log_of(node), 10, "the reason in the log", node)
-
-
-def test_a_call_goes_to_the_next_engine_when_the_first_does_not_answer(tmp_path: Path, engine: RtpengineServer) -> None:
-    node = open_node(tmp_path, {"media-engine": "rtpengine"})
-    profile = tmp_path / "conf" / "sip_profiles" / "internal.xml"
-    lines = "".join(f'<param name="rtpengine-ng" value="{ng}"/>' for ng in (f"127.0.0.1:{free_port()}", engine.ng))
-    profile.write_text(profile.read_text().replace("<settings>", f"<settings>{lines}"))
-
-    async def scenario() -> None:
-        async with talking(node.sip) as call:
-            await call.heard(10, WITHIN)
-            through(call, engine)
-            await call.end(call.out)
-
-    with node.serving():
-        asyncio.run(scenario())

@@ -34,7 +34,7 @@ class Clock:
         return alarm
 
     def read(self) -> None:
-        while ready := select.select(list(self._readers), [], [], 0.05)[0]:
+        while ready := select.select(list(self._readers), [], [], 0.002)[0]:
             for fd in ready:
                 self._readers[fd]()
 

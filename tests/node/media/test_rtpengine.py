@@ -296,6 +296,17 @@ def test_an_engine_that_is_silent_refuses_new_legs_and_leaves_to_a_successor_wha
     desk.media.shut()
 
 
+def test_a_leg_goes_to_the_next_engine_when_the_first_does_not_answer(desk: Desk) -> None:
+    outcomes: list[int | Anchored | MediaError] = []
+    wish = Wish((f"127.0.0.1:{free_port()}", desk.engine.ng))
+    desk.media.open("a", address="127.0.0.1", first=40000, last=49998, wish=wish, then=outcomes.append)
+    desk.loop.until(lambda: outcomes, WITHIN)
+    assert isinstance(outcomes[0], Anchored)
+    assert outcomes[0].engine == desk.engine.ng
+    assert desk.engine.sessions() == [outcomes[0].call_id]
+    desk.media.close("a")
+
+
 def test_who_forgets_a_session_is_found_out(desk: Desk) -> None:
     place = desk.open("a")
     desk.engine.ask({"command": "delete", "call-id": place.call_id, "delete-delay": 0})
