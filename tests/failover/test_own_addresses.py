@@ -8,9 +8,9 @@ from collections.abc import Iterator
 
 import pytest
 
-from tests.failover.measure import talking
+from tests.failover.measure import ringing, talking
 from tests.failover.report import record
-from tests.support.conversation import Conversation, ringing
+from tests.support.conversation import Conversation
 from tests.support.node import STRETCH, Node, Pair, loopback_address
 from tests.support.phone import Line, Phone
 from tests.support.sipmessage import Sip, uri_of
