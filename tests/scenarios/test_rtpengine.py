@@ -6,7 +6,6 @@ import asyncio
 import os
 import shutil
 import signal
-import time
 from collections.abc import AsyncIterator, Iterator
 from contextlib import asynccontextmanager
 from pathlib import Path
@@ -108,34 +107,26 @@ def test_hold_and_reinvite_keep_the_ports_and_the_audio(node: Node, engine: Rtpe
     asyncio.run(scenario())
 
 
-def test_a_held_call_that_is_silent_is_not_taken_for_dead_by_the_engine(tmp_path: Path) -> None:
-    async def scenario(engine: RtpengineServer, node: Node) -> None:
-        async with talking(node.sip) as held:
-            await held.heard(5, WITHIN)
-            assert (await held.out.reinvite("inactive")).status == 200
-            for audio in held.audios:
-                audio.pause()
-            async with Phone("1002", PASSWORD, node.sip, domain=DOMAIN) as carol:
-                await carol.register()
-                # This one is not held, and as silent: its end shows that the engine has looked.
-                line = await held.bob.call("1002")
-                incoming = await carol.answer_next()
-                async with asyncio.timeout(WITHIN):
-                    await line.answered.wait()
-                for one in (line, incoming):
-                    assert one.audio is not None
-                    await one.audio.heard(1, WITHIN)
-                    one.audio.pause()
-                async with asyncio.timeout(30 * STRETCH):
-                    await line.ended.wait()
-            assert not held.out.ended.is_set()
-            assert (await held.out.reinvite()).status == 200
-            await held.heard(5, WITHIN)
-            await held.end(held.out)
+def test_the_engine_knows_that_a_held_call_may_be_silent(node: Node, engine: RtpengineServer) -> None:
+    """It ends a session that says nothing (`timeout`), but of those that are held only after hours (`silent-timeout`)."""
 
-    with RtpengineServer(tmp_path / "engine", "--timeout=2", "--silent-timeout=600").running() as engine:
-        with open_node(tmp_path, params(engine.ng)).serving() as node:
-            asyncio.run(scenario(engine, node))
+    def told(flags: set[str]) -> bool:
+        found = engine.flags()
+        return len(found) == 2 and all(flags == {"send", "recv"} & each for each in found)
+
+    async def scenario() -> None:
+        async with talking(node.sip) as call:
+            await call.heard(5, WITHIN)
+            await asyncio.to_thread(until, lambda: told({"send", "recv"}), 10, "talking", node)
+            assert (await call.out.reinvite("inactive")).status == 200
+            await asyncio.to_thread(until, lambda: told(set()), 10, "held", node)
+            assert (await call.out.reinvite()).status == 200
+            await asyncio.to_thread(until, lambda: told({"send", "recv"}), 10, "talking again", node)
+            await call.heard(5, WITHIN)
+            await call.end(call.out)
+            await gone(engine)
+
+    asyncio.run(scenario())
 
 
 def test_an_echo_is_served_by_our_own_media_process_behind_the_engine(node: Node, engine: RtpengineServer) -> None:
@@ -199,14 +190,13 @@ def test_a_killed_worker_costs_no_audio_and_its_successor_deletes_the_session(
         async with talking(node.sip) as call:
             await call.heard(20, WITHIN)
             ports, victim = through(call, engine), node.worker_pid("internal#0")
-            killed = time.monotonic()
             os.kill(victim, signal.SIGKILL)
             await asyncio.to_thread(
                 until, lambda: node.worker_pid("internal#0") not in (0, victim), 10, "a worker", node
             )
             assert (await call.out.reinvite()).status == 200
             await call.heard(20, WITHIN)
-            assert call.longest_gap(killed) < 0.5 * STRETCH
+            assert [audio.missing() for audio in call.audios] == [0, 0]
             assert through(call, engine) == engine.held_ports() == ports
             await call.end(call.incoming)
             await gone(engine)
@@ -245,11 +235,11 @@ def test_audio_goes_on_through_the_same_ports_when_the_standby_takes_over(
         async with talking(pair.sip) as call:
             await call.heard(20, WITHIN)
             ports, heir = through(call, engine), pair.standby
-            killed = pair.active.kill()
+            pair.active.kill()
             await asyncio.to_thread(heir.wait_role, "active")
             assert (await call.out.reinvite()).status == 200
             await call.heard(20, WITHIN)
-            assert call.longest_gap(killed) < 0.5 * STRETCH, "the engine is not on the node that died"
+            assert [audio.missing() for audio in call.audios] == [0, 0], "the engine is not on the node that died"
             assert through(call, engine) == engine.held_ports() == ports
             await call.end(call.incoming)
             await gone(engine)

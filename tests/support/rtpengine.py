@@ -91,11 +91,22 @@ class RtpengineServer:
 
     def held_ports(self) -> set[int]:
         """The RTP ports of all sessions, as the engine knows them."""
-        found: set[int] = set()
+        return {_port_of(side) for side in self._sides()}
+
+    def flags(self) -> list[set[str]]:
+        """Of each side of all sessions what the engine notes, `send` and `recv` among it."""
+        found = [side[b"flags"] for side in self._sides()]
+        return [
+            {flag.decode() for flag in flags if isinstance(flag, bytes)} for flags in found if isinstance(flags, list)
+        ]
+
+    def _sides(self) -> list[dict[bytes, Bencoded]]:
+        """The audio of each side."""
+        found = []
         for call_id in self.sessions():
             tags = self.ask({"command": "query", "call-id": call_id}).get(b"tags")
-            assert isinstance(tags, dict)
-            found |= {_first_port(about) for about in tags.values()}
+            if isinstance(tags, dict):  # else it has just been deleted
+                found += [_audio_of(about) for about in tags.values()]
         return found
 
     def ask(self, question: dict[str, Writable], within: float = LIMIT) -> dict[bytes, Bencoded]:
@@ -114,12 +125,16 @@ class RtpengineServer:
         return False
 
 
-def _first_port(about: Bencoded) -> int:
+def _audio_of(about: Bencoded) -> dict[bytes, Bencoded]:
     assert isinstance(about, dict)
     medias = about[b"medias"]
     assert isinstance(medias, list)
     assert isinstance(medias[0], dict)
-    streams = medias[0][b"streams"]
+    return medias[0]
+
+
+def _port_of(side: dict[bytes, Bencoded]) -> int:
+    streams = side[b"streams"]
     assert isinstance(streams, list)
     assert isinstance(streams[0], dict)
     port = streams[0][b"local port"]
