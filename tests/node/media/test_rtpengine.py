@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import socket
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -13,7 +13,7 @@ from node.media.anchored import Anchored, Wish
 from node.media.engines import Media
 from node.media.errors import MediaError, MediaStopped
 from node.media.session import MediaClient
-from tests.node.media.stage import Loop, Process
+from tests.node.media.stage import UNIT, Loop, Process
 from tests.support.ports import free_port
 from tests.support.rtpengine import RtpengineServer
 
@@ -79,17 +79,21 @@ class Desk:
         self.media.remote(leg, host, phone.port, phone.port + 1)
 
     def hears(self, listener: str, *speakers: str) -> None:
-        """Wait until the listener hears these, and in a while nobody else."""
+        """Wait until, while everybody speaks, the listener hears these and nobody else."""
         ear = self.phones[listener]
+        deadline = time.monotonic() + WITHIN * UNIT
+        while (heard := self._listened(ear)) != set(speakers):
+            assert time.monotonic() < deadline, f"{listener} hears {heard}"
+
+    def _listened(self, ear: Phone) -> set[str]:
+        """Whom it hears in a dozen packets of everybody."""
+        ear.listen()
         ear.heard.clear()
-
-        def all_heard() -> bool:
+        end = time.monotonic() + 0.12
+        while time.monotonic() < end:
             self._speak()
-            return set(speakers) <= ear.listen()
-
-        self.loop.until(all_heard, WITHIN)
-        ear.settle(self.loop, self._speak)
-        assert ear.listen() == set(speakers), listener
+            self.loop.turn()
+        return ear.listen()
 
     def _speak(self) -> None:
         for phone in self.phones.values():
@@ -131,16 +135,6 @@ class Phone:
                 self.heard.add(said.decode("latin-1") if said.isalnum() else "?")
         except BlockingIOError:
             return self.heard
-
-    def settle(self, loop: Loop, speak: Callable[[], None]) -> None:
-        """What was on its way when the partners changed has come; then a dozen packets of everybody."""
-        for _ in range(2):
-            self.listen()
-            self.heard.clear()
-            end = time.monotonic() + 0.15
-            while time.monotonic() < end:
-                speak()
-                loop.turn()
 
 
 @pytest.fixture
