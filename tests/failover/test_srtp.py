@@ -36,12 +36,12 @@ async def talking(pair: Pair) -> AsyncIterator[tuple[SecureLine, SecureLine]]:
         await alice.register()
         await bob.register()
         out = await alice.call("1001")
-        incoming = await bob.next_line()
+        incoming = await bob.next_line(10 * STRETCH)
         assert isinstance(out, SecureLine)
         assert isinstance(incoming, SecureLine)
         out.secure.halt = incoming.secure.halt = BEFORE - 3
         incoming.answer()
-        async with asyncio.timeout(5 * STRETCH):
+        async with asyncio.timeout(10 * STRETCH):
             await out.answered.wait()
         yield out, incoming
 
@@ -75,7 +75,7 @@ def test_sequence_numbers_begin_anew_while_no_node_is_there_and_the_ends_decrypt
             assert key_of(incoming.remote_sdp) == out.secure.key
             await asyncio.gather(*(audio.heard(10, 10 * STRETCH) for audio in ends))
             assert (await out.hangup()).status == 200
-            async with asyncio.timeout(5 * STRETCH):
+            async with asyncio.timeout(10 * STRETCH):
                 await incoming.ended.wait()
 
     asyncio.run(scenario())

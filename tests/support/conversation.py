@@ -8,9 +8,12 @@ from collections.abc import AsyncIterator
 from dataclasses import dataclass
 
 from tests.support.netns import Host
-from tests.support.node import DOMAIN, PASSWORD
+from tests.support.node import DOMAIN, PASSWORD, STRETCH
 from tests.support.phone import Line, Phone
 from tests.support.rtp import Audio
+
+SOON = 10.0 * STRETCH
+"Seconds for what takes a moment, on a machine that is busy."
 
 
 @dataclass(frozen=True)
@@ -35,7 +38,7 @@ class Conversation:
     def longest_gap(self, since: float) -> float:
         return max(audio.longest_gap(since) for audio in self.audios)
 
-    async def end(self, by: Line, within: float = 5.0) -> None:
+    async def end(self, by: Line, within: float = SOON) -> None:
         """One side hangs up with 200, the other side gets the BYE, and nobody ever heard 481 or 500."""
         other = self.incoming if by is self.out else self.out
         assert (await by.hangup()).status == 200
@@ -63,8 +66,8 @@ async def ringing(server: tuple[str, int]) -> AsyncIterator[Conversation]:
     """A call that rings and is not answered yet; the caller has heard so."""
     async with phones(server) as (alice, bob):
         out = await alice.call("1001")
-        incoming = await bob.next_line()
-        async with asyncio.timeout(5):
+        incoming = await bob.next_line(SOON)
+        async with asyncio.timeout(SOON):
             await out.ringing.wait()
         yield Conversation(alice, bob, out, incoming)
 
@@ -74,7 +77,7 @@ async def talking(server: tuple[str, int], client: Host | None = None) -> AsyncI
     """A call that is answered."""
     async with phones(server, client) as (alice, bob):
         out = await alice.call("1001")
-        incoming = await bob.answer_next()
-        async with asyncio.timeout(5):
+        incoming = await bob.answer_next(SOON)
+        async with asyncio.timeout(SOON):
             await out.answered.wait()
         yield Conversation(alice, bob, out, incoming)
