@@ -430,7 +430,7 @@ def test_a_loser_of_a_fork_gives_its_media_port_back_when_it_is_cancelled() -> N
         alice.ack(ok)
         await bob.expect("ACK")
         await carol.expect("CANCEL")
-        assert len(rig.media._legs) == 2, "it has no final answer yet, and no port any more"
+        assert len(rig.media._relay._legs) == 2, "it has no final answer yet, and no port any more"
         carol.answer(other, 200, sdp=OFFER)
         await carol.expect("ACK")
         carol.answer(await carol.expect("BYE"), 200)
