@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import random
 import time
 
 import pytest
@@ -74,3 +75,44 @@ def test_small_pieces_of_a_long_message_cost_no_more_than_their_length():
     found = [item for at in range(0, len(message), 4) for item in framer.feed(message[at : at + 4])]
     assert found == [message]
     assert time.process_time() - start < 2
+
+
+PIECES = [
+    b"\r\n",
+    b"\n",
+    b"\r\n\r\n",
+    b"Content-Length: 2",
+    b"Content-Length: 2",
+    b"content-length :2",
+    b"l: 2",
+    b"L:4",
+    b"Content-Length:\r\n 2",
+    b"Content-Length: +2",
+    b"Content-Lengthy: 9",
+    b"Content-Length: 2\r3",
+    b"To: x",
+    b"INVITE a",
+    b"xx",
+]
+
+
+@pytest.mark.parametrize("seed", range(20))
+def test_a_stream_is_cut_the_same_where_no_length_is_written_plainly(seed: int):
+    """What is written as usual is read without the expressions; both must see the same messages, and the same troubles."""
+    chance = random.Random(seed)
+    for _ in range(200):
+        stream = b"".join(chance.choice(PIECES) for _ in range(chance.randrange(2, 16)))
+        slow = StreamFramer()
+        slow._plain_length = lambda _end: -1  # type: ignore[method-assign]
+        assert cut(StreamFramer(), stream) == cut(slow, stream), stream
+
+
+def cut(framer: StreamFramer, stream: bytes) -> list[object]:
+    """The messages, and what ended them."""
+    found: list[object] = []
+    try:
+        found += framer.feed(stream)
+        found += framer.feed(b"")
+    except Malformed as trouble:
+        found.append(str(trouble))
+    return found
