@@ -17,7 +17,7 @@ from tests.node.media.stage import UNIT, Loop, Process
 from tests.support.ports import free_port
 from tests.support.rtpengine import RtpengineServer
 
-WITHIN = 10.0
+WITHIN = 30.0
 
 
 @pytest.fixture(scope="module")
