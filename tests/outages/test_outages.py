@@ -42,7 +42,7 @@ TALK = 1.0
 "Seconds that the others last."
 WAIT = 40.0
 "Seconds that the store may take to be there again."
-QUIET = 0.08
+QUIET = 0.05
 "Share of the time for which the worker may wait for a processor on a machine that is ours alone."
 
 COUNTED = ("at_risk", "journaled", "replayed", "refused", "lost")
