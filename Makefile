@@ -1,4 +1,4 @@
-# setup | demo | run | check | test | outages | matrix | faults | containers | bench | floods | fuzz : see README.md
+# setup | demo | run | check | test | outages | matrix | faults | figures | containers | bench | floods | fuzz : see README.md
 SHELL := /bin/bash
 PYTHON ?= $(shell for p in /usr/bin/python3.11 /usr/bin/python3 python3; do $$p -c 'import sys, venv, ensurepip; sys.exit(sys.version_info < (3, 11))' 2>/dev/null && { echo $$p; break; }; done)
 VENV := .venv
