@@ -8,6 +8,7 @@ from node.calls.destination import Destination, resolve
 from node.calls.leg import Leg
 from node.registrar import outbound
 from node.registrar.outbound import uri_in
+from node.sip.flow import Flow
 from store.records import Registration
 
 if TYPE_CHECKING:
@@ -23,8 +24,24 @@ def called(call: Call, registrations: list[Registration]) -> list[Registration]:
     if gr:
         registrations = outbound.of_instance(registrations, gr)
     if any(each.reg_id for each in registrations):
-        return outbound.one_flow_each(registrations)
+        registrations = outbound.one_flow_each(registrations)
+    if len(registrations) > 1:
+        return [each for each in registrations if not _has_come_back(call, each, registrations)]
     return registrations
+
+
+def _has_come_back(call: Call, former: Registration, registrations: list[Registration]) -> bool:
+    """Is this of a connection that is gone, and its phone called by a newer one anyway? It would ring twice there."""
+    if former.flow is None or not former.flow.connection:
+        return False
+    flow = Flow.from_record(former.flow)
+    newest = call.exchange.location.newest(flow)
+    if newest is None or newest.flow is None or newest.flow.connection == flow.connection:
+        return False
+    endpoint = call.exchange.endpoint
+    if endpoint.stands(flow) or not endpoint.stands(Flow.from_record(newest.flow)):
+        return False
+    return any(each.key == newest.key for each in registrations)
 
 
 def other(call: Call, leg: Leg, failed: Destination | None) -> Destination | None:

@@ -552,6 +552,12 @@ class Endpoint:
         self.bus.send_through(holder, data, flow, astray)
         return True
 
+    def stands(self, flow: Flow) -> bool:
+        """May its connection still be there, here or on another worker?"""
+        holder = flow.connection.partition("/")[0]
+        elsewhere = holder != self.token and self.bus.alive(holder)
+        return elsewhere or self.streams.find(flow) is not None
+
     def _locals(self, profile: str) -> list[Address]:
         """The addresses that a profile sends by, its own first."""
         return [self.local(profile), *(local for name, local in self._sending if name == profile)]

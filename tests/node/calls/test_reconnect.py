@@ -163,6 +163,33 @@ def test_an_answered_call_goes_on_over_the_new_connections_after_a_crash(
     asyncio.run(scenario())
 
 
+@pytest.mark.parametrize("transport", TRANSPORTS)
+@pytest.mark.parametrize("crashes", [True, False])
+def test_a_phone_that_has_come_back_from_another_port_rings_once(
+    authority: Authority, transport: str, crashes: bool
+) -> None:
+    """It has two bindings until the old one expires."""
+
+    async def scenario() -> None:
+        async with house(authority) as home:
+            alice, bob = await home.phone("1000", "TCP"), await home.phone("1001", transport)
+            if crashes:
+                await home.crash()
+                await come_back(alice, bob)
+            else:
+                bob.disconnect()
+                await until(lambda: len(home.rig.endpoint.streams) == 1, WITHIN)
+                await come_back(bob)
+            assert len(home.rig.stage.location.known("1001", DOMAIN)) == 2
+            ours, theirs = await talking(alice, bob)
+            assert len({m.call_id for _at, m in bob.seen if m.method == "INVITE" and not m.is_response}) == 1
+            assert (await ours.hangup()).status == 200
+            await ended(theirs)
+            await home.rig.idle()
+
+    asyncio.run(scenario())
+
+
 @pytest.mark.parametrize("transport", ["TLS", "WSS"])
 def test_a_phone_that_is_not_back_yet_is_waited_for(authority: Authority, transport: str) -> None:
     """The other side hangs up before it has connected again: its BYE must not be lost, or it would talk to nobody."""
