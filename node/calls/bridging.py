@@ -228,8 +228,7 @@ class Bridging(Waiting):
         dialing = Dialing(call, self.leg, self._on_dialed, timeout=self._timeout())
         call.dialing = dialing
         dialing.revive([Attempt(call, leg, None) for leg in ringing], text, group)
-        for leg in unsent:
-            dialing.again(leg)
+        dialing.again(unsent)
 
     def _resume_bridged(self, peer: Leg) -> None:
         """Take up two legs that are one already; the caller's 200 may still wait for its PRACK or its ACK."""

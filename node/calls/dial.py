@@ -176,7 +176,7 @@ class Dialing:
 
     def _splice(self, part: Part, target: Target, text: str) -> None:
         """Put what a name stands for in its place: its legs now, further groups of it after this one."""
-        if self.over:
+        if self._lapsed(part, part.tried):
             return
         try:
             inner = dial_string.parse(text)[0]
@@ -212,7 +212,7 @@ class Dialing:
             call.exchange.location.find(destination.user, destination.domain, destination.profile, found)
             return
         if limit := seconds(variables.get("leg_delay_start", "")):
-            call.later(limit, self._begin_leg, part, destination, variables)
+            call.later(limit, self._begin_late, part, part.tried, destination, variables)
             return
         self._begin_leg(part, destination, variables)
 
@@ -221,6 +221,10 @@ class Dialing:
     ) -> None:
         """`sofia/profile/user%domain` dials one contact."""
         self._splice(part, target, expansion.contacts(self.call, registrations[:1]))
+
+    def _begin_late(self, part: Part, group: int, destination: Destination, variables: dict[str, str]) -> None:
+        if not self._lapsed(part, group):
+            self._begin_leg(part, destination, variables)
 
     def _begin_leg(self, part: Part, destination: Destination, variables: dict[str, str]) -> None:
         if self.over:
@@ -404,8 +408,15 @@ class Dialing:
             return
         if not truth(part.variables.get("originate_continue_on_timeout", "")):
             part.groups = part.groups[: part.tried]
-        for attempt in [one for one in self.attempts if one.part is part]:
+        attempts = [one for one in self.attempts if one.part is part]
+        for _ in range(part.left - len(attempts)):
+            self._failed(part, "NO_ANSWER", 0)  # its time had not come yet
+        for attempt in attempts:
             self.give_up(attempt, "NO_ANSWER", 0)
+
+    def _lapsed(self, part: Part, group: int) -> bool:
+        """Is the time of this group of a part up?"""
+        return self.over or part not in self.parts or part.tried != group
 
     # ---- who is left -----------------------------------------------------------------------------------------------
 
@@ -481,14 +492,15 @@ class Dialing:
                 attempt.targets.watch(partial(retry.try_next, self, attempt))
         self.attempts = attempts
 
-    def again(self, leg: Leg) -> None:
-        """One more leg of the predecessor's, whose INVITE was not sent, or by a node of another address."""
+    def again(self, legs: list[Leg]) -> None:
+        """More legs of the predecessor's, whose INVITEs were not sent, or by a node of another address."""
         part = self.parts[0]
-        part.left += 1
-        anew.once_silent(self.call, leg, partial(self._call_again, part, leg))
+        part.left += len(legs)
+        for leg in legs:
+            anew.once_silent(self.call, leg, partial(self._call_again, part, part.tried, leg))
 
-    def _call_again(self, part: Part, leg: Leg) -> None:
-        if self.over:
+    def _call_again(self, part: Part, group: int, leg: Leg) -> None:
+        if self._lapsed(part, group):
             return
         anew.find(self.call, leg)
         variables = {name: value for name, value in leg.variables.items() if name != "leg_delay_start"}

@@ -24,6 +24,19 @@ def test_nobody_answers_in_time() -> None:
     play(scene, extension("7000", ("set", "call_timeout=1"), ("bridge", "user/1001")))
 
 
+def test_whose_time_is_up_before_its_turn_has_come_is_not_called_any_more() -> None:
+    async def scene(rig: Rig, cast: Cast) -> None:
+        alice, bob = await cast.phone("1000"), await cast.phone("1001")
+        ours = await alice.call("7000")
+        await happens(ours.ended)
+        assert ours.refused
+        assert ours.refused.status == 480
+        await rig.idle()
+        assert not bob.lines
+
+    play(scene, extension("7000", ("set", "call_timeout=1"), ("bridge", "[leg_delay_start=2]user/1001")))
+
+
 def test_the_first_to_answer_wins_and_the_others_learn_it() -> None:
     async def scene(rig: Rig, cast: Cast) -> None:
         alice, bob = await cast.phone("1000"), await cast.phone("1001")
