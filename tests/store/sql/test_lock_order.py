@@ -9,7 +9,6 @@ from typing import Any
 
 import pytest
 
-from store.backends import open_store
 from store.interface import Outcome, Put, Remove, Store, opened
 from store.settings import OdbcSettings
 from store.sql.dsn import target
@@ -24,6 +23,8 @@ from tests.support.postgres import Postgres
 
 KEYS = [f"{n:03d}" for n in range(200)]
 ROUNDS = 40
+PATIENT = OdbcSettings(lock=60, silence=60)
+"For who waits for what another one does, on whatever machine."
 
 
 def deadlocks(server: Database) -> int:
@@ -38,6 +39,10 @@ def waiting(server: Database) -> bool:
     if isinstance(server, Postgres):
         return server.query("SELECT count(*) > 0 FROM pg_stat_activity WHERE wait_event_type = 'Lock'") in ("1", "True")
     return server.query("SHOW GLOBAL STATUS LIKE 'Innodb_row_lock_current_waits'").split("|")[1] != "0"
+
+
+def patient(dsn: str) -> SqlStore:
+    return SqlStore(OdbcSession(target(dsn), PATIENT))
 
 
 def until(holds: Callable[[], object]) -> None:
@@ -64,7 +69,7 @@ class Side(threading.Thread):
             self._failure = error
 
     def end(self) -> Any:
-        self.join(SOON)
+        self.join(6 * SOON)
         assert not self.is_alive()
         if self._failure is not None:
             raise self._failure
@@ -81,7 +86,7 @@ def test_two_who_write_expire_and_sweep_the_same_keys_never_wait_for_each_other(
     rounds = dict.fromkeys("ab", 0)
 
     def write(name: str, keys: list[str]) -> None:
-        with opened(open_store(dsn)) as store:
+        with opened(lambda: patient(dsn)) as store:
             for number in range(ROUNDS):
                 version = 2 * number + ord(name) % 2
                 phones = [registration(key, version=version, user_agent=name, expires=1) for key in keys]
@@ -103,13 +108,9 @@ def test_two_who_write_expire_and_sweep_the_same_keys_never_wait_for_each_other(
 # ---- one lock after the other ----------------------------------------------------------------------------------------
 
 
-PATIENT = OdbcSettings(lock=60, silence=60)
-"For who waits for what the test does next, on whatever machine."
-
-
 @pytest.fixture
 def store(dsn: str) -> Iterator[SqlStore]:
-    with opened(lambda: SqlStore(OdbcSession(target(dsn), PATIENT))) as store:
+    with opened(lambda: patient(dsn)) as store:
         assert isinstance(store, SqlStore)
         yield store
 
