@@ -134,7 +134,7 @@ def lies_backwards(store: Store) -> tuple[list[Any], list[str]]:
     return [digest(phone.key) for phone in phones], KEYS
 
 
-SWEEPS = {
+SWEEPS: dict[str, Callable[[Store], int]] = {
     "sip_registrations": lambda store: len(store.expire_registrations("internal")),
     "recovery": lambda store: store.sweep_calls(),
 }
