@@ -9,7 +9,8 @@ from node.sip.mask import shown
 
 MASK = "***"
 
-_PASSWORD = re.compile(r"(?i)(password=)('[^']*'?|[^,\]}>]*)")
+_PASSWORD = re.compile(r"(?i)(password=)('(?:\\.|[^'\\])*'?|(?:\\.|[^,\]}>\\])*)")
+"Its separator and a quote may be escaped in a value."
 
 
 def masked(variables: Mapping[str, str]) -> dict[str, str]:

@@ -20,3 +20,5 @@ def test_a_dial_string_loses_its_passwords_and_nothing_else() -> None:
     shown = without_secrets(text)
     assert shown == "{a=b,sip_auth_password=***,c=d}[sip_auth_password=***]sofia/internal/1001@pbx.test"
     assert "cret" not in without_secrets("sofia/internal/sip:u:s3cret@host")
+    assert without_secrets(r"[sip_auth_password=s3\,cret,a=b]") == "[sip_auth_password=***,a=b]"
+    assert without_secrets(r"[sip_auth_password='s3\'cret',a=b]") == "[sip_auth_password=***,a=b]"
