@@ -124,10 +124,7 @@ class NgClient:
                 question.alarm.cancel()
         self._asked.clear()
         self._queue.clear()
-        if self._socket is not None:
-            self._loop.remove_reader(self._socket.fileno())
-            self._socket.close()
-            self._socket = None
+        self._drop()
 
     # ---- sending ---------------------------------------------------------------------------------------------------
 
@@ -135,9 +132,12 @@ class NgClient:
         self._asked[question.cookie] = question
         try:
             self._open().send(question.datagram)
+        except BlockingIOError:
+            pass  # no room; said again anyway
         except OSError as error:
             # Said again anyway; that nobody is there now does not mean that nobody will be in a moment.
             log.debug("rtpengine %s cannot be asked: %s", self.address, error)
+            self._drop()
         wait = RESEND[question.sent] if question.sent < len(RESEND) else LAST_WAIT
         question.sent += 1
         question.alarm = self._loop.call_later(wait, lambda: self._wait_over(question))
@@ -156,6 +156,13 @@ class NgClient:
             self._socket = sock
             self._loop.add_reader(sock.fileno(), self._on_readable)
         return self._socket
+
+    def _drop(self) -> None:
+        """Have another socket with the next question: libuv reads no more from one that had an error (`POLLERR`)."""
+        if self._socket is not None:
+            self._loop.remove_reader(self._socket.fileno())
+            self._socket.close()
+            self._socket = None
 
     def _wait_over(self, question: _Question) -> None:
         if question.cookie not in self._asked:
@@ -190,9 +197,10 @@ class NgClient:
                 return
             try:
                 datagram = self._socket.recv(65536)
-            except ConnectionRefusedError:
-                continue  # nobody is there now; the waits go on
+            except BlockingIOError:
+                return
             except OSError:
+                self._drop()  # nobody is there now; the waits go on
                 return
             self._hear(datagram)
 

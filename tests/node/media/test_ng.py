@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import select
 import socket
 from collections.abc import Callable, Iterator
@@ -11,6 +12,7 @@ import pytest
 from node.media.bencode import Bencoded, Writable, decode, encode
 from node.media.errors import MediaError
 from node.media.ng import WINDOW, Answer, NgClient, NgRefused, NgUnanswered
+from node.worker import new_loop
 from tests.support.ports import free_port
 
 
@@ -213,6 +215,37 @@ def test_nobody_is_there_at_all_and_comes_later(scene: Scene) -> None:
     scene.clock.run(0.8)
     scene.say(scene.hear()[0], {"result": "pong"})
     assert scene.outcomes == [{b"result": b"pong"}]
+
+
+@pytest.mark.parametrize("make", [asyncio.new_event_loop, new_loop])
+def test_an_engine_that_was_away_is_heard_again_whatever_the_loop(
+    make: Callable[[], asyncio.AbstractEventLoop],
+) -> None:
+    """libuv reads no more from a socket that once had an error, such as that nobody was there."""
+    loop, place = make(), ("127.0.0.1", free_port())
+    client = NgClient(f"127.0.0.1:{place[1]}", loop)
+    answered = loop.create_future()
+
+    def ask() -> None:
+        client.ask(
+            {"command": "ping"}, lambda said: ask() if isinstance(said, MediaError) else answered.set_result(said)
+        )
+
+    def come() -> None:
+        engine.bind(place)
+        loop.add_reader(engine.fileno(), answer)
+
+    def answer() -> None:
+        datagram, whence = engine.recvfrom(65536)
+        engine.sendto(datagram.partition(b" ")[0] + b" d6:result4:ponge", whence)
+
+    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as engine:
+        ask()
+        loop.call_later(0.05, come)
+        loop.run_until_complete(asyncio.wait_for(answered, 30))
+        loop.remove_reader(engine.fileno())
+    client.close()
+    loop.close()
 
 
 def test_more_questions_than_the_window_wait_for_their_turn_and_all_are_lost_at_once(scene: Scene) -> None:
