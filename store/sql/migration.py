@@ -43,8 +43,8 @@ class Tables:
 
     def missing(self, version: int) -> Iterator[str]:
         """The statements that would bring it here from this version."""
-        if not version:
-            yield self._filled(schema.CREATE_VERSIONS)
+        if account := self._account():
+            yield account
         for step in self._dialect.steps[version:]:
             yield from map(self._filled, step.statements)
 
@@ -67,14 +67,18 @@ class Tables:
         session, dialect = self._session, self._dialect
         if version == 0 and dialect.foreign and session.query(dialect.foreign)[0][0]:
             raise StoreError(f"{session.place}: the table sip_registrations already exists, another program's")
-        if not self._exist():
-            session.change(self._filled(schema.CREATE_VERSIONS))
-        elif not self._say():
-            session.change(self._filled(schema.ADD_COMPATIBLE_FROM))
+        if account := self._account():
+            session.change(account)
         for number, step in enumerate(dialect.steps[version:], version + 1):
             for statement in step.statements:
                 session.change(self._filled(statement))
             session.change(schema.WRITE_VERSION, (number, step.compatible_from))
+
+    def _account(self) -> str:
+        """The statement that makes the table of steps fit for the next one; nothing where it is."""
+        if not self._exist():
+            return self._filled(schema.CREATE_VERSIONS)
+        return "" if self._say() else self._filled(schema.ADD_COMPATIBLE_FROM)
 
     def _judge(self, version: int, compatible_from: int | None) -> None:
         """May this release go on with tables of a newer one? Says so once."""

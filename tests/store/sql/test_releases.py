@@ -15,6 +15,7 @@ from store.errors import SchemaTooNew
 from store.interface import Description, Outcome, Put, Store, opened
 from store.sql import odbc, schema, sqlite
 from store.sql.dialects import MARIADB, POSTGRESQL, SQLITE
+from store.sql.migration import Tables
 from store.sql.schema import Step
 from store.sql.store import SqlStore
 from tests.store.samples import call, registration
@@ -150,3 +151,19 @@ def test_a_database_that_was_made_before_steps_said_so_learns_it_with_the_next(d
         store.open()
         assert store.commit([Put(call())]) == [Outcome.STORED]
         assert later.calls() == [call()]
+
+
+def test_what_a_migration_would_do_is_told_with_the_column_for_it(dsn: str) -> None:
+    with opened(open_store(dsn)) as store:
+        assert isinstance(store, SqlStore)
+        session = store.session
+        session.dialect = replace(session.dialect, steps=(*session.dialect.steps, HARMLESS))
+        tables = Tables(session, set())
+        made = list(tables.missing(NOW))
+        assert len(made) == len(HARMLESS.statements)
+        session.begin()
+        session.change("ALTER TABLE sofia_schema DROP COLUMN compatible_from")
+        session.commit()
+        first, *rest = tables.missing(NOW)
+        assert first.startswith("ALTER TABLE sofia_schema ADD COLUMN compatible_from")
+        assert rest == made
