@@ -25,7 +25,7 @@ from ha.guard import Guard
 from ha.hardware import HardwareWatchdog, KernelWatchdog
 from ha.holder import Holder
 from ha.lease import CallSlots, LeaseKeeper, keep
-from ha.loop import Loop
+from ha.loop import Alarm, Loop
 from ha.partner import Partner
 from ha.policy import Order, Role, Step, View, decide, sentence
 from ha.process import EntryPoints, Process, be_urgent, call, fork
@@ -133,6 +133,8 @@ class Supervisor:
         self._entry_points = entry_points
         self._blind = False
         self._letting_go: LettingGo | None = None
+        self._chance: Alarm | None = None
+        "The end of the order to hand over."
         self._stop_by = 0.0
         self._asked, self._calm = "", True
         "Why the role is to be given up, and whether there is calm for it."
@@ -408,7 +410,7 @@ class Supervisor:
         self._asked, self._calm = "", True
         self.escort.demoted()
         if self.standing.order is Order.HAND_OVER:
-            self.loop.after(CHANCE, self._chance_over)
+            self._give_chance(CHANCE)
         self.holder.release(lambda: self.partner.say_handed_over(kept=kept))
         if not self.stopping:
             self.fleet.spares = self._wanted() + 1
@@ -438,7 +440,13 @@ class Supervisor:
         """`calm`: the hooks before it are waited for."""
         self._asked, self._calm = why, calm
         self.standing.order = Order.HAND_OVER
-        self.loop.after(ORDERED, self._chance_over)
+        self._give_chance(ORDERED)
+
+    def _give_chance(self, seconds: float) -> None:
+        """So long the order stands; what was set for an earlier one must not end it."""
+        if self._chance is not None:
+            self._chance.cancel()
+        self._chance = self.loop.after(seconds, self._chance_over)
 
     def _chance_over(self) -> None:
         if self.standing.order is Order.HAND_OVER and self.standing.role is not Role.DEMOTING:
