@@ -121,7 +121,8 @@ def test_a_ringing_call_is_answered_by_the_other_node(pair: Pair) -> None:
             again = await call.bob.next_line(15 * STRETCH)
             seconds = time.monotonic() - ended
             assert call.incoming.ended_by == "cancelled"
-            (invite,) = [m for _at, m in call.bob.seen if m.method == "INVITE" and m.call_id == again.call_id]
+            # A machine that is slow to ring is sent it again.
+            invite, *_ = [m for _at, m in call.bob.seen if m.method == "INVITE" and m.call_id == again.call_id]
             assert f"@{heir.sip[0]}:5060" in invite.get("Contact")
             again.answer()
             async with asyncio.timeout(10 * STRETCH):
