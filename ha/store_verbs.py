@@ -136,6 +136,8 @@ def migrate(options: argparse.Namespace) -> int:
     if described.usable and described.version >= described.wanted:
         print(f"{described.server}: {_schema(described)}, nothing to do")
         return 0
+    if not described.usable:
+        raise Unsuitable(f"{described.server}: {_schema(described)}")
     for statement in described.steps:
         print(f"{statement};")
     if not options.dry_run:
@@ -190,9 +192,6 @@ def _copied(records: Sequence[Registration | CallRecord], store: Store) -> list[
     return outcomes
 
 
-# ---- which store ---------------------------------------------------------------------------------------------------
-
-
 # ---- replay --------------------------------------------------------------------------------------------------------
 
 
@@ -227,6 +226,9 @@ def _is_served(run_dir: Path, token: str) -> bool:
         except OSError:
             return False
     return True
+
+
+# ---- which store ---------------------------------------------------------------------------------------------------
 
 
 def _dsn(options: argparse.Namespace) -> str:

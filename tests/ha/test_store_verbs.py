@@ -11,6 +11,7 @@ from ha.cli import main
 from store.backends import open_store
 from store.interface import Outcome, Put, opened
 from store.journal import Journal
+from store.redis import scripts
 from tests.store.backends import BACKENDS, Backend
 from tests.store.samples import call, registration
 
@@ -76,6 +77,21 @@ def test_migrate_does_what_its_dry_run_says(
         assert open_store(dsn)().describe().version > 0
         assert main(["store", "migrate", "--dry-run", dsn]) == 0
         assert "nothing to do" in capsys.readouterr().out
+
+
+def test_what_a_newer_release_has_made_of_redis_is_not_migrated(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    with named("redis").empty(tmp_path) as dsn:
+        with monkeypatch.context() as newer:
+            newer.setattr(scripts, "COMPATIBLE_FROM", scripts.SCHEMA + 1)
+            newer.setattr(scripts, "SCHEMA", scripts.SCHEMA + 1)
+            fill(dsn, calls=1)
+        for words in ([], ["--dry-run"]):
+            assert main(["store", "migrate", *words, dsn]) == 1
+            assert "cannot work with it" in capsys.readouterr().err
+        assert main(["store", "check", dsn]) == 1
+        assert "cannot work with it" in capsys.readouterr().out
 
 
 @pytest.mark.parametrize("way", ["sqlite redis", "redis sqlite"])
