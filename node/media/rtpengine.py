@@ -447,12 +447,13 @@ class Rtpengine:
                 self._tell_place(leg, leg.last)
 
     def lost(self, session: Session, error: MediaError) -> None:
-        """Who waits is refused; the others are told."""
+        """Who waits is refused; the others are told. It may not be the only one: until one is still there, the next is asked."""
         for leg in list(self._sides.get(session, {}).values()):
             waited = bool(leg.waiting)
             self._refuse(leg, error)
             if not waited:
                 self.on_lost(leg.name, error)
+        self._look_at(session.engine)
 
     # ---- parts -----------------------------------------------------------------------------------------------------
 
@@ -490,17 +491,20 @@ class Rtpengine:
         """Ask each engine for one of its sessions, or whether it is there."""
         self._look = None
         for engine in self._engines.values():
-            sessions = [session for session in self._sessions.values() if session.engine is engine]
-            if engine.answering is False:
-                continue  # it is being probed
-            if not sessions:
+            # One that does not answer is being probed.
+            if engine.answering is not False and not self._look_at(engine):
                 engine.probe()
-                continue
-            session = next((one for one in sessions if one.doubtful), sessions[0])
-            self._sessions[session.key] = self._sessions.pop(session.key)  # the next time another one
-            session.verify()
         if self._sessions or self._watched:
             self._look_later()
+
+    def _look_at(self, engine: NgClient) -> bool:
+        """Ask for the session that was not asked for longest, and for one that is in doubt; False: there is none."""
+        sessions = [session for session in self._sessions.values() if session.engine is engine and not session.gone]
+        doubtful = next((session for session in sessions if session.doubtful), None)
+        for session in {sessions[0], doubtful or sessions[0]} if sessions else ():
+            self._sessions[session.key] = self._sessions.pop(session.key)  # the next time another one
+            session.verify()
+        return bool(sessions)
 
     def _live(self) -> list[Session]:
         return list(self._sessions.values())

@@ -276,6 +276,25 @@ def test_an_engine_that_dies_and_finds_its_sessions_in_redis_keeps_the_ports(tmp
         redis.stop()
 
 
+def test_a_call_whose_session_the_engine_has_forgotten_is_ended(node: Node, engine: RtpengineServer) -> None:
+    def is_down() -> bool:
+        return f"rtpengine {engine.ng} DOWN" in node.api("sofia status profile internal")
+
+    async def scenario() -> None:
+        async with talking(node.sip) as call:
+            await call.heard(20, WITHIN)
+            engine.kill()
+            await asyncio.to_thread(until, is_down, 30, "the engine to be missed", node)
+            await asyncio.to_thread(engine.start)
+            async with asyncio.timeout(WITHIN):
+                await call.out.ended.wait()
+                await call.incoming.ended.wait()
+            assert call.out.ended_by == "them"
+            await asyncio.to_thread(until, lambda: "Unknown call-id" in log_of(node), 10, "the reason in the log", node)
+
+    asyncio.run(scenario())
+
+
 # ---- engines that do not answer, or badly ------------------------------------------------------------------------------
 
 

@@ -305,3 +305,11 @@ def test_who_forgets_a_session_is_found_out(desk: Desk) -> None:
     place = desk.open("a")
     desk.engine.ask({"command": "delete", "call-id": place.call_id, "delete-delay": 0})
     desk.loop.until(lambda: desk.lost == ["a"], WITHIN)
+
+
+def test_an_engine_that_has_forgotten_everything_is_not_asked_for_one_session_after_the_other(desk: Desk) -> None:
+    legs = [f"leg{number}" for number in range(30)]
+    places = [desk.open(leg) for leg in legs]
+    for place in places:
+        desk.engine.ask({"command": "delete", "call-id": place.call_id, "delete-delay": 0})
+    desk.loop.until(lambda: sorted(desk.lost) == sorted(legs), WITHIN)
