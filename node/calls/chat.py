@@ -11,6 +11,7 @@ from functools import partial
 from typing import TYPE_CHECKING
 
 from node.calls.exchange import Exchange, new_uuid
+from node.calls.flows import without_former
 from node.registrar.binding import destination
 from node.sip import compose
 from node.sip.flow import Flow
@@ -57,6 +58,7 @@ def _on_found(
     if not registrations:
         _answer(exchange, request, transaction, 404)
         return
+    registrations = without_former(exchange, registrations)
     delivery = Delivery(exchange, request, transaction, len(registrations))
     exchange.endpoint.later(PATIENCE, delivery.conclude)
     for registration in registrations:

@@ -13,6 +13,7 @@ from store.records import Registration
 
 if TYPE_CHECKING:
     from node.calls.call import Call
+    from node.calls.exchange import Exchange
 
 FLOW_FAILED = 430
 "RFC 5626 5.3: said by the proxy next to the phone."
@@ -25,20 +26,25 @@ def called(call: Call, registrations: list[Registration]) -> list[Registration]:
         registrations = outbound.of_instance(registrations, gr)
     if any(each.reg_id for each in registrations):
         registrations = outbound.one_flow_each(registrations)
-    if len(registrations) > 1:
-        return [each for each in registrations if not _has_come_back(call, each, registrations)]
-    return registrations
+    return without_former(call.exchange, registrations)
 
 
-def _has_come_back(call: Call, former: Registration, registrations: list[Registration]) -> bool:
-    """Is this of a connection that is gone, and its phone called by a newer one anyway? It would ring twice there."""
+def without_former(exchange: Exchange, registrations: list[Registration]) -> list[Registration]:
+    """The bindings without those that a phone has left behind: what went to them would reach it twice."""
+    if len(registrations) < 2:
+        return registrations
+    return [each for each in registrations if not _is_left_behind(exchange, each, registrations)]
+
+
+def _is_left_behind(exchange: Exchange, former: Registration, registrations: list[Registration]) -> bool:
+    """Is this of a connection that is gone, and its phone reached by a newer one of these (as `Detour` goes)?"""
     if former.flow is None or not former.flow.connection:
         return False
     flow = Flow.from_record(former.flow)
-    newest = call.exchange.location.newest(flow)
+    newest = exchange.location.newest(flow)
     if newest is None or newest.flow is None or newest.flow.connection == flow.connection:
         return False
-    endpoint = call.exchange.endpoint
+    endpoint = exchange.endpoint
     if endpoint.stands(flow) or not endpoint.stands(Flow.from_record(newest.flow)):
         return False
     return any(each.key == newest.key for each in registrations)

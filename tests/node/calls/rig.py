@@ -306,6 +306,8 @@ class Desk:
         elif request.method == "REGISTER":
             self.switchboard.exchange.location.learn(binding_of(request, flow))
             self.endpoint.respond(transaction, compose.response(request, 200))
+        elif request.method == "MESSAGE":
+            self.switchboard.on_message(request, transaction)
         else:
             self.endpoint.respond(transaction, compose.response(request, 481))
 

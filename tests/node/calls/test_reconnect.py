@@ -20,6 +20,7 @@ from tests.node.calls.rig import DOMAIN, Rig, Stage, until
 from tests.support.certificates import Authority
 from tests.support.node import STRETCH, loopback_address
 from tests.support.phone import Line
+from tests.support.sipmessage import Sip
 from tests.support.streams import StreamPhone
 
 WITHIN = 10.0 * STRETCH
@@ -163,9 +164,23 @@ def test_an_answered_call_goes_on_over_the_new_connections_after_a_crash(
     asyncio.run(scenario())
 
 
+def message(author: StreamPhone, to: str) -> Sip:
+    """A few words outside of any dialog."""
+    fields = [
+        ("Via", author.via()),
+        ("Max-Forwards", "70"),
+        ("From", f"<sip:{author.user}@{DOMAIN}>;tag=m"),
+        ("To", f"<sip:{to}@{DOMAIN}>"),
+        ("Call-ID", token_hex(8)),
+        ("CSeq", "1 MESSAGE"),
+        ("Content-Type", "text/plain"),
+    ]
+    return Sip(f"MESSAGE sip:{to}@{DOMAIN} SIP/2.0", fields, "hello")
+
+
 @pytest.mark.parametrize("transport", TRANSPORTS)
 @pytest.mark.parametrize("crashes", [True, False])
-def test_a_phone_that_has_come_back_from_another_port_rings_once(
+def test_a_phone_that_has_come_back_from_another_port_rings_once_and_reads_once(
     authority: Authority, transport: str, crashes: bool
 ) -> None:
     """It has two bindings until the old one expires."""
@@ -182,10 +197,13 @@ def test_a_phone_that_has_come_back_from_another_port_rings_once(
                 await come_back(bob)
             assert len(home.rig.stage.location.known("1001", DOMAIN)) == 2
             ours, theirs = await talking(alice, bob)
-            assert len({m.call_id for _at, m in bob.seen if m.method == "INVITE" and not m.is_response}) == 1
+            alice.send(message(alice, "1001"))
+            await until(lambda: any(m.method == "MESSAGE" for _at, m in bob.seen), WITHIN)
             assert (await ours.hangup()).status == 200
             await ended(theirs)
             await home.rig.idle()
+            for method in ("INVITE", "MESSAGE"):
+                assert len({m.call_id for _at, m in bob.seen if m.method == method and not m.is_response}) == 1
 
     asyncio.run(scenario())
 
