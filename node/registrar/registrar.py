@@ -108,8 +108,14 @@ class Registrar:
         self._write(change, partial(self._done, visit, change))
 
     def _done(self, visit: Visit, change: Change, outcome: Outcome) -> None:
-        """It is stored, or nobody can say yet: answer. Fenced: somebody else is the registrar now, and will answer."""
+        """It is stored, or nobody can say yet: answer. Fenced: somebody else is the registrar now, and will answer.
+
+        Not on a connection of ours, where nothing is asked again: if it stays, for this worker has got another epoch, who
+        asked would wait for half a minute.
+        """
         if outcome is Outcome.FENCED:
+            if visit.flow.reliable:
+                self._refuse(visit, 503, headers=[("Retry-After", "1")])
             return
         puts, removes = change
         self.registered += len(puts)

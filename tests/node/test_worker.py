@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import os
+import socket
 import sqlite3
 import time
 from collections.abc import Iterator
@@ -18,8 +19,9 @@ from store.backends import open_store
 from store.interface import Put, opened
 from store.records import CallRecord, DialogRecord, LegRecord
 from tests.node.rig import PASSWORD, PhoneLine, Rig, Worker, media_process, rig, until
+from tests.support.node import STRETCH
 from tests.support.phone import Phone
-from tests.support.sipmessage import digest
+from tests.support.sipmessage import Sip, digest
 
 
 @pytest.fixture
@@ -176,6 +178,28 @@ def test_a_fenced_write_is_told_and_not_answered(node: Rig) -> None:
     assert isinstance(fenced, Fenced)
     assert fenced.slot == "internal#0"
     assert phone.silent()
+
+
+def test_a_fenced_register_by_a_connection_is_refused_and_may_come_again(node: Rig) -> None:
+    node.serve()
+    phone = node.phone()
+    with socket.create_connection(node.tcp, timeout=10 * STRETCH) as connection:
+
+        def ask(**headers: str) -> Sip:
+            request = phone.request("REGISTER", Expires="60", **headers).encode()
+            connection.sendall(request.replace(b"SIP/2.0/UDP", b"SIP/2.0/TCP"))
+            answer = b""
+            while b"\r\n\r\n" not in answer:
+                answer += connection.recv(65536)
+            return Sip.parse(answer)
+
+        challenge = ask().get("WWW-Authenticate")
+        with opened(open_store(f"sqlite://{node.run_dir / 'core.db'}")) as store:
+            while store.raise_fence("internal#0") <= node.epoch:
+                pass
+        refusal = ask(Authorization=digest(challenge, "1000", "s3cret", "REGISTER", "sip:pbx.test"))
+    assert refusal.status == 503
+    assert refusal.get("Retry-After") == "1"
 
 
 def test_a_bye_again_gets_200_from_the_tombstone(node: Rig) -> None:
