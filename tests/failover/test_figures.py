@@ -201,15 +201,18 @@ async def _ring(caller: Phone, callee: Phone) -> list[tuple[Line, Line]]:
 
 
 async def _return(phone: Phone) -> None:
-    """Connect anew as soon as the connection has ended, as often as it ends, and register by it."""
+    """Connect anew as soon as the connection has ended, as often as it ends, and register by it until that is granted."""
     assert isinstance(phone, StreamPhone)
     registered = None
     async with asyncio.timeout(WAIT):
         while registered is None or not registered.done() or registered.exception():
-            await phone.gone.wait()
-            if registered is not None:
-                registered.cancel()
-            await phone.reconnect(WAIT)
+            if registered is not None and registered.done() and not phone.gone.is_set():
+                await asyncio.sleep(1.0)  # refused, and told to come again
+            else:
+                await phone.gone.wait()
+                if registered is not None:
+                    registered.cancel()
+                await phone.reconnect(WAIT)
             registered = asyncio.create_task(phone.register())
             gone = asyncio.create_task(phone.gone.wait())
             await asyncio.wait((registered, gone), return_when=asyncio.FIRST_COMPLETED)
