@@ -14,7 +14,8 @@ from node.media.anchored import Anchored, Inside, Wish
 from node.media.control import CodecName
 from node.media.errors import MediaError
 from node.media.ng import Loop
-from node.media.rtpengine import Ended, Rtpengine
+from node.media.rtpengine import Rtpengine
+from node.media.rtpengine_leg import Ended
 from node.media.rtpengine_talk import Point
 from node.media.sdp import Direction
 from node.media.session import MediaClient

@@ -10,88 +10,20 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
 from functools import partial
-from typing import Protocol
 
 from node.media import rtpengine_talk as talk
 from node.media.anchored import Anchored, Inside, Wish
 from node.media.control import CodecName
 from node.media.errors import MediaError, MediaStopped
 from node.media.ng import Alarm, Loop, NgClient
+from node.media.rtpengine_leg import Ended, Inner, Leg, Opened, Relay
 from node.media.rtpengine_session import DUMP, NOWHERE, Pair, Point, Session
 
 log = logging.getLogger(__name__)
 
 LOOK = 2.0
 "Seconds between two looks whether an engine is there and has what we think it has."
-
-
-Opened = Callable[[Anchored | MediaError], None]
-Ended = Callable[[MediaError | None], None]
-
-
-class Relay(Protocol):
-    """What is needed of our own media process."""
-
-    def open(
-        self,
-        leg: str,
-        *,
-        address: str,
-        first: int,
-        last: int,
-        port: int | None = None,
-        dscp: int = 46,
-        then: Callable[[int | MediaError], None],
-    ) -> None: ...
-
-    def remote(self, leg: str, host: str, port: int, rtcp_port: int) -> None: ...
-
-    def join(self, a: str, b: str) -> None: ...
-
-    def part(self, leg: str) -> None: ...
-
-    def close(self, leg: str) -> None: ...
-
-    def play(
-        self, leg: str, source: str, *, payload_type: int, codec: CodecName, then: Ended, skip: float = 0.0
-    ) -> None: ...
-
-    def stop(self, leg: str) -> None: ...
-
-    def echo(self, leg: str, on: bool) -> None: ...
-
-
-@dataclass(slots=True)
-class _Inner:
-    """The leg of our own media process that a leg of the engine is served by."""
-
-    name: str
-    port: int = 0
-    act: Callable[[str], None] | None = None
-    "What it is to do, once its packets arrive."
-    ended: Ended | None = None
-    "Who waits for the end of that, as long as it has not begun."
-
-
-@dataclass(slots=True)
-class _Leg:
-    name: str
-    session: Session
-    tag: str
-    inside: Inside
-    last: Anchored | None
-    side: str = ""
-    "The inner side: another one's, once a leg was opened beside this one."
-    remote: Point = NOWHERE
-    joined: str = ""
-    outside: str = ""
-    "Whom of our own relay it is joined with."
-    inner: _Inner | None = None
-    untouched: bool = False
-    "It goes on as a predecessor left it, until we hear what it does."
-    waiting: list[Opened] = field(default_factory=list)
 
 
 class Rtpengine:
@@ -103,10 +35,10 @@ class Rtpengine:
         self._relay = relay
         self._loop = loop
         self._engines: dict[str, NgClient] = {}
-        self._legs: dict[str, _Leg] = {}
+        self._legs: dict[str, Leg] = {}
         self._sessions: dict[tuple[str, str], Session] = {}
         "Those that are live; the engine's address and the call-id they were born with name them."
-        self._sides: dict[Session, dict[str, _Leg]] = {}
+        self._sides: dict[Session, dict[str, Leg]] = {}
         "The legs of each session by their tags."
         self._outside: dict[str, str] = {}
         "Legs of our own relay that are joined with one of ours."
@@ -161,7 +93,7 @@ class Rtpengine:
         self._settle_soon(leg.session)
         self._look_later()
 
-    def _new(self, name: str, wish: Wish, inside: Inside) -> _Leg:
+    def _new(self, name: str, wish: Wish, inside: Inside) -> Leg:
         family = talk.family_of(inside.address)
         for other in (self._legs[each] for each in wish.beside if each in self._legs):
             session = other.session
@@ -170,19 +102,19 @@ class Rtpengine:
             session.only(wish.engines)
             if other.side and other.inner is None and session.family[other.side] == family and not self._across(other):
                 tag, other.side = other.side, ""
-                return _Leg(name, session, tag, inside, None)
-            return self._placed(_Leg(name, session, session.fresh(family), inside, None))
+                return Leg(name, session, tag, inside, None)
+            return self._placed(Leg(name, session, session.fresh(family), inside, None))
         # Those that are known not to answer come last.
         engines = sorted(map(self._engine, wish.engines), key=lambda engine: engine.answering is False)
         session = Session(self, engines, name)
         self._sessions[session.key] = session
-        return self._placed(_Leg(name, session, session.fresh(family), inside, None))
+        return self._placed(Leg(name, session, session.fresh(family), inside, None))
 
-    def _placed(self, leg: _Leg) -> _Leg:
+    def _placed(self, leg: Leg) -> Leg:
         leg.side = leg.session.fresh(talk.family_of(leg.inside.address))
         return leg
 
-    def _revived(self, name: str, last: Anchored, inside: Inside) -> _Leg:
+    def _revived(self, name: str, last: Anchored, inside: Inside) -> Leg:
         key = last.engine, last.call_id
         session = self._sessions.get(key)
         if session is None:
@@ -191,7 +123,7 @@ class Rtpengine:
         for other in self._sides.get(session, {}).values():
             if other.side == last.tag:
                 other.side = ""
-        return _Leg(name, session, last.tag, inside, last, untouched=True)
+        return Leg(name, session, last.tag, inside, last, untouched=True)
 
     def remote(self, name: str, to: Point) -> None:
         """Where the description of its peer says that it is, and which way packets flow."""
@@ -218,7 +150,7 @@ class Rtpengine:
         elif other is not None:
             self._join_outside(other, a)
 
-    def _join_outside(self, leg: _Leg, other: str) -> None:
+    def _join_outside(self, leg: Leg, other: str) -> None:
         self._serve(leg, lambda inner: self._relay.join(inner, other))
         leg.outside = other
         self._outside[other] = leg.name
@@ -287,10 +219,10 @@ class Rtpengine:
             self._cut_short(leg.inner)
             self._relay.echo(leg.inner.name, False)
 
-    def _serve(self, leg: _Leg, act: Callable[[str], None], ended: Ended | None = None) -> None:
+    def _serve(self, leg: Leg, act: Callable[[str], None], ended: Ended | None = None) -> None:
         """Have our own media process do something, when its packets reach the leg."""
         if leg.inner is None:
-            inner = leg.inner = _Inner(_inner_name(leg.name))
+            inner = leg.inner = Inner(_inner_name(leg.name))
             where = leg.inside
             self._relay.open(
                 inner.name,
@@ -305,7 +237,7 @@ class Rtpengine:
         leg.untouched = False
         self._settle_soon(leg.session)
 
-    def _on_inner_open(self, leg: _Leg, inner: _Inner, outcome: int | MediaError) -> None:
+    def _on_inner_open(self, leg: Leg, inner: Inner, outcome: int | MediaError) -> None:
         if leg.inner is not inner:
             return
         if isinstance(outcome, MediaError):
@@ -317,13 +249,13 @@ class Rtpengine:
         inner.port = outcome
         self._settle_soon(leg.session)
 
-    def _rest(self, leg: _Leg) -> None:
+    def _rest(self, leg: Leg) -> None:
         if leg.inner is not None:
             inner, leg.inner = leg.inner, None
             self._cut_short(inner)
             self._relay.close(inner.name)
 
-    def _cut_short(self, inner: _Inner) -> None:
+    def _cut_short(self, inner: Inner) -> None:
         """What has not begun does not begin."""
         inner.act = None
         if inner.ended is not None:
@@ -351,12 +283,12 @@ class Rtpengine:
                 busy.update(tag for tag in pair[:2] if tag != DUMP)
         return pairs
 
-    def _side_for(self, leg: _Leg, legs: dict[str, _Leg]) -> str:
+    def _side_for(self, leg: Leg, legs: dict[str, Leg]) -> str:
         """An inner side: the one that a predecessor made, if it is nobody's, or a new one."""
         mate = leg.session.mate(leg.tag)
         return mate if mate and mate not in legs else leg.session.fresh(talk.family_of(leg.inside.address))
 
-    def _idle(self, leg: _Leg, legs: dict[str, _Leg], busy: set[str]) -> Pair | None:
+    def _idle(self, leg: Leg, legs: dict[str, Leg], busy: set[str]) -> Pair | None:
         """For a port, or to be silent towards whom it was paired with."""
         session = leg.session
         mate = session.mate(leg.tag)
@@ -371,7 +303,7 @@ class Rtpengine:
         side = leg.side or next(others, "") or self._side_for(leg, legs)
         return Pair(leg.tag, side)
 
-    def _behind(self, leg: _Leg) -> Point:
+    def _behind(self, leg: Leg) -> Point:
         """Where the packets of an inner side go."""
         if leg.inner is not None:
             port = leg.inner.port
@@ -380,7 +312,7 @@ class Rtpengine:
         host, port = partner.session.ports.get(partner.side, ("", 0))
         return Point(host, port, port + 1) if port else NOWHERE
 
-    def _across(self, leg: _Leg) -> bool:
+    def _across(self, leg: Leg) -> bool:
         """Joined with a leg of another session."""
         partner = self._legs.get(leg.joined)
         return partner is not None and partner.session is not leg.session
@@ -399,7 +331,7 @@ class Rtpengine:
             if leg.inner is not None and leg.inner.act is not None:
                 self._begin(leg, leg.inner)
 
-    def _tell_port(self, leg: _Leg) -> None:
+    def _tell_port(self, leg: Leg) -> None:
         if not leg.waiting:
             return
         session, last = leg.session, leg.last
@@ -414,18 +346,18 @@ class Rtpengine:
         else:
             self._tell_place(leg, last)
 
-    def _tell_place(self, leg: _Leg, place: Anchored) -> None:
+    def _tell_place(self, leg: Leg, place: Anchored) -> None:
         waiting, leg.waiting = leg.waiting, []
         for then in waiting:
             then(place)
 
-    def _refuse(self, leg: _Leg, error: MediaError) -> None:
+    def _refuse(self, leg: Leg, error: MediaError) -> None:
         waiting, leg.waiting = leg.waiting, []
         self.close(leg.name)
         for then in waiting:
             then(error)
 
-    def _begin(self, leg: _Leg, inner: _Inner) -> None:
+    def _begin(self, leg: Leg, inner: Inner) -> None:
         place = leg.session.ports.get(leg.side)
         pair = Pair(leg.tag, leg.side, leg.remote, self._behind(leg)) if leg.side else None
         if place is None or pair is None or not inner.port or not leg.session.done(pair):
