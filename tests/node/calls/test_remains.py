@@ -7,6 +7,7 @@ import functools
 import gc
 import tracemalloc
 from collections.abc import Iterator
+from typing import Any
 
 import pytest
 
@@ -59,12 +60,16 @@ def talked(actor: Actor) -> tuple[str, Dialogue]:
     return invite, dialog
 
 
+def of(*kinds: type[Any]) -> list[Any]:
+    """All objects of these kinds; `isinstance` would ask what a weak proxy stands for, which may be gone."""
+    return [each for each in gc.get_objects() if issubclass(type(each), kinds)]
+
+
 def tidy() -> None:
     """What is remembered of lately read messages belongs to no call."""
     gc.unfreeze()  # what an earlier test has frozen would not be found
-    for each in gc.get_objects():
-        if isinstance(each, functools._lru_cache_wrapper):
-            each.cache_clear()
+    for each in of(functools._lru_cache_wrapper):
+        each.cache_clear()
     gc.collect()
 
 
@@ -95,7 +100,7 @@ def left_by_a_call(theatre: Theatre, actor: Actor) -> float:
         gc.disable()
         for _ in range(CALLS):
             talked(actor)
-        left = [each for each in gc.get_objects() if isinstance(each, Call | Leg)]
+        left = of(Call, Leg)
         theatre.books.store.book.calls.clear()
         tidy()
         grown = (tracemalloc.get_traced_memory()[0] - before) / CALLS
