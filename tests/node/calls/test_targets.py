@@ -11,6 +11,7 @@ from types import MappingProxyType
 import pytest
 
 from node.calls.call import Call
+from tests.node.calls.clock import LeapingLoop, leap
 from tests.node.calls.peer import OFFER, Peer
 from tests.node.calls.rig import Rig, Stage, extension, stage, until
 from tests.support.nameserver import NameServer
@@ -98,7 +99,8 @@ def play(test: Callable[[Scene], Awaitable[None]], **params: object) -> None:
         async with scene(**params) as played:
             await test(played)
 
-    asyncio.run(run())
+    with asyncio.Runner(loop_factory=LeapingLoop) as runner:
+        runner.run(run())
 
 
 def test_a_target_that_answers_503_is_left_for_the_next_and_tried_last_from_then_on() -> None:
@@ -200,6 +202,34 @@ def test_a_target_that_answers_is_forgotten_to_have_failed() -> None:
         assert len(here.rig.endpoint.routes.outages) == 1
 
     play(test)
+
+
+def test_a_target_that_failed_has_its_place_back_when_its_time_is_over() -> None:
+    async def test(here: Scene) -> None:
+        first, second = await here.two()
+        caller = await here.call()
+        first.answer(await first.expect("INVITE"), 503)
+        await first.expect("ACK")
+        await here.talk(caller, second)
+        await leap(9.0, 3.0)
+        await here.talk(await here.call(), second)
+        assert not first.waiting
+        await leap(1.5, 0.5)
+        await here.talk(await here.call(), first)
+
+    play(test, dead_target_time=10, next_target_timeout=30_000)
+
+
+def test_without_dead_target_time_the_first_one_is_tried_first_by_every_call() -> None:
+    async def test(here: Scene) -> None:
+        first, second = await here.two()
+        for _ in range(2):
+            caller = await here.call()
+            first.answer(await first.expect("INVITE"), 503)
+            await first.expect("ACK")
+            await here.talk(caller, second)
+
+    play(test, dead_target_time=0, next_target_timeout=30_000)
 
 
 def test_when_nobody_is_left_the_last_answer_is_the_callers() -> None:
