@@ -33,7 +33,7 @@ def block(host: str = "127.0.0.1") -> int:
 
 def _free(host: str, port: int) -> bool:
     for kind in (socket.SOCK_DGRAM, socket.SOCK_STREAM):
-        with socket.socket(socket.AF_INET, kind) as sock:
+        with socket.socket(socket.AF_INET6 if ":" in host else socket.AF_INET, kind) as sock:
             if kind == socket.SOCK_STREAM:
                 sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
             try:
