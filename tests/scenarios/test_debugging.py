@@ -11,11 +11,13 @@ import signal
 import socket
 import struct
 import threading
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from pathlib import Path
+from types import MappingProxyType
 
 import pytest
 
+from node import debug
 from node.config import stun as messages
 from tests.node.transport.test_hep import chunks
 from tests.support.node import DOMAIN, PASSWORD, ROOT, STRETCH, Node, loopback_address, shared_settings, until
@@ -57,9 +59,12 @@ def changed_conf(folder: Path, *params: str) -> Path:
 
 
 @contextlib.contextmanager
-def running(folder: Path, *params: str, **settings: str) -> Iterator[Node]:
+def running(
+    folder: Path, *params: str, environment: Mapping[str, str] = MappingProxyType({}), **settings: str
+) -> Iterator[Node]:
     shared = shared_settings(loopback_address(), folder / "store.db") | settings
     node = Node("solo", folder / "solo", shared, standalone=True, conf=changed_conf(folder, *params))
+    node.environment |= environment
     with node.serving():
         yield node
 
@@ -247,9 +252,16 @@ def test_higher_levels_say_more(node: Node) -> None:
 def test_all_speak_at_once(node: Node) -> None:
     node.api("sofia loglevel all 9")
     log = Log(node)
-    call(node)
-    register(node)
-    log.wait(*(rf" sofia\.{name}: " for name in ("default", "tport", "iptsec", "nta", "nua", "soa", "nth_server")))
+    for stimulus, _words in COMPONENTS.values():
+        stimulus(node)
+    log.wait(*(rf" sofia\.{name}: .*{words}" for name, (_stimulus, words) in COMPONENTS.items()))
+    node.api("sofia loglevel all 0")
+    everything_since(log)
+    log = Log(node)
+    for stimulus in (register, subscribe, options):
+        stimulus(node)
+    spoken = set(re.findall(r" sofia\.(\w+): ", everything_since(log)))
+    assert spoken <= {"default", "nth_server"}, "but for those by which it is known that nothing more comes"
 
 
 # ---- the message trace ---------------------------------------------------------------------------------------------
@@ -280,6 +292,11 @@ def test_global_siptrace_shows_all_profiles_and_transports(node: Node) -> None:
     text = log.wait("^X-Trace: one", "^X-Trace: two", r"send \d+ bytes to tcp/\[127\.")
     assert re.search(r"recv \d+ bytes from tcp/\[127\.", text)
     assert "Subject: \\x1b[31m\xff" in text
+    assert node.api("sofia global siptrace off") == "+OK Global siptrace off"
+    log = Log(node)
+    for port in (5060, 5080):
+        ask(node, "OPTIONS", "X-Trace: three", port=port)
+    assert "X-Trace: three" not in everything_since(log)
 
 
 def test_the_trace_goes_out_at_the_tracelevel(node: Node) -> None:
@@ -316,6 +333,9 @@ def test_debugging_of_presence_and_shared_lines(node: Node, area: str, event: st
     assert told == ["NOTIFY", "PUBLISH", "SUBSCRIBE"]
     assert f"event {other}" not in text
     assert node.api("sofia global debug none").endswith("presence: off sla: off\n")
+    log = Log(node)
+    ask(node, "SUBSCRIBE", f"Event: {event}")
+    assert f"sofia.{area}: " not in everything_since(log)
 
 
 # ---- captures ------------------------------------------------------------------------------------------------------
@@ -410,8 +430,8 @@ def test_the_environment_is_asked_at_start(tmp_path: Path, monkeypatch: pytest.M
         until(lambda: "sofia.sla: SUBSCRIBE" in path.read_text(), 10, "the SUBSCRIBE", node)
         text = path.read_text()
         for words in (
-            r"sofia\.siptrace: recv",
-            r"sofia\.nua: REGISTER",
+            r"\[NOTICE\] \S+ sofia\.siptrace: recv",
+            r"\[NOTICE\] \S+ sofia\.nua: REGISTER",
             r"sofia\.default: .* promoted",
             "trace-secrets is on",
         ):
@@ -427,6 +447,17 @@ def test_the_environment_is_asked_at_start(tmp_path: Path, monkeypatch: pytest.M
             data = homer.recv(65535)
             assert data[0] == 2
     homer.close()
+
+
+@pytest.mark.parametrize("variable", [*debug.VARIABLES, "SOFIA_DEBUG"])
+def test_each_variable_lets_its_components_speak_and_no_other(tmp_path: Path, variable: str, stun: int) -> None:
+    names = debug.VARIABLES.get(variable, tuple(COMPONENTS))
+    with running(tmp_path, environment={variable: "9"}, external_rtp_ip=f"stun:127.0.0.1:{stun}") as node:
+        log = Log(node)
+        for stimulus, _words in COMPONENTS.values():
+            stimulus(node)
+        text = log.wait(*(rf"\[CONSOLE\] \S+ sofia\.{name}: .*{COMPONENTS[name][1]}" for name in names))
+        assert set(re.findall(r" sofia\.(\w+): ", text)) == set(names)
 
 
 def test_params_turn_trace_and_capture_on_at_start(tmp_path: Path) -> None:
