@@ -6,7 +6,9 @@ import csv
 import signal
 import subprocess
 import tempfile
+from collections.abc import Mapping
 from pathlib import Path
+from types import MappingProxyType
 
 SCENARIOS = Path(__file__).resolve().parents[1] / "sipp"
 
@@ -32,11 +34,20 @@ class Sipp:
         trace: bool = True,
         at_once: int = 0,
         one_by_one: bool = False,
+        instead: Mapping[str, str] = MappingProxyType({}),
     ) -> None:
-        """`at_once`: calls under way at most; 0: as many as there are. `one_by_one`: as it takes what arrives."""
+        """`at_once`: calls under way at most; 0: as many as there are. `one_by_one`: as it takes what arrives.
+
+        `instead`: what stands for words of the scenario.
+        """
         self._temporary = tempfile.TemporaryDirectory(prefix="sipp-")
         self.directory = Path(self._temporary.name)
-        words = [*prefix, "sipp", f"{server[0]}:{server[1]}", "-sf", str(SCENARIOS / f"{scenario}.xml"), "-nostdin"]
+        played = self.directory / "scenario.xml"
+        text = (SCENARIOS / f"{scenario}.xml").read_text()
+        for word, other in instead.items():
+            text = text.replace(word, other)
+        played.write_text(text)
+        words = [*prefix, "sipp", f"{server[0]}:{server[1]}", "-sf", str(played), "-nostdin"]
         words += [
             "-i",
             host,

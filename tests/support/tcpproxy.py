@@ -1,4 +1,4 @@
-"""A TCP proxy between a client and its server, to be a bad network or a bad server at will.
+"""A TCP proxy between a client and its server, to be a bad network or a bad server at will, or the TLS of one that has none.
 
     with TcpProxy(("127.0.0.1", server.port)) as proxy:
         client = connect("127.0.0.1", proxy.port)
@@ -13,6 +13,7 @@ from __future__ import annotations
 import asyncio
 import random
 import socket
+import ssl
 import struct
 import threading
 from collections.abc import Callable, Coroutine
@@ -37,10 +38,22 @@ class Fault(Enum):
 
 
 class TcpProxy:
-    """Listens on a loopback port, passes on to `target`, as faithfully as the fault allows."""
+    """Listens on a loopback port, passes on to `target`, as faithfully as the fault allows.
 
-    def __init__(self, target: tuple[str, int], *, host: str = "127.0.0.1", port: int = 0) -> None:
+    With `shows` its clients speak TLS with it, with `trusts` it does with its target.
+    """
+
+    def __init__(
+        self,
+        target: tuple[str, int],
+        *,
+        host: str = "127.0.0.1",
+        port: int = 0,
+        shows: ssl.SSLContext | None = None,
+        trusts: ssl.SSLContext | None = None,
+    ) -> None:
         self.target = target
+        self.shows, self.trusts = shows, trusts
         self.fault = Fault.NONE
         self.lag = 0.0
         "Seconds by which each piece arrives later, in each direction."
@@ -100,7 +113,7 @@ class TcpProxy:
         asyncio.run_coroutine_threadsafe(work, self._loop).result(ATTENTION)
 
     async def _listen(self) -> None:
-        self._server = await asyncio.start_server(self._serve, self.host, self.port, backlog=256)
+        self._server = await asyncio.start_server(self._serve, self.host, self.port, backlog=256, ssl=self.shows)
         self.port = self._server.sockets[0].getsockname()[1]
 
     async def _switch(self, fault: Fault) -> None:
@@ -161,7 +174,7 @@ class Connection:
         await self._thaw()
         if self._proxy.fault is Fault.GARBAGE:
             await self._babble(self._client[1])
-        self._server = await asyncio.open_connection(*self._proxy.target)
+        self._server = await asyncio.open_connection(*self._proxy.target, ssl=self._proxy.trusts)
         there = asyncio.ensure_future(self._pump(self._client[0], self._server[1], self._request))
         back = asyncio.ensure_future(self._pump(self._server[0], self._client[1], self._answer))
         try:
