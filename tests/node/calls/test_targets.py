@@ -11,6 +11,7 @@ from types import MappingProxyType
 import pytest
 
 from node.calls.call import Call
+from node.transport import questions
 from tests.node.calls.clock import LeapingLoop, leap
 from tests.node.calls.peer import OFFER, Peer
 from tests.node.calls.rig import Rig, Stage, extension, stage, until
@@ -141,6 +142,29 @@ def test_a_silent_target_is_left_long_before_32_seconds_are_over() -> None:
         await here.talk(await here.call(), second)
         calls = {message.call_id for message in first.waiting}
         assert len(calls) <= 1, "only the first call's INVITE still comes again"
+
+    play(test)
+
+
+def test_a_silent_name_server_holds_up_only_the_calls_that_need_it(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(questions, "LIFETIME", 60.0)
+
+    async def test(here: Scene) -> None:
+        here.names.silent.add("*")
+        waiting = [await here.call() for _ in range(20)]
+        for each in waiting:
+            await each.expect(100)
+        bob = await here.peer(here.rig.stage.internal)
+        here.rig.stage.register("1001", f"sip:1001@127.0.0.1:{bob.port}")
+        caller = await here.peer(here.rig.stage.internal)
+        caller.invite("1001", "1000", sdp=OFFER)
+        invite = await bob.expect("INVITE")
+        bob.answer(invite, 200, sdp=OFFER)
+        caller.ack(await caller.expect(200))
+        assert [each.waiting for each in waiting] == [[]] * 20, "they have no answer yet, the later call has its own"
+        for each in waiting:
+            each.cancel()
+            assert (await each.expect(487)).status == 487
 
     play(test)
 

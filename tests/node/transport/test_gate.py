@@ -175,8 +175,13 @@ def test_what_is_too_large_is_refused_and_a_byte_less_is_not(
 ) -> None:
     with serving(tmp_path, **limits) as node:
         phone = node.phone()
-        assert phone.ask(phone.request("OPTIONS", uri, **fields)).status == status
+        before = stats(node)["malformed"]
+        for _ in range(3):
+            assert phone.ask(phone.request("OPTIONS", uri, **fields)).status == status
         assert phone.ask(phone.request("OPTIONS")).status == 200
+        assert stats(node)["malformed"] - before == 3
+        until(lambda: "unreadable message from 127.0.0.1: " in log_of(node))
+        assert log_of(node).count("unreadable message") == 1, "of one source once in a period"
     with serving(tmp_path / "without") as node:
         phone = node.phone()
         assert phone.ask(phone.request("OPTIONS", uri, **fields)).status == 200
