@@ -13,6 +13,7 @@ from dataclasses import dataclass, field
 from random import Random
 
 from tests.fuzz.corpus import SDP
+from tests.fuzz.effort import Effort
 from tests.fuzz.mutation import Mutator
 from tests.support.node import DOMAIN, STRETCH
 
@@ -30,6 +31,8 @@ class Tally:
     mutants: int = 0
     unanswered: list[str] = field(default_factory=list)
     statuses: Counter[int] = field(default_factory=Counter)
+    effort: Effort | None = None
+    "Told of all that comes, where a process is asked."
 
 
 @dataclass(slots=True)
@@ -116,6 +119,8 @@ class Agent(ABC):
     def hear(self, seconds: float) -> list[str]:
         """Responses that come within that time, one wait at most; requests are answered by the way."""
         heard = self.listen(max(0.0, seconds))
+        if heard and self.tally.effort is not None:
+            self.tally.effort.heard()
         for text in heard:
             if not text.startswith("SIP/2.0 "):
                 self._on_request(text)

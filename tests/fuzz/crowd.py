@@ -9,6 +9,7 @@ import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
 
+from tests.fuzz.effort import Effort
 from tests.support.node import STRETCH
 
 T1 = 0.5
@@ -47,8 +48,9 @@ class Short:
 class Crowd:
     """Calls at once, up to a window. Not asynchronous: one loop, one socket."""
 
-    def __init__(self, server: tuple[str, int], host: str, *, window: int = 16) -> None:
-        self.server, self.window = server, window
+    def __init__(self, server: tuple[str, int], host: str, *, window: int = 16, effort: Effort | None = None) -> None:
+        """`effort` is told of all that comes."""
+        self.server, self.window, self._effort = server, window, effort
         self.socket = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
         self.socket.bind((host, 0))
         self.socket.setblocking(False)
@@ -105,6 +107,8 @@ class Crowd:
             data, source = self.socket.recvfrom(65_535)
         except BlockingIOError:
             return False
+        if self._effort is not None:
+            self._effort.heard()
         text = data.decode("utf-8", "surrogateescape")
         if text.startswith("SIP/2.0 "):
             self._on_response(text, source)

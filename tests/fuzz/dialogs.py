@@ -14,6 +14,8 @@ from random import Random
 from tests.fuzz import streams
 from tests.fuzz.agent import Agent, Tally
 from tests.fuzz.crowd import Crowd, percentile
+from tests.fuzz.effort import Effort
+from tests.fuzz.hunt import STALL
 from tests.fuzz.scripts import SCRIPTS
 from tests.fuzz.wires import UdpAgent
 from tests.support.node import STRETCH, Node, loopback_address
@@ -56,12 +58,18 @@ class Figures(Tally):
 
     @property
     def prompt(self) -> bool:
-        """Was OPTIONS answered between the mutants, soon?"""
+        """Was OPTIONS answered between the mutants, soon? And did nothing take long, by the worker's own time?"""
         return (
             bool(self.probes)
+            and self.longest < STALL
             and percentile(self.probes, 0.5) < 0.1 * STRETCH
             and percentile(self.probes, 0.99) < STRETCH
         )
+
+    @property
+    def longest(self) -> float:
+        """Seconds of its own time that the worker was not heard of."""
+        return self.effort.most if self.effort is not None else 0.0
 
     def __str__(self) -> str:
         statuses = ", ".join(f"{status}: {count}" for status, count in sorted(self.statuses.items()))
@@ -69,7 +77,7 @@ class Figures(Tally):
             f"node          seed {self.seed:<6} {self.mutants:9} mutants, {self.streams} of them of streams, in {self.dialogs} dialogs, {self.through} of them through; "
             f"{self.clean} clean calls, {len(self.failed)} failed; {len(self.unanswered)} unanswered; answers {statuses}; OPTIONS median "
             f"{percentile(self.probes, 0.5) * 1000:.1f} ms, p99 {percentile(self.probes, 0.99) * 1000:.1f} ms; "
-            f"memory {self.grown:+} KiB; {self.seconds:.0f} s; {len(self.trouble)} lines of trouble{', worker replaced' if self.replaced else ''}"
+            f"longest work {self.longest * 1000:.1f} ms; memory {self.grown:+} KiB; {self.seconds:.0f} s; {len(self.trouble)} lines of trouble{', worker replaced' if self.replaced else ''}"
             + "".join(f"\n  {line[:300]}" for line in (self.unanswered + self.failed + self.trouble)[:10])
         )
 
@@ -95,7 +103,8 @@ def _talk(
     listening: streams.Listening, figures: Figures, worker: int, *, mutants: int, each: int, hostile: int
 ) -> None:
     node, random = listening.node, Random(figures.seed)
-    crowd = Crowd(node.sip, loopback_address())
+    effort = figures.effort = Effort(worker)
+    crowd = Crowd(node.sip, loopback_address(), effort=effort)
     agents: list[Agent] = [UdpAgent(node.sip, figures, each, figures.seed)]
     agents += [listening.agent(transport, figures, each, figures.seed) for transport in streams.TRANSPORTS]
     enemy = streams.Enemy(listening, figures.seed)
@@ -112,6 +121,7 @@ def _talk(
             if not before and figures.mutants > mutants // 4:
                 before = resident(worker)
             _look(node, figures)
+            effort.heard()
     finally:
         figures.clean, figures.probes = len(crowd.done), crowd.probes
         figures.failed = [f"{call.name} {call.state} {call.statuses}" for call in crowd.failed]

@@ -12,6 +12,8 @@ from node.sip.message import Request, check, parse
 from node.sip.uri import Uri
 from tests.fuzz import anomalies
 from tests.fuzz.crowd import Crowd, percentile
+from tests.fuzz.effort import Effort
+from tests.fuzz.hunt import STALL
 from tests.support.node import STRETCH, Node, loopback_address
 from tests.support.open_node import open_node, resident, trouble_of, wait_settled
 
@@ -47,7 +49,8 @@ def test_there_are_enough_cases_and_each_is_another():
 @pytest.mark.timeout(900)
 def test_after_each_oddity_a_call_succeeds(node: Node, capsys):
     worker = wait_settled(node)
-    crowd = Crowd(node.sip, loopback_address())
+    effort = Effort(worker)
+    crowd = Crowd(node.sip, loopback_address(), effort=effort)
     begun, before = time.monotonic(), 0
     try:
         for number, (name, data) in enumerate(anomalies.cases(crowd.host, crowd.port)):
@@ -63,10 +66,11 @@ def test_after_each_oddity_a_call_succeeds(node: Node, capsys):
         print(
             f"\n  {len(crowd.done)} oddities, each followed by its call, {len(crowd.failed)} failed; {crowd.strange} oddities were answered; "
             f"OPTIONS between them: median {percentile(crowd.probes, 0.5) * 1000:.1f} ms, p99 {percentile(crowd.probes, 0.99) * 1000:.1f} ms, "
-            f"most {max(crowd.probes) * 1000:.1f} ms; memory {grown:+} KiB; {took:.0f} s"
+            f"most {max(crowd.probes) * 1000:.1f} ms; longest work {effort.most * 1000:.1f} ms; memory {grown:+} KiB; {took:.0f} s"
         )
     assert [(call.name, call.state, call.statuses) for call in crowd.failed] == []
     assert len(crowd.done) >= LEAST
+    assert effort.most < STALL
     assert percentile(crowd.probes, 0.5) < 0.1 * STRETCH
     assert percentile(crowd.probes, 0.99) < 1.0 * STRETCH
     assert node.worker_pid("internal#0") == worker, "the worker was replaced"
