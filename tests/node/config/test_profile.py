@@ -61,6 +61,8 @@ VALUES = [
     ("ext-sip-ip", "STUN:stun.example.org:3479", "ext_sip_ip", "stun:stun.example.org:3479"),
     ("ext-sip-ip", "host:pbx.example.org", "external_ip", ""),
     ("ext-sip-ip", "auto-nat", "ext_sip_ip", ""),
+    ("ext-sip-ip", "auto", "ext_sip_ip", host.local_ip_v4()),
+    ("ext-rtp-ip", "AUTO", "ext_rtp_ip", host.local_ip_v4()),
     ("workers", "4", "workers", 4),
     ("sip-dscp", "CS3", "sip_dscp", 24),
     ("sip-dscp", "af31", "sip_dscp", 26),

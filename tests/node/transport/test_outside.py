@@ -10,6 +10,7 @@ from pathlib import Path
 
 import pytest
 
+from node.config.host import local_ip_v4
 from node.config.profile import ProfileSettings
 from node.transport import outside as module
 from node.transport.outside import Outside
@@ -189,3 +190,22 @@ def test_a_worker_is_up_at_once_and_names_itself_as_it_is_seen(tmp_path: Path) -
             server.deaf = 0
             within = module.AGAIN + 10 * STRETCH
             until_(lambda: "@203.0.113.9:" in phone.ask(phone.request("OPTIONS")).get("Contact"), within)
+
+
+@pytest.mark.parametrize(
+    ("form", "named"),
+    [
+        ("203.0.113.9", "203.0.113.9"),
+        ("host:here.example.org", "192.0.2.33"),
+        ("auto", local_ip_v4()),
+        ("auto-nat", "127.0.0.1"),
+        ("autonat:203.0.113.9", "127.0.0.1"),
+    ],
+)
+def test_each_form_gives_a_worker_its_name(tmp_path: Path, form: str, named: str) -> None:
+    """The phone is of our network, so that it is not told what `autonat:` names."""
+    with NameServer({("here.example.org.", "A"): "60 IN A 192.0.2.33"}) as names:
+        with rig(tmp_path, external_sip_ip=form, dns_servers=names.text) as node:
+            node.serve()
+            phone = node.phone()
+            until_(lambda: f"@{named}:" in phone.ask(phone.request("OPTIONS")).get("Contact"))
