@@ -33,6 +33,11 @@ ZONE = {
     ("c.example.org.", "A"): "300 IN A 192.0.2.3",
     ("_sip._udp.guess.org.", "SRV"): "300 IN SRV 1 1 5060 a.example.org.",
     ("_sip._tcp.guess.org.", "SRV"): "300 IN SRV 1 1 5062 b.example.org.",
+    ("_sip._udp.five.org.", "SRV"): "300 IN SRV 1 1 5060 a.example.org.",
+    ("_sip._sctp.five.org.", "SRV"): "300 IN SRV 1 1 5063 a.example.org.",
+    ("_sips._tcp.five.org.", "SRV"): "300 IN SRV 1 1 5061 a.example.org.",
+    ("_sips._sctp.five.org.", "SRV"): "300 IN SRV 1 1 5064 a.example.org.",
+    ("plain.org.", "NAPTR"): '300 IN NAPTR 1 1 "a" "SIPS+D2T" "" c.example.org.',
 }
 
 
@@ -58,7 +63,10 @@ def test_a_name_that_is_not_there_is_said_as_freeswitch_says_it(console: Console
     assert console.api(f"sofia_dig @{names.text} localhost") == transcript("sofia_dig_localhost")
 
 
-@pytest.mark.parametrize("line", ["", "--help", "-h", "--pigeon example.org", "-p", "-p pigeon x", "@300.1.1.1 x"])
+@pytest.mark.parametrize(
+    "line",
+    ["", "--help", "-h", "-?", "--pigeon example.org", "-p", "-p pigeon x", "@300.1.1.1 x", "-", " ".join(["x"] * 50)],
+)
 def test_who_does_not_know_how_is_told(console: Console, line: str) -> None:
     assert console.api(f"sofia_dig {line}".strip()) == transcript("sofia_dig")
 
@@ -107,11 +115,35 @@ def test_a_transport_of_the_operators_own_is_asked_for(console: Console, names: 
     ]
 
 
+def test_sctp_is_among_the_transports_unless_it_is_left_out(console: Console, names: NameServer) -> None:
+    def ports(options: str, uri: str = "five.org") -> list[tuple[str, str]]:
+        found = rows(console.api(f"sofia_dig -4 {options} @{names.text} {uri}"))
+        shares = {row[1] for row in found}
+        assert shares == {f"{1 / len(found):.3f}"}
+        assert [row[0] for row in found] == [str(place) for place in range(1, len(found) + 1)]
+        return [(row[2], row[3]) for row in found]
+
+    assert ports("") == [("udp", "5060"), ("sctp", "5063"), ("tls", "5061"), ("tls-sctp", "5064")]
+    assert ports("--no-sctp") == [("udp", "5060"), ("tls", "5061")]
+    assert ports("--tls-sctp --sctp") == [("tls-sctp", "5064"), ("sctp", "5063")]
+    assert ports("", "sips:five.org") == [("tls", "5061"), ("tls-sctp", "5064")]
+    assert ports("--udp --tls -") == [("udp", "5060"), ("tls", "5061")]
+
+
+def test_a_service_may_lead_to_an_address_and_tls_has_its_own_port(console: Console, names: NameServer) -> None:
+    assert rows(console.api(f"sofia_dig -4 @{names.text} plain.org")) == [["1", "1.000", "tls", "5061", "192.0.2.3"]]
+
+
+def test_of_a_uri_that_makes_no_sense_nothing_is_said(console: Console) -> None:
+    assert console.api("sofia_dig sip:[::1") == HEADER
+
+
 def test_a_number_needs_no_name_server(console: Console) -> None:
     assert rows(console.api("sofia_dig 192.0.2.9")) == [
         ["1", "1.000", "udp", "5060", "192.0.2.9"],
         ["2", "1.000", "tcp", "5060", "192.0.2.9"],
     ]
+    assert rows(console.api("sofia_dig sip:192.0.2.9;transport=tcp")) == [["1", "1.000", "tcp", "5060", "192.0.2.9"]]
     assert rows(console.api("sofia_dig sips:192.0.2.9")) == [["1", "1.000", "tls", "5061", "192.0.2.9"]]
 
 
