@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import base64
 import contextlib
 import os
 import re
@@ -22,6 +23,7 @@ from node.config import stun as messages
 from tests.node.transport.test_hep import chunks
 from tests.support.node import DOMAIN, PASSWORD, ROOT, STRETCH, Node, loopback_address, shared_settings, until
 from tests.support.phone import Phone
+from tests.support.srtp import SecureLine, SecurePhone
 
 pytestmark = pytest.mark.real
 
@@ -297,6 +299,39 @@ def test_global_siptrace_shows_all_profiles_and_transports(node: Node) -> None:
     for port in (5060, 5080):
         ask(node, "OPTIONS", "X-Trace: three", port=port)
     assert "X-Trace: three" not in everything_since(log)
+
+
+def test_no_secret_is_told_however_loud_all_speak(node: Node) -> None:
+    """A call between phones that encrypt, everything on: neither password nor answer to a challenge nor key is told."""
+    secrets: set[str] = {PASSWORD}
+
+    async def scenario() -> None:
+        async with (
+            SecurePhone("1000", PASSWORD, node.sip, domain=DOMAIN) as alice,
+            SecurePhone("1001", PASSWORD, node.sip, domain=DOMAIN) as bob,
+        ):
+            await alice.register()
+            await bob.register()
+            line = await alice.call("1001")
+            heard = await bob.answer_next(10 * STRETCH)
+            async with asyncio.timeout(10 * STRETCH):
+                await line.answered.wait()
+            for each in (line, heard):
+                assert isinstance(each, SecureLine)
+                secrets.add(base64.b64encode(each.secure.key).decode())
+            secrets.update(re.findall(r'response="(\w+)"', line._invite.encode().decode() if line._invite else ""))
+            assert (await line.hangup()).status == 200
+
+    for command in ("global siptrace on", "global debug presence", "loglevel all 9"):
+        node.api(f"sofia {command}")
+    log = Log(node)
+    asyncio.run(scenario())
+    text = log.wait(r"sofia\.siptrace: send \d+ bytes(.|\n)*\nBYE sip:")
+    assert len(secrets) == 4
+    assert "Proxy-Authorization: Digest" in text
+    assert "a=crypto:1 AES_CM_128_HMAC_SHA1_80 inline:" in text
+    assert [each for each in secrets if each in text] == []
+    assert set(re.findall(r'response="?([^",\s]*)', text)) == {"***"}
 
 
 def test_the_trace_goes_out_at_the_tracelevel(node: Node) -> None:

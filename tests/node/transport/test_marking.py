@@ -8,6 +8,7 @@ from dataclasses import replace
 from pathlib import Path
 
 from node.sip.flow import Flow
+from node.transport.marking import mark
 from tests.node.transport.test_oversize import Bench, play
 
 
@@ -27,6 +28,20 @@ def test_datagrams_bear_the_dscp_of_the_profile(tmp_path: Path) -> None:
         assert await seen(bench) == 26
 
     play(tmp_path, test, sip_dscp=26)
+
+
+def test_an_ipv6_datagram_bears_it_too() -> None:
+    with (
+        socket.socket(socket.AF_INET6, socket.SOCK_DGRAM) as ours,
+        socket.socket(socket.AF_INET6, socket.SOCK_DGRAM) as phone,
+    ):
+        phone.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_RECVTCLASS, 1)
+        phone.bind(("::1", 0))
+        phone.settimeout(5)
+        mark(ours, 26)
+        ours.sendto(b"SIP/2.0 200 OK\r\n\r\n", phone.getsockname())
+        _data, ancillary, _flags, _source = phone.recvmsg(100, 100)
+        assert ancillary[0][2][0] >> 2 == 26
 
 
 def test_a_rescan_changes_what_they_bear(tmp_path: Path) -> None:
