@@ -12,19 +12,21 @@ from tests.support.sipp import Sipp, user_rows
 
 USERS = [f"10{n:02d}" for n in range(20)]
 WARM_UP, COUNT, RATE = 400, 8000, 1200
+AT_ONCE = 60
+"Under way at most: where others have the processor, that rate would be an overload, which is refused."
 
 
 def measure(directory: Path) -> list[Figure]:
     with measured_node(directory) as node:
         assert node.process is not None
-        ours = per_registration(node.process.pid, (node.settings["sip_ip"], 5060), 16000)
+        ours = per_registration(node.process.pid, (node.settings["sip_ip"], 5060), 16000, at_once=AT_ONCE)
     unit = "us CPU per digest REGISTER"
     try:
         with peers.kamailio(directory, "127.0.0.1", 16900, storage=peers.in_sqlite(directory)) as pid:
-            theirs = per_registration(pid, ("127.0.0.1", 16900), 16010)
+            theirs = per_registration(pid, ("127.0.0.1", 16900), 16010, at_once=AT_ONCE)
     except (FileNotFoundError, RuntimeError, AssertionError) as error:
         return [Figure("register", unit, ours, note=f"no peer: {error}")]
-    note = f"{RATE}/s; SQLite, committed before the 200; the peer writes through to SQLite too"
+    note = f"{RATE}/s at most; SQLite, committed before the 200; the peer writes through to SQLite too"
     return [Figure("register", unit, ours, "kamailio", theirs, note)]
 
 
