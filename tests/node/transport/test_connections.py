@@ -294,11 +294,15 @@ def test_who_has_called_us_and_is_gone_cannot_be_called_back(certificates: Path)
     run(scenario())
 
 
-def test_who_never_reads_is_cut_and_holds_no_more_than_its_share() -> None:
+@pytest.mark.parametrize("kind", ["tcp", "tls"])
+def test_who_never_reads_is_cut_and_holds_no_more_than_its_share(
+    kind: str, certificates: Path, authority: Authority
+) -> None:
     async def scenario() -> None:
-        async with site(streams=StreamLimits(max_unsent=200_000)) as bob:
+        async with site(certificates, streams=StreamLimits(max_unsent=200_000)) as bob:
             bob.reply = message("x" * 60_000)
-            _reader, writer = await asyncio.open_connection(*bob.at("tcp"), limit=1024)
+            trust = {"ssl": authority.trusting(), "server_hostname": ""} if kind == "tls" else {}
+            _reader, writer = await asyncio.open_connection(*bob.at(kind), limit=1024, **trust)  # type: ignore[arg-type]
             writer.transport.pause_reading()  # type: ignore[attr-defined]
             most = 0
             while len(bob.streams) or not bob.came:
