@@ -11,7 +11,6 @@ import shutil
 import signal
 import socket
 import struct
-import threading
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from types import MappingProxyType
@@ -19,11 +18,11 @@ from types import MappingProxyType
 import pytest
 
 from node import debug
-from node.config import stun as messages
 from tests.node.transport.test_hep import chunks
 from tests.support.node import DOMAIN, PASSWORD, ROOT, STRETCH, Node, loopback_address, shared_settings, until
 from tests.support.phone import Phone
 from tests.support.srtp import SecureLine, SecurePhone
+from tests.support.stun import StunServer
 
 pytestmark = pytest.mark.real
 
@@ -88,26 +87,8 @@ def homer() -> Iterator[socket.socket]:
 @pytest.fixture(scope="module")
 def stun() -> Iterator[int]:
     """A STUN server that says 127.0.0.1; gives its port."""
-    server = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
-    server.bind(("127.0.0.1", 0))
-
-    def answer() -> None:
-        while True:
-            try:
-                request, source = server.recvfrom(2048)
-            except OSError:
-                return
-            number = struct.unpack("!I", socket.inet_aton("127.0.0.1"))[0] ^ messages.MAGIC_COOKIE
-            attribute = struct.pack("!HHBBHI", messages.XOR_MAPPED_ADDRESS, 8, 0, 1, 0, number)
-            server.sendto(
-                struct.pack("!HHI12s", messages.BINDING_RESPONSE, len(attribute), messages.MAGIC_COOKIE, request[8:20])
-                + attribute,
-                source,
-            )
-
-    threading.Thread(target=answer, daemon=True).start()
-    yield server.getsockname()[1]
-    server.close()
+    with StunServer("127.0.0.1") as server:
+        yield server.port
 
 
 @pytest.fixture(scope="module")
