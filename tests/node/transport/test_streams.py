@@ -158,6 +158,25 @@ def test_crlf_pings_are_answered_inside_tls(tmp_path: Path, authority: Authority
             assert sock.recv(16) == b"\r\n"
 
 
+@pytest.mark.parametrize(("kind", "file"), [("tls", "agent.pem"), ("wss", "wss.pem")])
+def test_a_new_certificate_is_shown_by_the_worker_that_runs_and_who_is_connected_stays(
+    tmp_path: Path, authority: Authority, kind: str, file: str
+) -> None:
+    trust = authority.trusting()
+
+    def serial(sock: socket.socket) -> str:
+        with trust.wrap_socket(sock) as sock:
+            return str((sock.getpeercert() or {})["serialNumber"])
+
+    limits = StreamLimits(accept_rate_per_source=10_000)  # it is looked at again and again
+    with node(tmp_path, authority, streams=limits) as made, trust.wrap_socket(connected(made, "tls")) as before:
+        pid, old = made.workers[0].process.pid, serial(connected(made, kind))
+        (tmp_path / "certs" / file).write_text(authority.issue("pbx.test", "127.0.0.1"))
+        until(lambda: serial(connected(made, kind)) != old, 3 * WITHIN)
+        assert answers(before)
+        assert made.workers[0].process.pid == pid
+
+
 @pytest.mark.parametrize("kind", ["tcp", "tls"])
 @pytest.mark.parametrize(("length", "status"), [("99999999", "513"), ("many", "400")])
 def test_who_breaks_the_stream_is_told_so_and_what_came_before_is_answered(
