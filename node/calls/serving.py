@@ -148,6 +148,8 @@ def on_ack(call: Call, leg: Leg, request: Request) -> None:
         return  # an ACK again
     if leg.transaction.request.cseq.number != request.cseq.number or not pending.response.startswith(b"SIP/2.0 2"):
         return
+    if not leg.transaction.final:
+        return  # it is no ACK to a 2xx that is still being written down, but to a refusal of another INVITE
     acknowledged(call, leg)
     call.save()
     sdp = invite.sdp_of(request)

@@ -9,7 +9,7 @@ import pytest
 from node.transport.handoff import PEERS
 from tests.fuzz.agent import Dialogue, Tally, value
 from tests.fuzz.scripts import EVERYTHING
-from tests.fuzz.theatre import Actor, Theatre, season
+from tests.fuzz.theatre import EACH, Actor, Theatre, season
 
 MUTANTS = 8000
 GROWTH = 16_384
@@ -156,6 +156,11 @@ def test_a_reinvite_that_a_bye_overtakes_is_answered_487(theatre, actor):
     heard = heard_of(actor, "INVITE", 3.0)
     assert {text[8:11] for text in heard if value(text, "CSeq") == f"{again} INVITE"} == {"487"}
     assert theatre.trouble.found == []
+
+
+def test_an_ack_to_the_refusal_of_one_reinvite_does_not_keep_back_the_200_to_another(theatre):
+    """Of two with the same number; the 200 was still being written down. Its transaction stayed for ever."""
+    theatre.play(20261124000455, Tally(), EACH)
 
 
 def test_tags_of_slots_that_nobody_has_cost_next_to_nothing(theatre, actor):
