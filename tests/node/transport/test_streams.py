@@ -24,11 +24,6 @@ KINDS = ("tcp", "tls", "ws", "wss")
 WITHIN = 10.0 * STRETCH
 
 
-@pytest.fixture(scope="module")
-def authority(tmp_path_factory: pytest.TempPathFactory) -> Authority:
-    return Authority(tmp_path_factory.mktemp("authority"))
-
-
 @contextmanager
 def node(folder: Path, authority: Authority, *, host: str = "127.0.0.1", **fields: object) -> Iterator[Rig]:
     """A worker that listens on everything; `fields` of its profile."""
