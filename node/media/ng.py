@@ -95,9 +95,12 @@ class NgClient:
         self._queue: deque[_Question] = deque()
         self._strange = 0
         self._probe: Alarm | None = None
+        self._closed = False
 
     def ask(self, question: Mapping[str, Writable], then: Told) -> None:
         """`then` gets the answer (`result` is `ok` or `pong`), NgRefused, or NgUnanswered after two seconds."""
+        if self._closed:
+            return
         self._count += 1
         cookie = f"{self._prefix}.{self._count}"
         asked = _Question(cookie, f"{cookie} ".encode() + encode(question), then)
@@ -117,6 +120,7 @@ class NgClient:
 
     def close(self) -> None:
         """Ask nothing any more; nobody is told."""
+        self._closed = True
         if self._probe is not None:
             self._probe.cancel()
         for question in self._asked.values():

@@ -216,8 +216,9 @@ class MediaClient:
         self._post(control.Count(number, leg))
 
     def shut(self) -> None:
-        """Let go of the socket. The legs stay as they are, for a successor."""
+        """Let go of the socket; nobody is told any more. The legs stay as they are, for a successor."""
         self._flush()
+        self._waiting.clear()
         if self._socket.fileno() >= 0:
             self._remove_reader(self._socket.fileno())
             self._socket.close()

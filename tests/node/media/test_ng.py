@@ -277,3 +277,14 @@ def test_who_breaks_over_an_answer_breaks_nothing_else(scene: Scene) -> None:
     for _ in range(2):
         scene.say(scene.hear()[0], {"result": "pong"})
     assert scene.outcomes == [{b"result": b"pong"}]
+
+
+def test_who_has_let_go_asks_nothing_more(scene: Scene) -> None:
+    scene.ask("query")
+    assert scene.heard() == 1
+    scene.client.close()
+    scene.ask("delete")
+    scene.client.probe()
+    scene.clock.run(5)
+    assert scene.heard() == 0
+    assert scene.outcomes == []
