@@ -104,8 +104,11 @@ class Media:
         self._relay.close(leg)
 
     def sweep(self, live: Sequence[str]) -> None:
-        """Of our own relay; an rtpengine ends by its own timeout what is nobody's."""
-        served = self._rtpengine.inner if self._rtpengine is not None else []
+        """Of our own relay, and of the sessions of these; sessions of nobody an rtpengine ends by its own timeout."""
+        served = []
+        if self._rtpengine is not None:
+            self._rtpengine.sweep()
+            served = self._rtpengine.inner
         self._relay.sweep([*live, *served])
 
     def play(

@@ -9,7 +9,7 @@ partner's inner side.
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 
 from node.media import rtpengine_talk as talk
@@ -22,6 +22,8 @@ from node.media.rtpengine_session import DUMP, NOWHERE, Pair, Point, Session
 
 log = logging.getLogger(__name__)
 
+LINGER = 10.0
+"Seconds in which something that was asked of a session that is over may still arrive there."
 LOOK = 2.0
 "Seconds between two looks whether an engine is there and has what we think it has."
 
@@ -38,6 +40,8 @@ class Rtpengine:
         self._legs: dict[str, Leg] = {}
         self._sessions: dict[tuple[str, str], Session] = {}
         "Those that are live; the engine's address and the call-id they were born with name them."
+        self._former: set[tuple[str, str]] = set()
+        "Those that are over since a moment."
         self._sides: dict[Session, dict[str, Leg]] = {}
         "The legs of each session by their tags."
         self._outside: dict[str, str] = {}
@@ -52,7 +56,7 @@ class Rtpengine:
     @property
     def inner(self) -> list[str]:
         """The legs of our own media process that serve ours."""
-        return [_inner_name(name) for name in self._legs]
+        return [leg.inner.name for leg in self._legs.values() if leg.inner is not None]
 
     def watch(self, engines: Sequence[str]) -> None:
         """These are known to be there or not before somebody needs them."""
@@ -61,6 +65,12 @@ class Rtpengine:
             self._engine(address).probe()
         if engines:
             self._look_later()
+
+    def sweep(self) -> None:
+        """All legs of this slot are here: what else is in their sessions is nobody's."""
+        for session in self._live():
+            session.known = True
+            self._settle_soon(session)
 
     def state(self) -> list[tuple[str, bool | None, int]]:
         """Of each engine its address, whether it answers, and how many sessions this worker has there."""
@@ -106,7 +116,10 @@ class Rtpengine:
             return self._placed(Leg(name, session, session.fresh(family), inside, None))
         # Those that are known not to answer come last.
         engines = sorted(map(self._engine, wish.engines), key=lambda engine: engine.answering is False)
-        session = Session(self, engines, name)
+        # A predecessor may have made it, and may not have come to writing that down: then it is this one.
+        key = engines[0].address, name
+        call_id = name if key not in self._sessions and key not in self._former else ""
+        session = Session(self, engines, name, call_id)
         self._sessions[session.key] = session
         return self._placed(Leg(name, session, session.fresh(family), inside, None))
 
@@ -118,7 +131,7 @@ class Rtpengine:
         key = last.engine, last.call_id
         session = self._sessions.get(key)
         if session is None:
-            session = self._sessions[key] = Session(self, [self._engine(last.engine)], name, last.call_id)
+            session = self._sessions[key] = Session(self, [self._engine(last.engine)], name, last.call_id, made=True)
         session.claim(last.tag, talk.family_of(last.address))
         for other in self._sides.get(session, {}).values():
             if other.side == last.tag:
@@ -235,6 +248,8 @@ class Rtpengine:
         self._cut_short(leg.inner)
         leg.inner.act, leg.inner.ended = act, ended
         leg.untouched = False
+        if leg.session.doubtful:
+            leg.session.verify()  # should it not be there, that is to be known
         self._settle_soon(leg.session)
 
     def _on_inner_open(self, leg: Leg, inner: Inner, outcome: int | MediaError) -> None:
@@ -247,6 +262,13 @@ class Rtpengine:
                 inner.ended(outcome)
             return
         inner.port = outcome
+        self._settle_soon(leg.session)
+
+    def _end_service(self, leg: Leg, inner: Inner, error: MediaError) -> None:
+        if inner.ended is not None:
+            self._loop.call_later(0, partial(inner.ended, error))
+            inner.ended = None
+        self._rest(leg)
         self._settle_soon(leg.session)
 
     def _rest(self, leg: Leg) -> None:
@@ -267,7 +289,7 @@ class Rtpengine:
     def wished(self, session: Session) -> list[Pair]:
         """Joined legs are paired; one that is served, with its inner side; one alone stays as it is, without a sound."""
         pairs: list[Pair] = []
-        legs = self._sides.get(session, {})
+        legs = self.tags(session)
         for leg in legs.values():
             partner = self._legs.get(leg.joined)
             if partner is not None and partner.session is session:
@@ -281,22 +303,38 @@ class Rtpengine:
             if leg.tag not in busy and (pair := self._idle(leg, legs, busy)) is not None:
                 pairs.append(pair)
                 busy.update(tag for tag in pair[:2] if tag != DUMP)
+        if session.known:
+            self._give_up_sides(legs, pairs)
         return pairs
 
-    def _side_for(self, leg: Leg, legs: dict[str, Leg]) -> str:
-        """An inner side: the one that a predecessor made, if it is nobody's, or a new one."""
-        mate = leg.session.mate(leg.tag)
-        return mate if mate and mate not in legs else leg.session.fresh(talk.family_of(leg.inside.address))
+    def tags(self, session: Session) -> Mapping[str, Leg]:
+        """The legs of a session by their tags."""
+        return self._sides.get(session, {})
 
-    def _idle(self, leg: Leg, legs: dict[str, Leg], busy: set[str]) -> Pair | None:
+    def _give_up_sides(self, legs: Mapping[str, Leg], pairs: Sequence[Pair]) -> None:
+        """Who is paired otherwise gets a new inner side when it is served again: the port of the old one is given back."""
+        for x, y, *_points in pairs:
+            for tag, mate in ((x, y), (y, x)):
+                if tag in legs and legs[tag].side != mate:
+                    legs[tag].side = ""
+
+    def _side_for(self, leg: Leg, legs: Mapping[str, Leg]) -> str:
+        """An inner side: the one that a predecessor made, if it is nobody's, or a new one."""
+        session = leg.session
+        mate = "" if session.known else session.mate(leg.tag)
+        return mate if mate and mate != DUMP and mate not in legs else session.fresh(talk.family_of(leg.inside.address))
+
+    def _idle(self, leg: Leg, legs: Mapping[str, Leg], busy: set[str]) -> Pair | None:
         """For a port, or to be silent towards whom it was paired with."""
         session = leg.session
         mate = session.mate(leg.tag)
         if mate:
-            # Whose mate is busy with others is cut off by the session; what has no owner any more is about to end.
-            if leg.untouched or mate in busy or not (mate in legs or mate in (leg.side, DUMP)):
+            # Whose mate is busy with others is cut off by the session.
+            ours = mate in legs or mate in (leg.side, DUMP)
+            if leg.untouched or mate in busy or not (ours or session.known):
                 return None
-            return Pair(leg.tag, mate) if session.done(Pair(leg.tag, mate)) else session.dumped(leg.tag, leg.remote)
+            pair = Pair(leg.tag, mate)
+            return pair if ours and session.done(pair) else session.dumped(leg.tag, leg.remote)
         if leg.tag in leg.session.ports:
             return None
         others = (tag for tag in legs if tag != leg.tag and tag not in busy and not leg.session.mate(tag))
@@ -368,8 +406,13 @@ class Rtpengine:
             act(inner.name)
 
     def failed(self, session: Session, error: MediaError) -> None:
-        """Who waits for a new port there gets none. Who had one has it still, for all we know: the engine forgets no call."""
+        """Who waits for a new port there gets none. Who had one has it still, for all we know: the engine forgets no call.
+
+        What waited to be played to one of its legs is over.
+        """
         for leg in list(self._sides.get(session, {}).values()):
+            if leg.inner is not None and leg.inner.ended is not None:
+                self._end_service(leg, leg.inner, error)
             if not leg.waiting or leg.tag in session.ports:
                 continue
             if leg.last is None:
@@ -382,6 +425,8 @@ class Rtpengine:
         """Who waits is refused; the others are told. It may not be the only one: until one is still there, the next is asked."""
         for leg in list(self._sides.get(session, {}).values()):
             waited = bool(leg.waiting)
+            if leg.inner is not None:
+                self._end_service(leg, leg.inner, error)
             self._refuse(leg, error)
             if not waited:
                 self.on_lost(leg.name, error)
@@ -442,7 +487,10 @@ class Rtpengine:
         return list(self._sessions.values())
 
     def _forget(self, session: Session) -> None:
-        self._sessions.pop(session.key, None)
+        key = session.key
+        if self._sessions.pop(key, None) is not None:
+            self._former.add(key)
+            self._loop.call_later(LINGER, lambda: self._former.discard(key))
         if not self._sides.get(session):
             self._sides.pop(session, None)
 

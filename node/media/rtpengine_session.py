@@ -1,13 +1,15 @@
 """One session of an rtpengine: the sides of a call, each with a port, paired as those who hear each other wish.
 
 A side is a tag with the port that its peer sends to; the port stays whatever the side is paired with. What is wished for is
-told pair by pair, one after the other; what was told is known, also to a successor, who asks the engine for it.
+told pair by pair, one after the other; what was told is known, also to a successor, who asks the engine for it. A side that
+nobody needs any more is deleted when all others are paired without it.
 """
 
 from __future__ import annotations
 
 import logging
-from collections.abc import Iterable, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence, Set
+from functools import partial
 from random import getrandbits
 from typing import Protocol
 
@@ -28,6 +30,9 @@ class Owner(Protocol):
     def wished(self, session: Session) -> list[Pair]:
         """The pairs that there should be."""
 
+    def tags(self, session: Session) -> Collection[str]:
+        """The sides that are legs; others are needed only as their mates."""
+
     def progressed(self, session: Session) -> None:
         """Ports have become known, or pairs are told."""
 
@@ -41,8 +46,10 @@ class Owner(Protocol):
 class Session:
     """Its sides, and what the engine was told of them."""
 
-    def __init__(self, owner: Owner, engines: Sequence[NgClient], name: str, call_id: str = "") -> None:
-        """On the first of the engines that answers; `call_id`: one that was made before, and is asked about first."""
+    def __init__(
+        self, owner: Owner, engines: Sequence[NgClient], name: str, call_id: str = "", *, made: bool = False
+    ) -> None:
+        """On the first of the engines that answers; `made`: before, by a predecessor: the engine is asked about it first."""
         self.engine = engines[0]
         self.call_id = call_id or _new_call_id(name)
         self.key = engines[0].address, self.call_id
@@ -51,14 +58,18 @@ class Session:
         "Address and port towards each side."
         self.family: dict[str, str] = {}
         self.gone = False
-        self.sure = not call_id
+        self.sure = not made
         "The engine has said what it has of it, or it is ours from the start."
+        self.known = not made
+        "All its legs are here: what else it has is nobody's."
         self._owner = owner
         self._name = name
         self._others = list(engines[1:])
         self._next = 1
         self._told: dict[str, Pair] = {}
-        self._busy = self._tried = False
+        self._offered: set[str] = set()
+        "Sides that the engine may have made."
+        self._busy = False
 
     # ---- sides -----------------------------------------------------------------------------------------------------
 
@@ -105,15 +116,26 @@ class Session:
         if self._busy or self.gone or not self.sure:
             return
         wished = [pair.agreed() for pair in self._owner.wished(self)]
-        for pair in [*wished, *self._cuts(wished)]:
+        paired = {tag for pair in wished for tag in pair[:2]}
+        spare = self._spare(paired)
+        for pair in [*wished, *self._cuts(paired, spare)]:
             if not self.done(pair):
                 self._tell(pair)
                 return
+        if spare:
+            self._remove(spare.pop())
 
-    def _cuts(self, wished: Sequence[Pair]) -> list[Pair]:
+    def _spare(self, paired: Set[str]) -> set[str]:
+        """Sides that nobody needs: of legs that are gone, and inner ones that serve nobody."""
+        kept = {*self._owner.tags(self), *paired}
+        mates = {self.mate(tag) for tag in kept - {DUMP} if tag in self.ports}
+        if not self.known or "" in mates:
+            return set()  # whoever is paired with it alone would go with it
+        return {*self.ports, *self._offered} - kept - mates
+
+    def _cuts(self, paired: Set[str], spare: Set[str]) -> list[Pair]:
         """A side whose former mate hears somebody else would still be heard by that one."""
-        paired = {tag for pair in wished for tag in pair[:2]}
-        left = [tag for tag in self._told if tag not in paired and self.mate(tag) in paired - {DUMP}]
+        left = [tag for tag in self._told if tag not in paired | spare and self.mate(tag) in paired - {DUMP}]
         return [self.dumped(tag, self._pointed(tag)) for tag in left if tag != DUMP]
 
     def dumped(self, tag: str, point: Point) -> Pair:
@@ -141,15 +163,15 @@ class Session:
 
     def _ask_offer(self, pair: Pair) -> None:
         def heard(said: Answer | MediaError) -> None:
-            if self._learned(pair.y, said):
+            if self._learned(pair, pair.y, said):
                 self._ask_answer(pair, swapped=False, last=True)
 
-        self._tried = True
+        self._offered |= {pair.x, pair.y}
         self.engine.ask(talk.offer(self.call_id, pair, self.family), heard)
 
     def _ask_answer(self, pair: Pair, *, swapped: bool, last: bool) -> None:
         def heard(said: Answer | MediaError) -> None:
-            if not self._learned(pair.y if swapped else pair.x, said):
+            if not self._learned(pair, pair.y if swapped else pair.x, said):
                 return
             if not last:
                 self._ask_answer(pair, swapped=False, last=True)
@@ -162,7 +184,28 @@ class Session:
 
         self.engine.ask(talk.answer(self.call_id, pair, self.family, swapped=swapped), heard)
 
-    def _learned(self, tag: str, said: Answer | MediaError) -> bool:
+    def _remove(self, tag: str) -> None:
+        """A side that is spare; nobody is paired with it, save perhaps what is spare, too, or the dump."""
+
+        def heard(said: Answer | MediaError) -> None:
+            self._busy = False
+            if isinstance(said, MediaError) and not isinstance(said, NgRefused):
+                self._offered.add(tag)  # again when the engine answers
+                self._fail(said)
+            elif not self.gone:
+                self.settle()
+
+        self._busy = True
+        mate = self.mate(tag)
+        for each in {tag, DUMP} | ({mate} if self.mate(mate) == tag else set()):
+            self._told.pop(each, None)
+        for each in (tag, DUMP):
+            # If the dump stays it has the port it had, and if it went, another one.
+            self.ports.pop(each, None)
+        self._offered.discard(tag)
+        self.engine.ask(talk.delete_side(self.call_id, tag), heard)
+
+    def _learned(self, pair: Pair, tag: str, said: Answer | MediaError) -> bool:
         """The port towards a side, new or the one it had. Whether to go on."""
         if self.gone:
             self._busy = False
@@ -176,11 +219,11 @@ class Session:
             self._fail(error)
             return False
         known = self.ports.get(tag)
-        if known is not None and known[1] != port:
+        if known is not None and known[1] != port and not {pair.x, pair.y}.isdisjoint(self._owner.tags(self)):
             self._lose(NgRefused(f"rtpengine {self.engine.address} has port {port} where it had {known[1]}"))
             self.engine.ask(talk.delete(self.call_id), _nothing)
             return False
-        self.ports.setdefault(tag, (address, port))
+        self.ports[tag] = known if known is not None and known[1] == port else (address, port)
         return True
 
     def _fail(self, error: MediaError) -> None:
@@ -191,13 +234,27 @@ class Session:
             self.engine.ask(talk.delete(self.call_id), _nothing)
             self.engine, self.call_id = self._others.pop(0), _new_call_id(self._name)
             self._told.clear()
+            self._offered.clear()
             self.settle()
             return
         if _unknown(error):
             self._lose(error)
+        elif self.made and self.sure and isinstance(error, NgRefused):
+            self._busy = True
+            self.engine.ask(talk.query(self.call_id), partial(self._on_refused, error))
+        else:
+            self._told.clear()
+            self._owner.failed(self, error)
+
+    def _on_refused(self, error: MediaError, said: Answer | MediaError) -> None:
+        """An engine without a port for another side ends the whole session."""
+        self._busy = False
+        if self.gone:
             return
-        self._told = {tag: pair for tag, pair in self._told.items() if self.sure and isinstance(error, NgRefused)}
-        self._owner.failed(self, error)
+        if isinstance(said, MediaError) and _unknown(said):
+            self._lose(error)
+        else:
+            self._owner.failed(self, error)
 
     # ---- after a failover, a silence, and at times ----------------------------------------------------------------------
 
@@ -220,8 +277,12 @@ class Session:
             self._take(talk.sides_of(said))
 
     def _take(self, sides: dict[str, talk.Side]) -> None:
-        for tag, (_address, port) in self.ports.items():
-            if tag not in sides or sides[tag].port != port:
+        needed = {*self._owner.tags(self)}
+        needed |= {self.mate(tag) for tag in needed} - {DUMP}
+        for tag, (_address, port) in list(self.ports.items()):
+            if tag not in sides and tag not in needed:
+                self.ports.pop(tag)  # it went with what it was paired with
+            elif tag not in sides or sides[tag].port != port:
                 self._lose(NgRefused(f"rtpengine {self.engine.address} does not have port {port} any more"))
                 return
         for tag, side in sides.items():
@@ -242,7 +303,7 @@ class Session:
         """Its ports are needed no more."""
         if not self.gone:
             self.gone = True
-            if self.made or self._tried or not self.sure:
+            if self.made or self._offered or not self.sure:
                 self._delete(1)
 
     def _delete(self, attempt: int) -> None:
@@ -259,10 +320,16 @@ def _pairs_of(sides: dict[str, talk.Side]) -> dict[str, Pair]:
     """The pairs that are beyond doubt: either side is paired with the other one and with nobody else."""
     told = {}
     for tag, side in sides.items():
-        mate = sides.get(side.mates[0]) if len(side.mates) == 1 else None
-        if mate is not None and mate.mates == (tag,):
-            told[tag] = Pair(tag, side.mates[0], side.point, mate.point).agreed()
+        mates = _there(side, sides)
+        mate = sides[mates[0]] if len(mates) == 1 else None
+        if mate is not None and _there(mate, sides) == [tag]:
+            told[tag] = Pair(tag, mates[0], side.point, mate.point).agreed()
     return told
+
+
+def _there(side: talk.Side, sides: Mapping[str, talk.Side]) -> list[str]:
+    """Whom it is paired with; the engine names those that were deleted, too."""
+    return [mate for mate in side.mates if mate in sides]
 
 
 def _unknown(error: MediaError) -> bool:

@@ -88,6 +88,11 @@ def delete(call_id: str) -> dict[str, Writable]:
     return {"command": "delete", "call-id": call_id, "delete-delay": 0}
 
 
+def delete_side(call_id: str, tag: str) -> dict[str, Writable]:
+    """Those that are paired with nobody else go with it, and with the last side the session."""
+    return {**delete(call_id), "from-tag": tag}
+
+
 def query(call_id: str) -> dict[str, Writable]:
     return {"command": "query", "call-id": call_id}
 
@@ -125,7 +130,7 @@ def place_of(said: Mapping[bytes, Bencoded]) -> tuple[str, int]:
 
 
 def sides_of(said: Mapping[bytes, Bencoded]) -> dict[str, Side]:
-    """The sides in the answer to a query; those that cannot be read are left out."""
+    """The sides in the answer to a query, without those that cannot be read, or were deleted and have no port."""
     found = {}
     for tag, about in _dictionary(said.get(b"tags")).items():
         side = _side(_dictionary(about))

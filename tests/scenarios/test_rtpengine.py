@@ -61,6 +61,11 @@ async def gone(engine: RtpengineServer) -> None:
     await asyncio.to_thread(until, lambda: not engine.sessions(), 10, "the session to be deleted")
 
 
+async def only(engine: RtpengineServer, ports: set[int]) -> None:
+    """Of legs that are gone, it holds no port."""
+    await asyncio.to_thread(until, lambda: engine.held_ports() == ports, 10, "ports to be given back")
+
+
 @asynccontextmanager
 async def answered(node: Node, number: str) -> AsyncIterator[tuple[Phone, Line]]:
     """1000 has called a number that the node answers by itself."""
@@ -154,8 +159,9 @@ def test_whoever_of_two_phones_answers_is_heard_in_the_one_session(node: Node, e
                 await other.ended.wait()
             call = Conversation(alice, second, out, incoming)
             await call.heard(20, WITHIN)
-            through(call, engine)
             assert len(engine.sessions()) == 1
+            await only(engine, through(call, engine))
+            await call.heard(20, WITHIN)
             await call.end(out)
             await gone(engine)
 
@@ -173,7 +179,8 @@ def test_a_call_that_is_transferred_is_heard_by_the_new_partner_only(node: Node,
                 await third.answered.wait()
             new = Conversation(call.alice, carol, call.out, third)
             await new.heard(20, WITHIN)
-            through(new, engine)
+            await only(engine, through(new, engine))
+            await new.heard(20, WITHIN)
             await new.end(third)
             await gone(engine)
 

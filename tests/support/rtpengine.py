@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import signal
 import socket
 import subprocess
 import time
@@ -17,19 +18,20 @@ LIMIT = 10.0
 
 
 class RtpengineServer:
-    """One `rtpengine`; `redis`: where it keeps its sessions; `options`: more of its command line."""
+    """One `rtpengine`; `redis`: where it keeps its sessions; `ports`: how many it has; `options`: more of its command line."""
 
     def __init__(
         self,
         directory: Path,
         *options: str,
         redis: int = 0,
+        ports: int = 290,
         interfaces: tuple[str, ...] = ("127.0.0.1",),
     ) -> None:
         self.directory = directory
         self.port = free_port()
         first = block()
-        self.ports = range(first, first + 290)
+        self.ports = range(first, first + ports)
         words = ["rtpengine", "--config-file=none", "--foreground", "--log-stderr", "--log-level=6", "--table=-1"]
         words += ["--num-threads=1", f"--listen-cli=127.0.0.1:{free_port()}"]
         words += [f"--interface={interface}" for interface in interfaces]
@@ -60,6 +62,16 @@ class RtpengineServer:
             self._process.kill()
             self._process.wait()
             self._process = None
+
+    @contextlib.contextmanager
+    def frozen(self) -> Iterator[None]:
+        """It answers nothing, and forgets nothing."""
+        assert self._process is not None
+        self._process.send_signal(signal.SIGSTOP)
+        try:
+            yield
+        finally:
+            self._process.send_signal(signal.SIGCONT)
 
     @contextlib.contextmanager
     def running(self) -> Iterator[RtpengineServer]:
@@ -101,12 +113,12 @@ class RtpengineServer:
         ]
 
     def _sides(self) -> list[dict[bytes, Bencoded]]:
-        """The audio of each side."""
-        found = []
+        """The audio of each side; one that was deleted is named as long as its session lives, but has no port."""
+        found: list[dict[bytes, Bencoded]] = []
         for call_id in self.sessions():
             tags = self.ask({"command": "query", "call-id": call_id}).get(b"tags")
             if isinstance(tags, dict):  # else it has just been deleted
-                found += [_audio_of(about) for about in tags.values()]
+                found += [side for side in map(_audio_of, tags.values()) if _port_of(side)]
         return found
 
     def ask(self, question: dict[str, Writable], within: float = LIMIT) -> dict[bytes, Bencoded]:
@@ -134,9 +146,10 @@ def _audio_of(about: Bencoded) -> dict[bytes, Bencoded]:
 
 
 def _port_of(side: dict[bytes, Bencoded]) -> int:
+    """0: it has none any more."""
     streams = side[b"streams"]
     assert isinstance(streams, list)
     assert isinstance(streams[0], dict)
-    port = streams[0][b"local port"]
+    port = streams[0].get(b"local port", 0)
     assert isinstance(port, int)
     return port
