@@ -22,6 +22,8 @@ log = logging.getLogger(__name__)
 
 DUMP = "0"
 "The side that those are paired with whom nobody hears any more."
+APART = 1000
+"Sides that one worker may make before their numbers come to those of its successor."
 
 
 class Owner(Protocol):
@@ -81,9 +83,9 @@ class Session:
         return tag
 
     def claim(self, tag: str, family: str) -> None:
-        """A side that a predecessor made."""
+        """A side that a predecessor made. It has made others that we have not heard of yet: ours are numbered far from those."""
         self.family[tag] = family
-        self._next = max(self._next, int(tag) + 1)
+        self._next = max(self._next, (int(tag) // APART + 1) * APART)
 
     def only(self, addresses: Iterable[str]) -> None:
         """One more leg, which may be on these engines."""

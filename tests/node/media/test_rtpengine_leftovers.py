@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from node.media.anchored import Wish
+from node.media.anchored import Anchored, Wish
 from node.media.bencode import decode, encode
 from node.media.errors import MediaError, MediaStopped
 from tests.node.media.desk import WITHIN, Desk
@@ -133,6 +133,28 @@ def test_what_a_successor_finds_of_legs_that_are_gone_goes_too_once_all_are_ther
     second.hears("a", "c")
     second.hears("c", "a")
     second.close()
+
+
+def test_whom_a_successor_calls_at_once_gets_no_port_that_somebody_else_had(
+    process: Process, engine: RtpengineServer
+) -> None:
+    first = Desk(process, engine)
+    a = first.open("a")
+    for leg in "bc":
+        first.open(leg, "a")
+    before = engine.held_ports()
+    first.media.shut()
+    second = Desk(process, engine)
+    outcomes: list[int | Anchored | MediaError] = []
+    for leg, wish in (("a", Wish((engine.ng,), last=a)), ("d", Wish((engine.ng,), ["a"]))):
+        second.media.open(leg, address="127.0.0.1", first=40000, last=49998, wish=wish, then=outcomes.append)
+    second.loop.until(lambda: len(outcomes) == 2, WITHIN)
+    assert outcomes[0] == a
+    assert isinstance(outcomes[1], Anchored)
+    assert outcomes[1].port not in before
+    for leg in "ad":
+        second.media.close(leg)
+    second.loop.until(lambda: engine.sessions() == [], WITHIN)
 
 
 def test_what_a_worker_asked_for_and_did_not_live_to_hear_of_is_its_successors(
