@@ -7,7 +7,8 @@ from functools import partial
 from typing import TYPE_CHECKING
 
 from node.calls import alignment, anchor, anew, bridge, display, invite, late, reliable
-from node.calls.dial import Attempt, Dialing
+from node.calls.attempts import Attempt
+from node.calls.dial import Dialing
 from node.calls.leg import Leg
 from node.calls.waiting import Waiting
 from node.media.errors import MediaError, NotAcceptable

@@ -28,11 +28,11 @@ from node.calls import (
     retry,
     timer,
 )
+from node.calls.attempts import Attempt, Part
 from node.calls.destination import Destination, resolve
-from node.calls.dial_string import BadDialString, DialString, Group, Target
+from node.calls.dial_string import BadDialString, DialString, Target
 from node.calls.leg import Leg, seconds, truth
 from node.calls.secrecy import without_secrets
-from node.calls.targets import Targets
 from node.media.errors import MediaError
 from node.sip.errors import SipError
 from node.sip.flow import Flow
@@ -41,7 +41,6 @@ from store.records import Registration
 
 if TYPE_CHECKING:
     from node.calls.call import Call
-    from node.transport.endpoint import Alarm
 
 log = logging.getLogger(__name__)
 
@@ -50,38 +49,6 @@ Done = Callable[[Leg | None, str, Response | None, int], None]
 
 _RANK = {"NONE": 0, "USER_NOT_REGISTERED": 1, "LOSE_RACE": 0, "RECOVERY_ON_TIMER_EXPIRE": 2, "NO_ANSWER": 3}
 "How interesting a cause is when several legs failed; everything else is more so."
-
-
-class Part:
-    """One part of a dial string, with the group that is being tried."""
-
-    __slots__ = ("alarm", "groups", "left", "tried", "variables")
-
-    def __init__(self, string: DialString) -> None:
-        self.groups: list[Group] = list(string.groups)
-        self.variables = string.variables
-        self.tried = 0
-        "Groups begun."
-        self.left = 0
-        "Legs of this group that have not failed."
-        self.alarm: Alarm | None = None
-
-
-class Attempt:
-    """One leg being called."""
-
-    __slots__ = ("alarm", "answers", "destination", "leg", "part", "progress_alarm", "redirects", "targets")
-
-    def __init__(self, call: Call, leg: Leg, part: Part | None) -> None:
-        self.leg = leg
-        self.part = part
-        self.destination: Destination | None = None
-        self.targets = Targets(call, leg)
-        self.answers = 0
-        "How many challenges were answered."
-        self.redirects = 0
-        self.alarm: Alarm | None = None
-        self.progress_alarm: Alarm | None = None
 
 
 class Dialing:
@@ -127,8 +94,7 @@ class Dialing:
         group = part.groups[part.tried]
         part.tried += 1
         part.left = len(group)
-        if part.alarm is not None:
-            part.alarm.cancel()
+        part.stop()
         limit = part.variables.get("originate_timeout", "")
         part.alarm = self.call.later(float(limit) if limit.isdecimal() else self.timeout, self._group_timed_out, part)
         self.call.progress["group"] = str(part.tried)
@@ -343,9 +309,7 @@ class Dialing:
         if status == 100 or not prack.take(call, leg, response):
             return
         passing.from_response(response, leg, caller)
-        if attempt.progress_alarm is not None:
-            attempt.progress_alarm.cancel()
-            attempt.progress_alarm = None
+        attempt.progressed()
         sdp = invite.sdp_of(response)
         first = leg.state == "trying"
         if sdp and not leg.is_true("ignore_early_media"):
@@ -445,10 +409,7 @@ class Dialing:
     def _close(self, attempt: Attempt) -> None:
         if attempt in self.attempts:
             self.attempts.remove(attempt)
-        for alarm in (attempt.alarm, attempt.progress_alarm):
-            if alarm is not None:
-                alarm.cancel()
-        attempt.alarm = attempt.progress_alarm = None
+        attempt.stop()
         attempt.targets.heard()
 
     def active(self, attempt: Attempt) -> bool:
@@ -466,8 +427,7 @@ class Dialing:
             self._next_group(part)
             return
         self.parts.remove(part)
-        if part.alarm is not None:
-            part.alarm.cancel()
+        part.stop()
         if not self.parts:
             self._finish(None, self.cause, None)
 
@@ -511,8 +471,7 @@ class Dialing:
         self.over = True
         self.then = None
         for part in self.parts:
-            if part.alarm is not None:
-                part.alarm.cancel()
+            part.stop()
         for attempt in list(self.attempts):
             self._close(attempt)
 
@@ -531,8 +490,7 @@ class Dialing:
     def _finish(self, leg: Leg | None, cause: str, response: Response | None) -> None:
         self.over = True
         for part in self.parts:
-            if part.alarm is not None:
-                part.alarm.cancel()
+            part.stop()
         self.parts = []
         if self.call.dialing is self:
             self.call.dialing = None

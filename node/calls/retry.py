@@ -12,7 +12,8 @@ from node.sip.keyring import Headers
 from node.sip.message import Request, Response, parse
 
 if TYPE_CHECKING:
-    from node.calls.dial import Attempt, Dialing
+    from node.calls.attempts import Attempt
+    from node.calls.dial import Dialing
 
 MAXIMUM_REDIRECTS = 5
 
