@@ -113,12 +113,16 @@ class Duty:
             if slot.member is not None:
                 self._fleet.send(slot.member, Lease(until, slot.epoch))
 
-    def set_epoch(self, epoch: int) -> None:
-        """The lease has been taken anew while the workers went on: they go on under its epoch."""
+    def set_epoch(self, epoch: int, until: float) -> None:
+        """The lease has been taken anew while the workers went on: they go on under its epoch.
+
+        A claim that was under way has been fenced off by it, and is owed.
+        """
         self._epoch = epoch
         for slot in self.slots():
+            slot.owes = slot.owes or (slot.served and slot.revived is None)
             slot.epoch = epoch
-        self.refresh(self.until)
+        self.refresh(until)
 
     def end(self) -> None:
         self.on = False

@@ -73,7 +73,7 @@ class Escort:
 
         A renewal or a beat that is late holds up what is ordered, and does not call it off.
         """
-        promoting = self._before == "promote" and step not in (Step.PROMOTE, Step.WAIT)
+        promoting = self._before == "promote" and step not in (Step.PROMOTE, Step.MAKE_SURE, Step.WAIT)
         demoting = self._before == "demote" and step is not Step.DEMOTE and order not in DEMOTING
         if promoting or demoting:
             self._before = ""

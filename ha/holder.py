@@ -48,6 +48,10 @@ class Holder:
         now, lease = self._loop.now(), self._standing.lease
         if self._asked or now < self._next:
             return
+        if self._standing.overtaken(now):
+            self._next = now + self._settings.renew
+            self.claim()
+            return
         self._asked = True
         if lease is not None:
             self._next = now + self._settings.renew

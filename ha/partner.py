@@ -117,9 +117,9 @@ class Partner:
                 self.on_beat()
             case AskPromise(number, seconds):
                 promised = seconds if self._standing.promise(seconds, now) else 0.0
-                self.link.say(Promise(number, promised))
-            case Promise(number, seconds) if seconds:
-                self._standing.on_promise(number, seconds)
+                self.link.say(Promise(number, promised, self._standing.ruled))
+            case Promise(number, seconds, ruled) if seconds:
+                self._standing.on_promise(number, seconds, ruled, now)
                 self.on_promise()
             case PleaseHandOver():
                 self.on_please()

@@ -4,7 +4,7 @@ Theory. Who may be active is said by the lease in the store, which one node at a
 `margin` before the end that it can prove (`safe`), so a node that hears nothing any more falls silent before another
 one can get the lease. A peer's death is no reason to act, only to look at the lease more often.
 A node that was merely slow finds its time over when it wakes: its workers have fallen silent. It does not let go at once,
-but asks the store whose the lease is; as long as nobody took it, it can be renewed, and nobody has acted meanwhile.
+but asks the store whose the lease is, and the peer whether it ever took it; as long as nobody did, it goes on.
 Failsafe: where the store is silent but the peer answers, the holder asks the peer for a promise not to claim for a
 while; as long as promises come, it stays. A node that has given one (or that may have, in a former life) is `bound`.
 A node that is alone has nobody to fear: it acts without the lease when the store is silent, and claims when it is back.
@@ -78,7 +78,8 @@ class Step(Enum):
     SERVE = "be active"
     STAY = "stay active"
     ASK = "stay active and ask the peer for a promise"
-    PAUSE = "do nothing, and ask the store whose the lease is"
+    MAKE_SURE = "ask the peer whether it acts"
+    PAUSE = "do nothing, and ask store and peer whose the lease is"
     REQUEST = "ask the peer to hand over"
     DEMOTE = "let go"
     REST = "be standby"
@@ -120,10 +121,14 @@ def _seek(view: View) -> Step:
     """Standby: a lease that came in is used or given back; one that is free is claimed, if nobody has a better right."""
     match view:
         case View(holding=Holding.MINE | Holding.LATE):
-            fit = view.ready and view.safe and view.order in (Order.NONE, Order.PROMOTE)
+            if not (view.ready and view.safe and view.order in (Order.NONE, Order.PROMOTE)):
+                return Step.RELEASE
             # A peer that still acts had the lease before the store lost it: it will hear that it is not its own any more.
-            sure = view.holding is Holding.MINE and view.peer is not Peer.ACTIVE
-            return (Step.PROMOTE if sure else Step.WAIT) if fit else Step.RELEASE
+            if view.peer is Peer.ACTIVE:
+                return Step.WAIT
+            if view.holding is Holding.MINE:
+                return Step.PROMOTE
+            return Step.MAKE_SURE if view.peer is Peer.STANDBY else Step.WAIT
         case View(order=Order.DEMOTE) | View(ready=False):
             return Step.WAIT
         case View(order=Order.HAND_OVER, peer=Peer.STANDBY | Peer.ACTIVE):

@@ -64,6 +64,8 @@ class Promise(msgspec.Struct, tag=True):
 
     number: int
     seconds: float
+    ruled: int = 0
+    "The newest epoch that the sender has had since it was started."
 
 
 class PleaseHandOver(msgspec.Struct, tag=True):

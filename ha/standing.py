@@ -2,6 +2,11 @@
 
 All moments are this host's monotonic clock. What the store or the peer grants is counted from the moment *before* it
 was asked for, so it ends here before it ends there, whatever the clocks of the other machines say.
+
+The store's word alone is not believed where it may have forgotten something (it was set back, or its clock has jumped):
+when the lease is granted while the peer might have been granted it too, and when it is renewed for a node whose time was
+over, for another one may have ruled meanwhile. Then the peer is asked: its promise says that it does not act, is not about
+to, and under which epoch it ever did. A peer that does not answer is waited for until whatever it holds is over.
 """
 
 from __future__ import annotations
@@ -36,6 +41,8 @@ class Standing:
         "An acquire is under way: until it is answered nothing may be promised."
         self.lease: Lease | None = None
         "The lease that this node holds."
+        self.ruled = 0
+        "The newest epoch that it has had in this life."
         self.seen: Lease | None = None
         "The lease as the store showed it last."
         self.seen_at = -math.inf
@@ -46,9 +53,18 @@ class Standing:
         self._renewed_at = -math.inf
         self._unsure_until = -math.inf
         "Until when the peer might act under a lease that the store has lost, unless it says that it does not."
+        self._told: tuple[float, float, float] | None = None
+        "The store's clock as it was told last, and between which two moments of ours."
+        self._granted_at = -math.inf
+        self._sure_at = -math.inf
+        "When the lease was ours last without any doubt."
         self._changed_at = self._watched_since = now
         self._doubtful_since: float | None = None
         "Since when nothing covers us, as far as we have noticed."
+        self._confirmed_at: float | None = None
+        "When the store said first that the lease is ours all the same."
+        self._vouched = False
+        "The peer has said since that nobody else has had it."
         self._beat_at = -math.inf
         self._others_at = -math.inf
         "When the lease was last seen in another node's hands."
@@ -67,19 +83,27 @@ class Standing:
 
     def on_acquired(self, lease: Lease, began: float, now: float) -> None:
         self.claiming = False
-        self.lease = lease
-        self._renewed_at = now
-        self._leased_until = began + (lease.until - lease.now)
-        # A claim that was slow may have been granted by a store that has lost another grant meanwhile.
-        settled = self._alone or self._handed_over or now - self._watched_since >= self._settings.ttl
+        # Both may have claimed, and the store may have forgotten the other one's grant, or called it over, meanwhile.
+        watched = now - self._watched_since >= self._settings.ttl and self.peer(now) is Peer.SILENT
+        settled = self._alone or self._handed_over or (watched and self._goes_on(lease, began, now))
         self._unsure_until = -math.inf if settled else now + self._settings.ttl
+        self._hear(lease, began, now)
+        self._leased_until = began + (lease.until - lease.now)
+        self._granted_at, self._sure_at, self._doubtful_since = now, began, None
 
     def on_renewed(self, lease: Lease, began: float, now: float) -> None:
         if self.lease is None:
             return
-        self.lease = lease
-        self._renewed_at = now
+        self._look(now)
+        if self._unbroken(lease, began, now):
+            self._doubtful_since = None
+        self._hear(lease, began, now)
         self._leased_until = max(self._leased_until, began + (lease.until - lease.now))
+        if self._doubtful_since is not None and began >= self._doubtful_since and self._confirmed_at is None:
+            self._confirmed_at = now
+        self._settle(now)
+        if self._doubtful_since is None:
+            self._sure_at = began
 
     def on_claim_failed(self) -> None:
         self.claiming = False
@@ -88,6 +112,7 @@ class Standing:
         """The store says that the lease is not ours any more: neither it nor a promise covers us."""
         self.lease = None
         self._leased_until = self._promised_until = -math.inf
+        self._doubtful_since = None
 
     def on_released(self) -> None:
         self.on_lost()
@@ -99,6 +124,8 @@ class Standing:
         Where we have not looked for a while (both hosts may have been starved, or the store), it is watched anew: its
         holder, who wakes with us, gets the time to renew it.
         """
+        if lease is not None:
+            self._told = lease.now, began, now
         if lease is not None and lease.holder != self.node:
             self._handed_over, self._others_at = False, now
         if self.seen_at == -math.inf or _identity(lease) != _identity(self.seen):
@@ -114,8 +141,6 @@ class Standing:
         self._beat_at, self._peer_gone = now, False
         self._peer_acts = role is not Role.STANDBY
         self._handed_over = self._handed_over and not self._peer_acts
-        if not self._peer_acts:
-            self._unsure_until = -math.inf
 
     def on_peer_closed(self) -> None:
         """The link is closed. No proof of anything: the lease is only looked at more often."""
@@ -128,11 +153,24 @@ class Standing:
         self._asked[number] = now
         return number
 
-    def on_promise(self, number: int, seconds: float) -> None:
-        """The peer will not claim for so many seconds from the moment it was asked."""
+    def on_promise(self, number: int, seconds: float, ruled: int, now: float) -> None:
+        """The peer will not claim for so many seconds from the moment it was asked. It neither acts nor is about to.
+
+        `ruled`: the newest epoch that it ever had; where that is newer than ours, ours is of a store that was set back.
+        """
         asked = self._asked.pop(number, None)
-        if asked is not None and self.lease is not None:
-            self._promised_until = max(self._promised_until, asked + seconds)
+        if asked is None or self.lease is None:
+            return
+        self._look(now)
+        if ruled > self.lease.epoch:
+            self.on_lost()
+            return
+        self._promised_until = max(self._promised_until, asked + seconds)
+        if asked >= self._granted_at:
+            self._unsure_until = -math.inf
+        if self._doubtful_since is not None and asked >= self._doubtful_since:
+            self._vouched = True
+        self._settle(now)
 
     def promise(self, seconds: float, now: float) -> bool:
         """Promise the peer not to claim for a while, if that can be kept."""
@@ -160,6 +198,8 @@ class Standing:
         """The moment at which this node must have let go."""
         if self._alone:
             return math.inf
+        if self._doubtful_since is not None:
+            return -math.inf
         return max(self._leased_until, self._promised_until) - self._settings.margin
 
     @property
@@ -187,28 +227,58 @@ class Standing:
         alert = self.peer(now) is Peer.SILENT and self.role is Role.STANDBY
         return self._settings.poll_alert if alert else self._settings.poll
 
-    def _hopeful(self, now: float, *, safe: bool) -> bool:
-        """Is it so lately that nothing covers us that the store may still give us the lease back?"""
-        if safe or self.lease is None:
-            self._doubtful_since = None
+    def overtaken(self, now: float) -> bool:
+        """May others have ruled since our epoch began, for all that is known? Then the lease is to be taken anew.
+
+        The store says that it is ours, and the peer, which might know better, has not answered for so long that it cannot
+        act any more.
+        """
+        if self._doubtful_since is None or self._confirmed_at is None or self._vouched:
             return False
-        if self._doubtful_since is None:
-            self._doubtful_since = now
-        return now - self._doubtful_since < HOPE * self._settings.ttl
+        return self.role is Role.ACTIVE and now - self._confirmed_at >= self._settings.ttl
 
     def view(self, now: float, *, ready: bool, done: bool) -> View:
+        self._look(now)
         safe = now < self.until
+        doubtful = self._doubtful_since
         return View(
             role=self.role,
             holding=self.holding(now),
             peer=self.peer(now),
             order=self.order,
             safe=safe,
-            hopeful=self._hopeful(now, safe=safe),
+            hopeful=doubtful is not None and now - doubtful < HOPE * self._settings.ttl,
             bound=now < self.bound_until,
             ready=ready,
             done=done,
         )
+
+    def _hear(self, lease: Lease, began: float, now: float) -> None:
+        """The store has said that we hold the lease."""
+        self.lease, self._renewed_at, self._told = lease, now, (lease.now, began, now)
+        self.ruled = max(self.ruled, lease.epoch)
+
+    def _look(self, now: float) -> None:
+        """Notice that nothing covers us any more: from then on neither a renewal nor a promise alone does."""
+        if self.lease is not None and self._doubtful_since is None and now >= self.until:
+            self._doubtful_since, self._confirmed_at, self._vouched = now, None, False
+
+    def _settle(self, now: float) -> None:
+        """Is there no doubt any more? The lease is ours, and nobody else had it meanwhile, nor can have it now."""
+        if self._confirmed_at is not None and self._vouched and now < self._promised_until:
+            self._doubtful_since = None
+
+    def _unbroken(self, lease: Lease, began: float, now: float) -> bool:
+        """Was the lease renewed before it was over in the store, and only its answer late?"""
+        return now - self._sure_at < self._settings.ttl and self._goes_on(lease, began, now)
+
+    def _goes_on(self, lease: Lease, began: float, now: float) -> bool:
+        """Has the store's clock gone on like ours since it was told last? Each answer is as old as its call was long."""
+        if self._told is None:
+            return False
+        clock, asked, heard = self._told
+        slack = self._settings.margin / 2
+        return began - heard - slack <= lease.now - clock <= now - asked + slack
 
     def _free(self, now: float) -> bool:
         """Free by the store's clock; and, for that clock may jump, not seen to move for its whole life by ours.

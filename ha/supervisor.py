@@ -343,7 +343,7 @@ class Supervisor:
                 self._demote(now)
             case Step.REST:
                 self._rest()
-            case Step.ASK:
+            case Step.ASK | Step.MAKE_SURE | Step.PAUSE:
                 self.partner.ask_promise()
             case Step.REQUEST:
                 self.partner.please_hand_over()
@@ -517,10 +517,10 @@ class Supervisor:
     # ---- the lease -------------------------------------------------------------------------------------------------
 
     def _on_acquired(self) -> None:
-        """Where workers serve already (a node alone, whose store was gone), they go on under the new epoch."""
+        """Where workers serve already (a node alone, whose store was gone; one that has slept), they go on under the new epoch."""
         if self.standing.role not in (Role.PROMOTING, Role.ACTIVE):
             return
-        self.duty.set_epoch(self.standing.epoch)
+        self.duty.set_epoch(self.standing.epoch, self.standing.until)
         if self._blind and self.settings.recover_on_promote:
             self.verbs.recover([], lambda text: log.info("legs recovered now that the store answers: %s", text))
         self._blind = False

@@ -41,6 +41,8 @@ class World:
         self.nodes = [SimulatedNode(self, "alpha"), SimulatedNode(self, "beta")]
         self.acted: list[str] = []
         self.history: list[Event] = []
+        self.restored = 0
+        "How often the store was set back."
         self._kept: tuple[Lease | None, int] = (None, 0)
         "What is set back to."
 
@@ -100,6 +102,11 @@ class World:
         if epoch >= self.epoch:
             self._note(node, Kind.WRITE, epoch)
 
+    def jump(self, seconds: float) -> None:
+        """Its clock."""
+        self.store_offset += seconds
+        self._note("", Kind.JUMPED, 0)
+
     def keep(self) -> None:
         """A snapshot."""
         self._kept = (self.lease, self.epoch)
@@ -107,6 +114,7 @@ class World:
     def set_back(self) -> None:
         """To the last snapshot, or to nothing where there is none: that is a store that was lost."""
         self.lease, self.epoch = self._kept
+        self.restored += 1
         self._note("", Kind.SET_BACK, 0)
 
     def _note(self, node: str, kind: Kind, epoch: int) -> None:
@@ -188,9 +196,15 @@ class SimulatedNode:
         if chance.random() < 0.1:
             self.world.history.append(Event(self.world.now, self.name, Kind.ANSWER))
         if chance.random() < 0.1:
-            epoch = self.epoch
+            epoch, store = self.epoch, self.world.restored
             delay = chance.uniform(0.0005, 0.4 if chance.random() < self.world.hiccups else 0.02)
-            self.world.later(delay, lambda: self.world.write(self.name, epoch) if self.store_up else None)
+
+            def arrive() -> None:
+                # No connection outlives the restoring of its store, and no write that was under way on it.
+                if self.store_up and self.world.restored == store:
+                    self.world.write(self.name, epoch)
+
+            self.world.later(delay, arrive)
 
     def _decide(self) -> None:
         standing, now = self.standing, self.clock
@@ -214,7 +228,7 @@ class SimulatedNode:
                 self.workers_until = min(self.workers_until, now + chance.choice([0.003, 0.01, 0.13]))
             case Step.REST:
                 self._rest()
-            case Step.ASK if now >= self.next_ask:
+            case Step.ASK | Step.MAKE_SURE | Step.PAUSE if now >= self.next_ask:
                 self._ask_promise(standing)
         if standing.role in (Role.PROMOTING, Role.ACTIVE):
             self.workers_until = standing.until
@@ -247,7 +261,11 @@ class SimulatedNode:
         if self.busy_since is not None or now < self.next_store:
             return
         lease = self.standing.lease
-        if lease is not None:
+        if self.standing.overtaken(now):
+            self.standing.claiming = True
+            self.next_store = now + LEASE.renew
+            self._ask_store(lambda: self.world.acquire(self.name), self._on_acquired)
+        elif lease is not None:
             self.next_store = now + LEASE.renew
             self._ask_store(lambda: (self.world.renew(self.name, lease.epoch),), self._on_renewed)
         else:
@@ -275,6 +293,8 @@ class SimulatedNode:
     def _on_acquired(self, lease: object, began: float) -> None:
         if isinstance(lease, Lease):
             self.standing.on_acquired(lease, began, self.clock)
+            # Workers that serve go on under the new epoch.
+            self.epoch = self.standing.epoch
         else:
             self.standing.on_claim_failed()
 
@@ -316,6 +336,7 @@ class SimulatedNode:
 
         def asked() -> None:
             if peer.standing.promise(LEASE.ttl, peer.clock):
-                peer._send(lambda: standing.on_promise(number, LEASE.ttl))
+                ruled = peer.standing.ruled
+                peer._send(lambda: standing.on_promise(number, LEASE.ttl, ruled, self.clock))
 
         self._send(asked)

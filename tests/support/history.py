@@ -11,7 +11,9 @@ others do under newer ones. In detail, with what breaks each rule said in a sent
 5. A 2xx is sent only by the node whose the lease was last, and not after it has given it back.
 
 Where a store is set back to what it was before, or lost, its epochs begin anew (1, 2 and 4 know nothing of what was
-before); who may act is the same as ever.
+before); who may act is the same as ever. But for one thing: where it forgets a lease so, or calls it over because its
+clock has jumped, it may grant another one before who had the first can have heard of it. Taking the lease is no act: who
+had it may answer until the next one acts, and never after that.
 """
 
 from __future__ import annotations
@@ -30,6 +32,8 @@ class Kind(Enum):
     ANSWER = "sends a 2xx"
     SET_BACK = "is set back, or lost"
     "The store; nobody's doing."
+    JUMPED = "has its clock jump"
+    "The store again."
 
 
 @dataclass(frozen=True, slots=True)
@@ -73,6 +77,8 @@ class Checker:
         self._epoch = 0
         "Of the last lease taken since the store was new."
         self._released = False
+        self._unaware = ""
+        "Who had the lease when the store forgot it, until another one acts."
         self._highest: dict[str, Event] = {}
         "Of each node what it did under its newest epoch."
 
@@ -84,8 +90,11 @@ class Checker:
                 self._on_taken(event)
             case Kind.SET_BACK:
                 self._on_set_back()
+            case Kind.JUMPED:
+                self._forget()
             case Kind.RELEASED:
                 self._released = self._released or (self._ruler is not None and self._ruler.node == event.node)
+                self._unaware = "" if event.node == self._unaware else self._unaware
             case Kind.WRITE:
                 self._on_write(event)
             case Kind.ANSWER:
@@ -103,19 +112,32 @@ class Checker:
             self._complain(event, f"after: {self._ruler}")
         self._ruler, self._epoch, self._released = event, event.epoch, False
 
+    def _forget(self) -> None:
+        if self._ruler is not None and not self._released:
+            self._unaware = self._ruler.node
+
     def _on_set_back(self) -> None:
+        self._forget()
         self._epoch = 0
         self._node_of.clear()
         self._highest.clear()
 
     def _on_write(self, event: Event) -> None:
+        self._act(event)
         for node, newest in self._highest.items():
             if node != event.node and newest.epoch >= event.epoch:
                 self._complain(event, f"after: {newest}")
         if self._ruler is not None and self._ruler.node != event.node:
             self._complain(event, f"while: {self._ruler}")
 
+    def _act(self, event: Event) -> None:
+        if event.node != self._unaware:
+            self._unaware = ""
+
     def _on_answer(self, event: Event) -> None:
+        self._act(event)
+        if event.node == self._unaware:
+            return
         if self._ruler is None:
             self._complain(event, "and nobody has taken the lease")
         elif self._ruler.node != event.node:
