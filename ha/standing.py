@@ -33,10 +33,14 @@ OVER = 8.0
 class Standing:
     """Fed with what store and peer say; asked for the view that the policy decides from."""
 
-    def __init__(self, node: str, lease: LeaseSettings, peer: PeerSettings, *, alone: bool, now: float) -> None:
+    def __init__(
+        self, node: str, lease: LeaseSettings, peer: PeerSettings, *, alone: bool, now: float, ordered: bool = False
+    ) -> None:
+        """`ordered`: others say who is active. Without their order this node stays out."""
         self.node = node
         self.role = Role.STANDBY
-        self.order = Order.NONE
+        self._ordered = ordered
+        self.order = Order.DEMOTE if ordered else Order.NONE
         self.claiming = False
         "An acquire is under way: until it is answered nothing may be promised."
         self.lease: Lease | None = None
@@ -128,6 +132,8 @@ class Standing:
             self._told = lease.now, began, now
         if lease is not None and lease.holder != self.node:
             self._handed_over, self._others_at = False, now
+            if self.role is Role.STANDBY and self.order is Order.NONE and lease.until > lease.now:
+                self.relax()  # Who lost the role by itself may take it again only until another one has been ordered to.
         if self.seen_at == -math.inf or _identity(lease) != _identity(self.seen):
             self._changed_at = self._watched_since = now
         elif began - self._looked_at > ABSENT * self._settings.ttl:
@@ -185,11 +191,18 @@ class Standing:
             return
         self.bound_until = -math.inf
         if self.order is Order.HAND_OVER:
-            self.order = Order.NONE
+            self.relax()
         if self.lease is None:
             # Nobody has it: that need not be read from the store first, which judges the claim anyway.
             self.seen, self.seen_at = None, now
             self._handed_over = True
+
+    # ---- what is ordered -------------------------------------------------------------------------------------------
+
+    def relax(self) -> None:
+        """What was ordered is done, or is not to be: who acts goes on, who does not waits, for an order where those rule."""
+        out = self._ordered and self.role in (Role.STANDBY, Role.DEMOTING)
+        self.order = Order.DEMOTE if out else Order.NONE
 
     # ---- what follows ----------------------------------------------------------------------------------------------
 

@@ -73,7 +73,15 @@ class Supervisor:
         self.loop = loop = Loop()
         self.reading = Reading(loop, lambda: self._read_again(reload))
         now = loop.now()
-        self.standing = Standing(identity.node, settings.lease, settings.peer, alone=identity.standalone, now=now)
+        ha = configuration.ha
+        self.standing = Standing(
+            identity.node,
+            settings.lease,
+            settings.peer,
+            alone=identity.standalone,
+            now=now,
+            ordered=ha.election == "ordered",
+        )
         self.keeper = LeaseKeeper(loop, self._fork_keeper, settings.lease.stuck)
         self.fleet = Fleet(loop, self._fork, settings.child, self, kinds=("media", "console"))
         self.sockets = KeptSockets(loop, foreign=settings.address.foreign)
@@ -81,7 +89,6 @@ class Supervisor:
         self.duty = Duty(loop, self.fleet, self.sockets, self.keeper)
         self.duty.on_running = self._on_running
         self.guard = Guard(loop, self.duty, self.fleet, settings.child, self.on_hopeless)
-        ha = configuration.ha
         device = KernelWatchdog(ha.watchdog_device) if ha.watchdog_device else None
         self.hardware = HardwareWatchdog(loop, device, ha.watchdog_device_timeout / 1000, self._lets_go_in_time)
         self.errands = Errands(loop, self.fleet)
@@ -138,8 +145,6 @@ class Supervisor:
         self._stop_by = 0.0
         self._asked, self._calm = "", True
         "Why the role is to be given up, and whether there is calm for it."
-        if ha.election == "ordered":
-            self.standing.order = Order.DEMOTE
 
     # ---- life ------------------------------------------------------------------------------------------------------
 
@@ -450,7 +455,7 @@ class Supervisor:
 
     def _chance_over(self) -> None:
         if self.standing.order is Order.HAND_OVER and self.standing.role is not Role.DEMOTING:
-            self.standing.order = Order.NONE
+            self.standing.relax()
 
     def on_hopeless(self, why: str) -> None:
         """This node does not do its work: the other one shall, if it is there and ready."""
@@ -511,7 +516,7 @@ class Supervisor:
 
     def _on_refused(self, why: str) -> None:
         if self.standing.order is Order.PROMOTE:
-            self.standing.order = Order.NONE
+            self.standing.relax()
         self.verbs.refuse(why)
 
     # ---- the lease -------------------------------------------------------------------------------------------------

@@ -307,7 +307,7 @@ class Verbs:
             elif now > waiting.until:
                 self._waiting.remove(waiting)
                 if self._node.standing.order is Order.PROMOTE:
-                    self._node.standing.order = Order.NONE
+                    self._node.standing.relax()
                 role = self._node.standing.role.value
                 waiting.answer({"ok": False, "role": role, "error": f"not in time: {self._node.decision}"})
 

@@ -6,6 +6,7 @@ import os
 import signal
 import subprocess
 import sys
+import time
 from pathlib import Path
 
 import pytest
@@ -75,6 +76,41 @@ def test_a_node_whose_election_is_ordered_waits_for_its_order(tmp_path: Path) ->
         assert alpha.ask("promote")["ok"]
         assert beta.ask("promote")["ok"], "the active one hands over"
         assert (alpha.role, beta.role) == ("standby", "active")
+
+
+@pytest.mark.parametrize("failure", ["it takes too long", "its hook refuses"])
+def test_where_the_election_is_ordered_a_promotion_that_failed_leaves_the_node_out(
+    tmp_path: Path, failure: str
+) -> None:
+    """The lease is free, and whoever orders has been told that it did not work: the node is not to come back to it later."""
+    command = "/bin/false" if failure == "its hook refuses" else "/bin/sleep 20"
+    hooks = f'''<hooks><hook on="before-promote" command="{command}" timeout="20000" on-failure="abort"/></hooks>'''
+    ordered = '<param name="election" value="ordered"/>'
+    node = Running("alpha", tmp_path, tree(tmp_path, profile(host=loopback_address()), ha=ordered, hooks=hooks))
+    with running(node):
+        node.start()
+        until(lambda: node.role and node.ask("status")["ready"], 15, "a standby", node)
+        assert not node.ask("promote", within=1)["ok"]
+        assert node.ask("status")["order"] == "demote"
+        until(lambda: node.ask("status")["lease"]["view"] in ("free", "unknown"), 5, "a lease that is nobody's", node)
+        assert "ordered to demote" in node.ask("status")["decision"]
+
+
+def test_where_the_election_is_ordered_a_node_that_was_replaced_waits_for_its_order(tmp_path: Path) -> None:
+    """The one that was ordered in its place dies; that makes nobody's order of this one."""
+    conf = tree(tmp_path, profile(host=loopback_address()), ha='<param name="election" value="ordered"/>')
+    alpha, beta = pair(tmp_path, conf)
+    with running(alpha, beta):
+        for node in (alpha, beta):
+            node.start()
+        until(lambda: all(each.role and each.ask("status")["ready"] for each in (alpha, beta)), 15, "two standbys")
+        assert alpha.ask("promote")["ok"]
+        assert beta.ask("promote")["ok"]
+        until(lambda: alpha.ask("status")["order"] == "demote", 5, "the order to be over", alpha)
+        beta.kill()
+        until(lambda: alpha.ask("status")["lease"]["view"] == "free", 5, "a free lease", alpha)
+        time.sleep(0.5)
+        assert alpha.role == "standby"
 
 
 def test_a_demoted_peer_is_none_to_hand_over_to(tmp_path: Path) -> None:
