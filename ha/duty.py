@@ -214,9 +214,11 @@ class Duty:
         promote = Promote(
             slot=slot.name,
             epoch=slot.epoch,
-            claims=slot.claims,
+            # What a worker wrote that is not fenced off is under this very epoch: a claim would find nothing to be there.
+            claims=[] if slot.owes else slot.claims,
             sockets=names,
             recover=slot.recover,
+            owed=slot.owes and slot.recover,
             lease_until=self.until,
             orders=self.switches.orders(),
         )

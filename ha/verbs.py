@@ -252,7 +252,7 @@ class Verbs:
         orders = [
             (slot.member, Instruct(number=0, verb="recover", words=slot.claims, epoch=slot.epoch))
             for slot in slots
-            if slot.member is not None
+            if slot.member is not None and not slot.owes
         ]
         self._node.errands.send(orders, lambda done: say(str(sum(one.count for one in done))), RECOVERY)
 

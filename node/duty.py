@@ -139,6 +139,8 @@ class Duty:
         self._looked: dict[str, float] = {}
         "Slots that we do not have, and until when their records are not looked for again."
         self._next_look = 0.0
+        self._owed = promote.epoch if promote.owed else 0
+        "Our predecessor could not be fenced off: what it has left is claimed under a newer epoch than this."
         self._counted = [0, 0, 0]
         "Calls, legs, failed legs of the claim we were promoted with."
         self._told = [0, 0, 0]
@@ -188,7 +190,7 @@ class Duty:
             self.switchboard.ledger.begin()
             self._claim(promote.claims, promote.epoch, self._counted, self._on_revived, self._on_settled)
         else:
-            self.switchboard.sweep_media()
+            self._sweep_media()
             self._on_revived()
         if promote.slot.endswith("#0"):
             self._sweep()
@@ -262,9 +264,11 @@ class Duty:
 
         def complete() -> None:
             end_if_over()
+            if self.slot in slots and epoch > self._owed:
+                self._owed = 0
             # Not before, and not while another claim still has some to revive: until then their audio flows on.
             if all(each.over for each in self._recovering):
-                self.switchboard.sweep_media()
+                self._sweep_media()
 
         def revive(records: list[CallRecord]) -> None:
             nonlocal asking
@@ -319,6 +323,11 @@ class Duty:
         self._recovering.add(succession)
         self._claims.add(succession)
         succession.start()
+
+    def _sweep_media(self) -> None:
+        """What the media process holds for no call of ours is nobody's, unless there are calls that are still to come."""
+        if not self._owed:
+            self.switchboard.sweep_media()
 
     @property
     def _reinvite(self) -> Reinvite:

@@ -43,6 +43,8 @@ class Promote(msgspec.Struct, tag=True, kw_only=True):
     claims: list[str]
     sockets: list[SocketName]
     recover: bool = True
+    owed: bool = False
+    "Its predecessor was not fenced off: there are calls, and they will be claimed under a newer epoch."
     lease_until: float = 0.0
     orders: list[tuple[str, list[str]]] = []
     "What operators have switched: verbs and words, carried out before anything is read."

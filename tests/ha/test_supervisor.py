@@ -13,7 +13,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.ha.rig import Running, loopback_address, pair, profile, running, say, tree, until, who
+from tests.ha.rig import Running, logged, loopback_address, pair, profile, running, say, tree, until, who
 from tests.support.node import ROOT
 
 pytestmark = pytest.mark.real
@@ -60,6 +60,26 @@ def test_a_crashed_worker_is_replaced_within_100_ms_and_what_came_meanwhile_is_a
         assert answer[3] != pid
         assert int(answer[2]) > int(epoch)
         until(lambda: len(node.children("spare")) == 1, 5, "a new spare", node)
+
+
+def test_who_follows_a_worker_that_could_not_be_fenced_off_claims_nothing_before_it_is(tmp_path: Path, host: str):
+    """Under the epoch of the dead one its calls are not to be had, and to look for them in vain would end their audio."""
+    node = alone(tmp_path, host)
+    with running(node):
+        node.wait("active")
+        _node, _slot, epoch, pid, claims = who(host)
+        assert claims == "internal#0"
+        until(lambda: node.children("spare") and all(c["ready"] for c in node.ask("status")["children"]), 5, "a spare")
+        store = sqlite3.connect(tmp_path / "store.db", isolation_level=None, timeout=10)
+        store.execute("BEGIN EXCLUSIVE")
+        try:
+            say(host, 5060, b"crash")
+            until(lambda: say(host, 5060)[3:4] not in ([], [pid]), 5, "another worker", node)
+            assert [who(host)[index] for index in (2, 4)] == [epoch, ""]
+        finally:
+            store.close()
+        logged(node, "legs recovered now that the store answers: 1")
+        assert max(child.get("epoch", 0) for child in node.ask("status")["children"]) > int(epoch)
 
 
 def test_a_frozen_worker_is_killed_and_replaced(tmp_path: Path, host: str):

@@ -7,6 +7,8 @@ from typing import Any
 
 import pytest
 
+from node.duty import Duty
+from node.link import Promote
 from node.standby import PATIENCE
 from store.records import CallRecord, DialogRecord, LegRecord
 from tests.fuzz.theatre import Theatre
@@ -34,6 +36,30 @@ def test_the_audio_of_calls_that_wait_for_their_turn_outlasts_another_claim(thea
     assert swept == []
     first([])
     assert swept == ["now"]
+
+
+@pytest.mark.parametrize("then", ["a look for what another slot has left", "a look for its own calls", "nothing"])
+def test_the_audio_of_calls_whose_worker_could_not_be_fenced_off_flows_until_they_are_claimed(
+    theatre: Theatre, then: str
+) -> None:
+    """The store did not answer in time: the successor serves under the epoch of the dead one, and its calls come later."""
+    swept: list[str] = []
+    first = theatre.duty
+    owing = Promote(slot=first.slot, epoch=5, claims=[], sockets=[], owed=True)
+    theatre.duty = Duty(first._own, owing)
+    try:
+        theatre.duty.switchboard.sweep_media = lambda: swept.append("now")  # type: ignore[method-assign]
+        theatre.duty.begin(owing, [])
+        if then != "nothing":
+            theatre.duty._adopt_slot("internal#7" if "another" in then else first.slot, lambda: None)
+        theatre.clock.turn(theatre.clock.time() + 1.0)
+        assert swept == []
+        theatre.duty.recover([], 6, lambda _ok, _count: None)
+        theatre.clock.turn(theatre.clock.time() + 1.0)
+        assert swept == ["now"]
+    finally:
+        theatre.duty.close()
+        theatre.duty = first
 
 
 def test_a_recovery_that_the_store_delays_is_over_when_its_calls_are_here_and_so_is_the_next(theatre: Theatre) -> None:
