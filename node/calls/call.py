@@ -198,7 +198,7 @@ class Call:
             )
         then = None
         if once:
-            then = partial(self.post, self._stored, once)
+            then = partial(self.post, self._stored, once, self.version)
             self._once = []
         if self.tracked:
             self.exchange.writer.put(snapshot(self), then)
@@ -221,9 +221,12 @@ class Call:
         if self._dirty and not self.version:
             self._put()
 
-    def _stored(self, once: list[tuple[Callable[..., None], tuple[Any, ...]]], outcome: Outcome) -> None:
+    def _stored(self, once: list[tuple[Callable[..., None], tuple[Any, ...]]], version: int, outcome: Outcome) -> None:
         if outcome is Outcome.FENCED:
-            log.warning("call %s belongs to somebody else now, leaving it alone", self.uuid)
+            if version == 1:
+                leaving.unwritten(self)
+            else:
+                log.warning("call %s belongs to somebody else now, leaving it alone", self.uuid)
             return
         for then, args in once:
             self._do(then, args)  # each is what somebody waits for, whatever becomes of the others

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from functools import partial
 from typing import TYPE_CHECKING
 
@@ -15,6 +16,8 @@ if TYPE_CHECKING:
     from node.calls.call import Call
     from node.sip.layer import ServerTransaction
 
+
+log = logging.getLogger(__name__)
 
 LEFT_ALONE = 32.0
 "Seconds for which a re-INVITE of ours outlives its dialog (64*T1)."
@@ -74,6 +77,20 @@ def on_cancel(call: Call, leg: Leg, request: Request) -> None:
     call.over(leg, cause)
     if needed:
         call.end("ORIGINATOR_CANCEL")  # else it was to take the place of another leg, which stays
+
+
+def unwritten(call: Call) -> None:
+    """Its very first record was refused: whoever rules now has never heard of it, and it is nobody's.
+
+    On UDP its INVITE comes again, and whoever has our address by then takes it up. On a connection nothing comes again, and
+    this worker may live on, under another epoch: its caller is told to ask again. No callee has been asked.
+    """
+    leg = call.legs[0]
+    if not leg.live or not leg.served or leg.transaction.final or leg.flow is None or not leg.flow.reliable:
+        log.warning("call %s may not be begun here any more, leaving it alone", call.uuid)
+        return
+    leg.variables["respond_code"], leg.variables["sip_rh_Retry-After"] = "503", "1"
+    call.end("NORMAL_TEMPORARY_FAILURE")
 
 
 def lost(call: Call, leg: Leg, cause: str) -> None:

@@ -18,6 +18,7 @@ from node.worker import SILENT
 from store.backends import open_store
 from store.interface import Put, opened
 from store.records import CallRecord, DialogRecord, LegRecord
+from tests.node.calls.peer import OFFER
 from tests.node.rig import PASSWORD, PhoneLine, Rig, Worker, media_process, rig, until
 from tests.support.node import STRETCH
 from tests.support.phone import Phone
@@ -200,6 +201,44 @@ def test_a_fenced_register_by_a_connection_is_refused_and_may_come_again(node: R
         refusal = ask(Authorization=digest(challenge, "1000", "s3cret", "REGISTER", "sip:pbx.test"))
     assert refusal.status == 503
     assert refusal.get("Retry-After") == "1"
+
+
+@pytest.mark.parametrize("extension", ["9196", "1001"])
+def test_a_fenced_invite_by_a_connection_is_refused_and_may_come_again(
+    node: Rig, media: Process, extension: str
+) -> None:
+    """Be it answered by the node or passed on: nobody but its caller ever hears of it."""
+    worker = node.serve()
+    caller, callee = node.phone(), node.phone("1001")
+    assert callee.register().status == 200
+    with socket.create_connection(node.tcp, timeout=10 * STRETCH) as connection:
+
+        def send(method: str, **headers: str) -> None:
+            headers |= {"To": f"<sip:{extension}@pbx.test>", "Content-Type": "application/sdp"}
+            request = caller.request(method, f"sip:{extension}@pbx.test", **headers)
+            request.body = OFFER
+            connection.sendall(request.encode().replace(b"SIP/2.0/UDP", b"SIP/2.0/TCP"))
+
+        def hear() -> Sip:
+            answer = b""
+            while b"\r\n\r\n" not in answer:
+                answer += connection.recv(65536)
+            return Sip.parse(answer)
+
+        send("INVITE")
+        challenge = hear()
+        assert challenge.status == 407
+        with opened(open_store(f"sqlite://{node.run_dir / 'core.db'}")) as store:
+            while store.raise_fence("internal#0") <= node.epoch:
+                pass
+        value = digest(challenge.get("Proxy-Authenticate"), "1000", "s3cret", "INVITE", f"sip:{extension}@pbx.test")
+        send("INVITE", Proxy_Authorization=value)
+        refusal = hear()
+    assert refusal.status == 503
+    assert refusal.get("Retry-After") == "1"
+    assert isinstance(worker.wait(Fenced), Fenced)
+    assert callee.silent()
+    until(lambda: channels(node) == [])
 
 
 def test_a_bye_again_gets_200_from_the_tombstone(node: Rig) -> None:
