@@ -18,7 +18,7 @@ from typing import TextIO
 from ha import orders, store_verbs
 from ha.orders import Unusable
 from ha.process import EntryPoints
-from ha.settings import HaSettings, Unsafe
+from ha.settings import ENVIRONMENT, HaSettings, Unsafe, from_environment
 from ha.supervisor import Supervisor
 from node import debug
 from node import log as node_log
@@ -51,7 +51,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
 def run(options: argparse.Namespace, entry_points: EntryPoints | None = None) -> int:
     """Run the node in the foreground until SIGTERM."""
     run_dir: Path = options.run_dir.absolute()
-    overrides = _overrides(options.set)
+    # What hooks and commands of the configuration are started with is not to have them.
+    overrides = from_environment(options.set_from_environment, os.environ) | _overrides(options.set)
     # The run directory holds secrets, call records with their keys, and the sockets that command this node.
     os.umask(0o077)
     read = functools.partial(load, options.conf, overrides, run_dir=run_dir, allow_exec=options.allow_exec)
@@ -169,9 +170,10 @@ def _overrides(items: Sequence[str]) -> dict[str, str]:
 
 def run_check(options: argparse.Namespace) -> int:
     """Print every complaint, then one line that sums up."""
-    complaints = check(options.conf, _overrides(options.set), allow_exec=options.allow_exec)
+    overrides = from_environment(options.set_from_environment, os.environ) | _overrides(options.set)
+    complaints = check(options.conf, overrides, allow_exec=options.allow_exec)
     if not any(complaint.severity == "error" for complaint in complaints):
-        complaints += _unsafe(options)
+        complaints += _unsafe(options, overrides)
     for complaint in complaints:
         print(_line(complaint))
     errors = sum(complaint.severity == "error" for complaint in complaints)
@@ -179,9 +181,9 @@ def run_check(options: argparse.Namespace) -> int:
     return 1 if errors else 0
 
 
-def _unsafe(options: argparse.Namespace) -> list[Complaint]:
+def _unsafe(options: argparse.Namespace, overrides: dict[str, str]) -> list[Complaint]:
     """What only the supervisor's settings refuse: times that are each right, but not together."""
-    configuration = load(options.conf, _overrides(options.set), allow_exec=options.allow_exec)
+    configuration = load(options.conf, overrides, allow_exec=options.allow_exec)
     try:
         HaSettings.read(configuration.ha)
     except Unsafe as error:
@@ -207,6 +209,7 @@ def _parser() -> argparse.ArgumentParser:
     configured = argparse.ArgumentParser(add_help=False)
     configured.add_argument("--conf", type=Path, required=True, help="directory of freeswitch.xml")
     configured.add_argument("--set", action="append", default=[], metavar="NAME=VALUE", help="a preprocessor variable")
+    configured.add_argument("--set-from-environment", **ENVIRONMENT)
     configured.add_argument("--allow-exec", action="store_true", help="let X-PRE-PROCESS run commands")
 
     verb = verbs.add_parser("run", parents=[configured], help="run a node in the foreground")

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import ipaddress
+from collections.abc import MutableMapping
 from dataclasses import dataclass, field
-from typing import Literal
+from typing import Any, Literal
 
 from node.config.sections import HaSection
 
@@ -182,3 +183,20 @@ def endpoint(name: str, text: str) -> tuple[str, int] | None:
 
 def _ms(seconds: float) -> str:
     return f"{seconds * 1000:.0f} ms"
+
+
+ENVIRONMENT: Any = {
+    "default": "",
+    "metavar": "PREFIX",
+    "help": "each variable of the environment that begins so is a preprocessor variable, as if it was --set; for secrets, "
+    "which others on the machine could read on a command line",
+}
+
+
+def from_environment(prefix: str, environment: MutableMapping[str, str]) -> dict[str, str]:
+    """Preprocessor variables, from variables of the environment whose names begin so; taken out of it.
+
+    Others on the machine can read a command line, but not an environment.
+    """
+    names = [name for name in environment if prefix and name.startswith(prefix)]
+    return {name.removeprefix(prefix): environment.pop(name) for name in names}

@@ -7,6 +7,7 @@ where `--conf` names a configuration that has one.
 from __future__ import annotations
 
 import argparse
+import os
 import socket
 import statistics
 import sys
@@ -15,6 +16,7 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from ha.settings import ENVIRONMENT, from_environment
 from node.config import ConfigurationError
 from node.config.load import load
 from store.errors import StoreError
@@ -46,6 +48,7 @@ def add_to(verbs: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
     one.add_argument("dsn", nargs="?", default="", help="a DSN, or @file that holds it; else the configuration's")
     one.add_argument("--conf", type=Path, help="directory of freeswitch.xml")
     one.add_argument("--set", action="append", default=[], metavar="NAME=VALUE", help="a preprocessor variable")
+    one.add_argument("--set-from-environment", **ENVIRONMENT)
     one.add_argument("--run-dir", type=Path, help="where a store without a path lies: <run-dir>/db")
 
     part = parts.add_parser("check", parents=[one], help="connect, and say how it stands")
@@ -236,7 +239,8 @@ def _dsn(options: argparse.Namespace) -> str:
         return _named(options.dsn)
     if options.conf is None:
         raise Unsuitable("which one? Give a DSN, or --conf with the directory of a configuration")
-    overrides = dict(item.partition("=")[::2] for item in options.set)
+    overrides = from_environment(options.set_from_environment, os.environ)
+    overrides |= dict(item.partition("=")[::2] for item in options.set)
     try:
         return load(options.conf, overrides).switch.database
     except ConfigurationError as error:
