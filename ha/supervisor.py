@@ -334,6 +334,8 @@ class Supervisor:
 
     def _carry_out(self, step: Step, view: View, now: float) -> None:
         self._be_paused(step is Step.PAUSE)
+        if self._letting_go is not None and not view.safe:
+            self._letting_go.hurry()
         self.escort.see(step, view.order)
         match step:
             case Step.CLAIM:
@@ -427,11 +429,14 @@ class Supervisor:
         kept = letting_go is not None and letting_go.keep
         if letting_go is not None and kept:
             self.baton.keep(letting_go)
-        elif self.partner.shares:
+            return True
+        if letting_go is not None:
+            letting_go.let_go()
+        if self.partner.shares:
             self.baton.drop_media()
         else:
             self.baton.drop_media_later(lambda: self.duty.on)
-        return kept
+        return False
 
     def _become(self, role: Role) -> None:
         self.standing.role = role
