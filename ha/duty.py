@@ -18,7 +18,7 @@ from ha.loop import Loop
 from ha.sockets import CannotBind, KeptSocket, KeptSockets
 from ha.switches import Switches
 from node.config.profile import ProfileSettings
-from node.link import Lease, Message, Promote, Promoted, Revived, SocketName, Sockets
+from node.link import Instruct, Lease, Message, Promote, Promoted, Revived, SocketName, Sockets
 
 log = logging.getLogger(__name__)
 
@@ -226,6 +226,9 @@ class Duty:
         slot.member, slot.served = member, False
         if not self._fleet.send(member, promote, descriptors):
             self._fleet.kill(member, "it cannot be promoted")
+        elif member.generation != self._fleet.generation:
+            # It was born under another configuration, and nobody of the present one was loaded.
+            self._fleet.send(member, Instruct(number=0, verb="rescan"))
 
     def on_message(self, member: Member, message: Message) -> None:
         slot = self.slot_of(member)

@@ -15,6 +15,8 @@ from node.link import Beat, Beaten, Demote, Failed, Follows, LinkClosed, Message
 
 log = logging.getLogger(__name__)
 
+CHANGED = "the configuration has changed"
+
 SLOW = 4
 "Beats of those that serve a slot to one of all others."
 
@@ -76,6 +78,8 @@ class Fleet:
         self.generation = 0
         self.spares = 1
         "Standby workers to be kept."
+        self._oldest = 0
+        "The first generation that may still serve."
         self._loop, self._fork, self._settings, self._owner = loop, fork, settings, owner
         self._kinds = kinds
         self._backoffs = {kind: Backoff() for kind in ("worker", *kinds)}
@@ -92,9 +96,8 @@ class Fleet:
         return sorted(idle, key=lambda m: (m.generation != self.generation, not m.ready))
 
     def take(self) -> Member | None:
-        """A loaded standby worker that knows the present configuration."""
-        first = next(iter(self.standby()), None)
-        return first if first and first.ready and first.generation == self.generation else None
+        """A loaded standby worker that knows the present configuration, or one whose successor is not loaded yet."""
+        return next((m for m in self.standby() if m.ready and m.generation >= self._oldest), None)
 
     def serving(self) -> list[Member]:
         return [m for m in self.members if m.slot and not m.leaving]
@@ -109,7 +112,11 @@ class Fleet:
         if self.closing:
             return
         current = [m for m in self.standby() if m.generation == self.generation]
-        missing = ["worker"] * (self.spares - len(current))
+        wanted = self.spares - len(current)
+        if any(m.ready and self._oldest <= m.generation < self.generation for m in self.standby()):
+            # One after another: those that load take the processor from those that serve.
+            wanted = min(wanted, 1 - sum(not m.ready for m in current))
+        missing = ["worker"] * wanted
         missing += [kind for kind in self._kinds if not any(m.kind == kind for m in self.members)]
         now = self._loop.now()
         for kind in missing:
@@ -123,12 +130,26 @@ class Fleet:
                 self._loop.after(wait, self.fill)
                 return
 
-    def renew(self) -> None:
-        """The configuration has changed: standby workers that know the old one make room for others."""
+    def renew(self, *, alike: bool) -> None:
+        """The configuration has changed: standby workers that know the old one make room for others, one by one.
+
+        `alike`: it has the same profiles, so that those can serve until then. Else they go at once.
+        """
         self.generation += 1
-        for member in self.standby():
-            self.dismiss(member, "the configuration has changed")
+        if not alike:
+            self._oldest = self.generation
+            for member in self.standby():
+                self.dismiss(member, CHANGED)
         self.fill()
+
+    def _relieve(self) -> None:
+        """Another one is loaded that knows the present configuration: one that does not makes room."""
+        old = [m for m in self.standby() if m.generation != self.generation]
+        fresh = [m for m in self.standby() if m.generation == self.generation]
+        for member in old if len(fresh) >= self.spares else old[-1:]:
+            self.dismiss(member, CHANGED)
+        if old:
+            self.fill()
 
     def _start(self, kind: str, now: float) -> None:
         process = self._fork(kind)
@@ -179,6 +200,8 @@ class Fleet:
                 member.pulse = Pulse(self._settings.heartbeat_timeout, self._loop.now(), waited=member.process.waited)
                 log.info("%s (pid %d) is ready", member.kind, member.process.pid)
                 self._owner.on_ready(member)
+                if member.kind == "worker" and member.generation == self.generation:
+                    self._relieve()
             case Failed(reason):
                 member.reason = reason
                 log.error("%s (pid %d) cannot go on: %s", member.name, member.process.pid, reason)

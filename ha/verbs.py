@@ -106,8 +106,9 @@ class Verbs:
                 then(str(next((c for c in read.complaints if c.severity == "error"), read)))
                 return
             if read is not self._node.configuration:
+                alike = set(read.profiles) == set(self._node.configuration.profiles)
                 self._node.configuration = read
-                self._node.fleet.renew()
+                self._node.fleet.renew(alike=alike)
             then("Success")
 
         self._node.reading.begin(on_read)

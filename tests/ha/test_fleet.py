@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import time
+from types import SimpleNamespace
 from typing import Any
 
-from ha.fleet import Fleet
+from ha.fleet import Fleet, Member
 from ha.loop import Loop
 from ha.process import Process
 from ha.settings import ChildSettings
-from node.link import Link
+from node.link import Link, Ready
 
 
 def test_where_no_process_can_be_had_it_is_tried_until_there_are_enough() -> None:
@@ -37,5 +38,51 @@ def test_where_no_process_can_be_had_it_is_tried_until_there_are_enough() -> Non
     for member in fleet.members:
         member.process.link.close()
     for end in ends:
+        end.close()
+    loop.close()
+
+
+def test_standby_workers_make_room_for_those_of_a_new_configuration_one_after_another() -> None:
+    """There is always one to be promoted, and as many as there shall be."""
+    loop = Loop()
+    theirs: dict[int, Link] = {}
+
+    def fork(kind: str) -> Process:
+        ours, other = Link.pair()
+        process = Process(kind, 0, ours, loop.now(), status=0)
+        theirs[id(process)] = other
+        return process
+
+    owner: Any = SimpleNamespace(on_ready=lambda member: None, on_ended=lambda member: None)
+    fleet = Fleet(loop, fork, ChildSettings(), owner, kinds=())
+    fleet.spares = 3
+
+    def loading() -> list[Member]:
+        return [member for member in fleet.standby() if not member.ready]
+
+    def load(member: Member) -> None:
+        theirs[id(member.process)].send(Ready(1))
+        until = time.monotonic() + 10
+        while not member.ready and time.monotonic() < until:
+            loop.turn(0.02)
+
+    fleet.fill()
+    for member in loading():
+        load(member)
+    fleet.renew(alike=True)
+    for left in (2, 1, 0):
+        (fresh,) = loading()
+        assert sum(member.ready for member in fleet.standby()) == 3
+        assert fleet.take() is not None
+        load(fresh)
+        assert fleet.take() is fresh or fleet.take().generation == 1  # type: ignore[union-attr]
+        assert sum(member.generation == 0 for member in fleet.standby()) == left
+    assert loading() == []
+    fleet.renew(alike=False)
+    assert fleet.take() is None, "no worker of old knows the profiles that are new"
+    assert len(loading()) == 3
+    for member in fleet.members:
+        member.process.link.close()
+    for end in theirs.values():
         end.close()
     loop.close()
