@@ -103,7 +103,8 @@ class Shared:
     stats: WriterStats
     tell: Callable[[Result], None]
     "Brings a result into the loop."
-    clock_offset: float = 0.0
+    clock_base: float = field(default_factory=lambda: time.time() - time.monotonic())
+    "What the store's clock shows when the monotonic one is 0; by this host's, until the store was asked."
     heir: str = ""
     "The node whose crashed workers we succeed: what they left in the journal is ours to commit."
     lock: threading.Lock = field(default_factory=threading.Lock)
@@ -231,9 +232,9 @@ class Committer:
         store = self._store
         now = time.monotonic()
         if now >= self._clock_due or self._shared.breaker.state is State.PROBING:
-            before = time.time()
+            before = time.monotonic()
             there = self._call(store.clock)
-            self._shared.clock_offset = there - (before + time.time()) / 2
+            self._shared.clock_base = there - (before + time.monotonic()) / 2
             self._clock_due = now + self._settings.clock_interval
         return store
 

@@ -112,11 +112,15 @@ class Writer:
     @property
     def clock_offset(self) -> float:
         """Seconds by which the store's clock is ahead of this host's, as of the last look."""
-        return self._shared.clock_offset
+        return self._shared.clock_base - (time.time() - time.monotonic())
 
     def store_time(self) -> float:
-        """Seconds since 1970 by the store's clock, as far as we know it."""
-        return time.time() + self._shared.clock_offset
+        """Seconds since 1970 by the store's clock, as far as we know it.
+
+        Counted on by the monotonic clock: this host's may be set between two looks, and what is written with an older time
+        than is stored would be refused.
+        """
+        return time.monotonic() + self._shared.clock_base
 
     @property
     def delay(self) -> float:

@@ -8,6 +8,7 @@ import threading
 import time
 from multiprocessing.connection import Connection
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 
@@ -300,6 +301,22 @@ def test_refusals_and_faults_of_a_question_are_its_answer(stage: Stage) -> None:
     assert isinstance(stage.ask(lambda store: 1 // 0), StoreError)
     stage.put(registration())
     assert stage.settle() == [STORED]
+
+
+@pytest.mark.parametrize("step", [-600, 600])
+def test_a_step_of_this_hosts_clock_moves_no_time_that_is_written(
+    stage: Stage, step: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Between two looks at the store's: a refresh would be older than what is stored, and be refused."""
+    stage.put(registration())
+    stage.settle()
+    before = stage.writer.store_time()
+    real = time.time
+    stepped = SimpleNamespace(time=lambda: real() + step, monotonic=time.monotonic, sleep=time.sleep)
+    for module in ("store.writer", "store.committer"):
+        monkeypatch.setattr(f"{module}.time", stepped)
+    assert stage.writer.store_time() == pytest.approx(before, abs=5.0)
+    assert stage.writer.clock_offset == pytest.approx(-step, abs=5.0)
 
 
 def test_the_clock_of_the_store_is_known(stage: Stage) -> None:
