@@ -59,6 +59,8 @@ from store.writer import Writer
 
 log = logging.getLogger(__name__)
 
+TOLD_WITHIN = 1.0
+"Seconds that a worker waits for the store before it says that it is ready all the same."
 SECRET_AGAIN = 1.0
 "Seconds until the store is asked again for the secret of the nonces."
 SILENT = 2.0
@@ -86,7 +88,6 @@ def main(link: Link, identity: Identity, configuration: Configuration, run_dir: 
     worker = Worker(loop, link, identity, configuration, run_dir)
     worker.start()
     settle_collector()
-    link.send(Ready(os.getpid()))
     try:
         loop.run_forever()
     finally:
@@ -235,7 +236,7 @@ class Worker:
         self._outside = Outside(loop, self._on_outside)
         self._silent: asyncio.TimerHandle | None = None
         "Ends the wait for a newer lease."
-        self._closed = self._leaving = False
+        self._closed = self._leaving = self._ready = False
 
     def start(self) -> None:
         """Be a standby: know the secret and the registrations, hear what the other workers tell."""
@@ -251,6 +252,14 @@ class Worker:
         self._following.start()
         self._storing.start()
         self._loop.add_reader(self._link.fileno(), self._on_readable)
+        self._loop.call_later(TOLD_WITHIN, self._say_ready)
+
+    def _say_ready(self) -> None:
+        """Once the store has been heard, and its clock with it: by one of our own that is wrong we would write what is
+        refused as old. A store that is gone is not waited for."""
+        if not self._ready and not self._closed:
+            self._ready = True
+            self._say(Ready(os.getpid()))
 
     def close(self, within: float = LET_GO_WITHIN) -> None:
         """Let go of everything, without a word to anybody on the network."""
@@ -413,6 +422,7 @@ class Worker:
                     self._loop.call_later(SECRET_AGAIN, self._ask_secret)
             else:
                 self._own.screen.set_secret(answer)
+                self._say_ready()
 
         self._own.writer.ask(lambda store: store.secret("nonce"), known)
 

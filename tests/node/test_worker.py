@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import os
 import socket
 import sqlite3
@@ -13,8 +14,8 @@ from pathlib import Path
 import pytest
 
 from ha.process import Process
-from node.link import Beat, Beaten, Demote, Fenced, Lease, Revived
-from node.worker import SILENT
+from node.link import Beat, Beaten, Demote, Fenced, Lease, Ready, Revived
+from node.worker import SILENT, TOLD_WITHIN
 from store.backends import open_store
 from store.interface import Put, opened
 from store.records import CallRecord, DialogRecord, LegRecord
@@ -46,6 +47,26 @@ def test_a_registration_is_on_disk_when_it_is_answered(node: Rig) -> None:
     with sqlite3.connect(node.run_dir / "core.db") as db:
         rows = db.execute("select sip_user, sip_host, status from sip_registrations").fetchall()
     assert rows == [("1000", "pbx.test", "Registered(UDP)")]
+
+
+def test_a_worker_is_ready_when_it_knows_the_stores_clock_or_has_waited_a_second_for_it(node: Rig) -> None:
+    """Its own may be wrong, and what it would write by that was refused as older than what is stored."""
+    node.spawn().demote()
+    with contextlib.closing(sqlite3.connect(node.run_dir / "core.db", isolation_level=None)) as store:
+        store.execute("DELETE FROM sofia_secrets")
+        store.execute("BEGIN EXCLUSIVE")
+        began = time.monotonic()
+        waiting = Worker(node.configuration, node.run_dir)
+        node.workers.append(waiting)
+        waiting.wait(Ready)
+        assert time.monotonic() - began > TOLD_WITHIN
+        late = Worker(node.configuration, node.run_dir)
+        node.workers.append(late)
+        store.execute("ROLLBACK")
+    late.wait(Ready)
+    line = node.phone()
+    node.promote(late)
+    assert line.register().status == 200
 
 
 def test_the_beat_is_answered_with_its_number(node: Rig) -> None:
