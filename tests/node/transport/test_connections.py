@@ -11,6 +11,7 @@ import pytest
 from node.config.streams import StreamLimits
 from node.sip.flow import Flow
 from tests.node.transport.site import message, run, site, until
+from tests.support.certificates import Authority
 
 # ---- reuse ---------------------------------------------------------------------------------------------------------
 
