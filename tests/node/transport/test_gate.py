@@ -221,6 +221,9 @@ def test_our_own_time_is_looked_at_as_stress_begins() -> None:
     assert gate.stolen == 25.0, "from then on whoever reads looks at it himself"
 
 
+CROWD = 200
+"Datagrams: more than are read before the stall is noticed, and not more than are read in one go thereafter on a slow machine."
+
 # ---- overload ------------------------------------------------------------------------------------------------------
 
 
@@ -242,17 +245,16 @@ def test_after_a_stall_what_is_in_a_dialog_is_answered_before_what_came_earlier(
             each.sock.setsockopt(socket.SOL_SOCKET, SO_TIMESTAMPNS, 1)
         pid = node.workers[0].process.pid
         os.kill(pid, signal.SIGSTOP)
-        for _ in range(500):
+        for _ in range(CROWD):
             crowd.send(crowd.request("OPTIONS"))
-        phone.send(phone.request("BYE", To=FORGED))
+        # Refused for what it requires: whether there is such a call would be asked of the store, which has a pace of its own.
+        phone.send(phone.request("BYE", To=FORGED, Require="nonsense"))
         os.kill(pid, signal.SIGCONT)
         ((status, at),) = stamps(phone.sock, 1)
-        assert status == 481
-        told = stamps(crowd.sock, 500)
+        assert status == 420
+        told = stamps(crowd.sock, CROWD)
         assert {status for status, _at in told} <= {200, 503}
-        assert sum(moment > at for _status, moment in told) > 100, (
-            "most of the crowd came earlier and was answered later"
-        )
+        assert sum(moment > at for _status, moment in told) > CROWD / 4, "all but the first batch came earlier"
         assert stats(node)["waiting"] == 0
 
 
@@ -264,17 +266,18 @@ def test_credentials_for_a_challenge_are_taken_before_new_requests(tmp_path: Pat
         for each in (crowd, phone):
             each.sock.setsockopt(socket.SOL_SOCKET, SO_TIMESTAMPNS, 1)
         challenge = phone.ask(phone.request("REGISTER")).get("WWW-Authenticate")
-        credentials = digest(challenge, "1000", "s3cret", "REGISTER", "sip:pbx.test")
+        # Wrong ones: the answer waits for no store, which has a pace of its own.
+        credentials = digest(challenge, "1000", "wrong", "REGISTER", "sip:pbx.test")
         pid = node.workers[0].process.pid
         os.kill(pid, signal.SIGSTOP)
-        for _ in range(700):
+        for _ in range(CROWD):
             crowd.send(crowd.request("REGISTER"))
         phone.send(phone.request("REGISTER", Authorization=credentials))
         os.kill(pid, signal.SIGCONT)
         ((status, at),) = stamps(phone.sock, 1)
-        assert status == 200
-        told = stamps(crowd.sock, 700)
-        assert sum(moment > at for _status, moment in told) > 100
+        assert status == 403
+        told = stamps(crowd.sock, CROWD)
+        assert sum(moment > at for _status, moment in told) > CROWD / 4
 
 
 def test_who_has_sent_copies_before_he_could_be_answered_is_answered_once(tmp_path: Path) -> None:
