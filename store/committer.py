@@ -128,6 +128,7 @@ class Committer:
         self._rests = 0.0
         "Seconds that this replay may still rest."
         self._asked: Question[Any] | None = None
+        "What the thread has in hand to ask."
         self.thread = threading.Thread(target=self._run, name="store-writer", daemon=True)
 
     # ---- what the writer does with it, from the loop -----------------------------------------------------------------
@@ -263,25 +264,35 @@ class Committer:
         elif shared.breaker.state is State.CLOSED and shared.queue.diverted:
             # Else what comes meanwhile would be journaled for ever, where much comes.
             shared.scribe.rejoin(lot)
-        # Little by little, unless what comes now waits for this.
-        few = self._settings.batch if shared.queue.diverted else limit
-        for start in range(0, len(newest), few):
+        start = 0
+        while start < len(newest):
             began = time.thread_time()
-            writes = newest[start : start + few]
+            # Little by little, unless somebody waits for the end of it.
+            writes = newest[start : start + (limit if self._awaited else self._settings.batch)]
+            start += len(writes)
             outcomes = self._inherit(store, writes, self._put(store, writes))
             shared.stats.replayed += len(writes)
             shared.tell(Replayed(writes, outcomes))
             self._succeeded()
-            if shared.queue.diverted:
-                self._rest(time.thread_time() - began)
+            self._rest(time.thread_time() - began)
         shared.journal.forget(lot)
 
+    @property
+    def _awaited(self) -> bool:
+        """Does anybody wait for the end of the replay: what comes now, or who asks (a claim, the search for a call)?"""
+        queue = self._shared.queue
+        return not queue.diverted or queue.asked or self._asked is not None
+
     def _rest(self, worked: float) -> None:
-        """As long as we had the interpreter: meanwhile it is the loop's alone, which gives it back at each call to the kernel."""
+        """As long as we had the interpreter: meanwhile it is the loop's alone, which gives it back at each call to the kernel.
+
+        It ends when somebody asks, for he waits until all is replayed.
+        """
         pause = min(worked, self._rests)
-        if pause > 0:
-            self._rests -= pause
-            time.sleep(pause)
+        if pause > 0 and not self._awaited:
+            began = time.monotonic()
+            self._shared.queue.rest(pause)
+            self._rests -= time.monotonic() - began
 
     def _inherit(self, store: Store, writes: Sequence[Write], outcomes: list[Outcome]) -> list[Outcome]:
         """What was written under an epoch that is over by now is tried once more, in the name of its own node."""
@@ -339,27 +350,30 @@ class Committer:
     def _answer(self, question: Question[Any]) -> None:
         if question.then is None:
             return
-        answer: Any
-        if not self._ready():
-            answer = self._not_there()
-        else:
-            assert self._store is not None, "a store that is ready is open"
-            store = self._store
-            self._asked = question
-            try:
-                answer = self._call(lambda: question.question(store), question.patience)
-            except Abandoned:
-                raise
-            except Unavailable as error:
-                self._failed(error)
-                answer = error
-            except StoreError as error:
-                answer = error
-            except Exception as error:
-                log.exception("a question to the store broke")
-                answer = StoreError(f"the question broke: {error}")
+        self._asked = question
+        try:
+            answer = self._answer_to(question)
+        finally:
             self._asked = None
         self._shared.tell(Answered(question, answer))
+
+    def _answer_to(self, question: Question[Any]) -> Any:
+        if not self._ready():
+            return self._not_there()
+        assert self._store is not None, "a store that is ready is open"
+        store = self._store
+        try:
+            return self._call(lambda: question.question(store), question.patience)
+        except Abandoned:
+            raise
+        except Unavailable as error:
+            self._failed(error)
+            return error
+        except StoreError as error:
+            return error
+        except Exception as error:
+            log.exception("a question to the store broke")
+            return StoreError(f"the question broke: {error}")
 
     def _not_there(self) -> Unavailable:
         return Unavailable(self._shared.stats.error or "the store is not there")

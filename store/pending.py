@@ -164,6 +164,15 @@ class Queue:
             return self._next_lot(self._settings.batch_limit)
 
     @property
+    def asked(self) -> bool:
+        """Does anybody wait here for an answer?"""
+        return self._questions > 0
+
+    def rest(self, pause: float) -> None:
+        """Sleep, whatever is written meanwhile, but no longer than until somebody asks or it is closed."""
+        self._sleep(NEVER, pause)
+
+    @property
     def in_hand(self) -> bool:
         return bool(self._taken)
 

@@ -118,6 +118,23 @@ def test_of_writes_that_nobody_waits_for_the_last_one_is_kept() -> None:
     assert older.then is newer.then
 
 
+def test_a_rest_ends_when_somebody_asks_and_not_when_somebody_writes() -> None:
+    waiting, asked = queue(), question()
+    waiting.divert()
+    rests = threading.Thread(target=waiting.rest, args=(LONG,), daemon=True)
+    rests.start()
+    waiting.add(entry("a"))
+    rests.join(0.05)
+    assert rests.is_alive()
+    assert not waiting.asked
+    waiting.ask(asked)
+    rests.join(WITHIN)
+    assert not rests.is_alive()
+    assert waiting.asked
+    assert waiting.take_questions() == [asked]
+    assert not waiting.asked
+
+
 # ---- past the store ------------------------------------------------------------------------------------------------
 
 

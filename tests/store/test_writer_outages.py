@@ -19,6 +19,7 @@ from store.journal import Journal
 from tests.store.faults import LIMIT
 from tests.store.samples import call, registration
 from tests.store.stage import AT_RISK, STORED, Stage
+from tests.support.node import STRETCH
 
 
 def test_who_waits_is_told_at_the_deadline_and_never_again(stage: Stage) -> None:
@@ -169,7 +170,32 @@ def test_a_replay_gives_the_interpreter_back_at_once_whenever_the_loop_wants_it(
 
 def test_much_is_replayed_little_by_little_with_rests_in_between(stage: Stage) -> None:
     """The loop has the interpreter to itself for half of the time that a replay takes."""
-    worked, spans = 0.01, []
+    spans = much_to_replay(stage, 40, worked=0.01)
+    stage.faults.mend()
+    stage.loop.run(lambda: not stage.writer.behind)
+    assert [many for many, *_ in spans] == [4] * 10
+    assert all(later[1] - earlier[2] >= 0.01 * 0.9 for earlier, later in itertools.pairwise(spans))
+
+
+def test_a_replay_does_not_rest_while_somebody_waits_for_an_answer(stage: Stage) -> None:
+    """Who is promoted claims the calls, which must not wait for more than what is work."""
+    spans = much_to_replay(stage, 400, worked=0.3)
+    stage.faults.mend()
+    stage.loop.run(lambda: spans)
+    # It rests now, for as long as the first few took.
+    asked = time.monotonic()
+    assert len(stage.ask(lambda store: store.calls(), deadline=LIMIT)) == 400
+    assert spans[1][1] - asked < 0.15 * STRETCH, "the rest ended"
+    assert [many for many, *_ in spans] == [4, 256, 140], "in large lots from then on"
+    assert all(later[1] - earlier[2] < 0.15 * STRETCH for earlier, later in itertools.pairwise(spans[1:]))
+
+
+def much_to_replay(stage: Stage, count: int, *, worked: float) -> list[tuple[int, float, float]]:
+    """So many calls are in the journal, and the store is gone.
+
+    Each commit will be so many seconds of work; it is noted how many there were in it, and when it began and ended.
+    """
+    spans: list[tuple[int, float, float]] = []
 
     def laborious() -> Store:
         store = stage.faults.factory()
@@ -177,9 +203,9 @@ def test_much_is_replayed_little_by_little_with_rests_in_between(stage: Stage) -
 
         def work(writes: Sequence[Write]) -> list[Outcome]:
             began, until = time.monotonic(), time.thread_time() + worked
+            outcomes = commit(writes)
             while time.thread_time() < until:
                 pass
-            outcomes = commit(writes)
             spans.append((len(writes), began, time.monotonic()))
             return outcomes
 
@@ -189,14 +215,11 @@ def test_much_is_replayed_little_by_little_with_rests_in_between(stage: Stage) -
     stage.writer.close(LIMIT)
     stage.start(factory=laborious, batch=4, batch_limit=256, hang=LIMIT)
     stage.faults.cut()
-    for n in range(40):
-        stage.put(call(f"old-{n:02d}"))
-    stage.settle(40)
+    for n in range(count):
+        stage.put(call(f"old-{n:03d}"))
+    stage.settle(count)
     spans.clear()
-    stage.faults.mend()
-    stage.loop.run(lambda: not stage.writer.behind)
-    assert [many for many, *_ in spans] == [4] * 10
-    assert all(later[1] - earlier[2] >= worked * 0.9 for earlier, later in itertools.pairwise(spans))
+    return spans
 
 
 def test_however_much_comes_during_a_replay_it_comes_to_an_end(stage: Stage) -> None:
