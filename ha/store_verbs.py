@@ -218,6 +218,8 @@ def replay(options: argparse.Namespace) -> int:
             f"  {given.calls} live calls among them that only this host knew of. Who is active takes one up when a phone "
             "of it says something, all of them with `sofia recover`"
         )
+    for path, torn in given.torn:
+        print(f"  ! {torn} bytes at the end of a segment could not be read: it is kept as {path}")
     return 0
 
 

@@ -27,6 +27,9 @@ RULER = "@"
 "Before a node's name: not a fence, but the last epoch under which this node took the lease; it stands among them."
 
 
+FIRST = 1
+"The version of a call's record that is written for the first time."
+
 ANYBODY = "*"
 "As heir of a write: whoever is active may go on with it, for nobody can know more of it than this; see `store.orphans`."
 
@@ -47,11 +50,13 @@ class Outcome(Enum):
 class Write:
     """One change of one record, as the record is now: it is encoded at once and may change afterwards."""
 
-    __slots__ = ("data", "heir", "record")
+    __slots__ = ("data", "heir", "instead_of_first", "record")
 
     def __init__(self, record: Registration | CallRecord) -> None:
         self.heir = ""
         "The node that takes up what a crashed worker of its own left in the journal: see `is_fenced`."
+        self.instead_of_first = False
+        "Whether it took the place of the record's very first version before that had come anywhere."
         self.data = encode(record)
         # The copy is shallow: what a backend reads of it (key, owner, version, the columns) are plain values, save the
         # Call-IDs, which are fixed when their legs are made.
@@ -64,7 +69,17 @@ class Write:
         write.record = as_stored(record, data)
         write.data = data
         write.heir = ""
+        write.instead_of_first = False
         return write
+
+    @property
+    def begins_call(self) -> bool:
+        """Is no earlier version of this call known to the store, as far as its writer goes?"""
+        return self.instead_of_first or (isinstance(self.record, CallRecord) and self.record.version == FIRST)
+
+    def replace(self, older: Write) -> None:
+        """It takes the place of one that waited, and bears its mark."""
+        self.instead_of_first = older.begins_call
 
 
 class Put(Write):

@@ -36,7 +36,11 @@ LETTERS = {
     (Remove, CallRecord): b"Rc",
 }
 OPERATIONS: dict[bytes, type[Write]] = {b"P": Put, b"R": Remove}
+BEGINS = b"Bc"
+"Before a call's Call-UUID: the next frame took the place of its first version. A release that does not know it passes it over."
 SUFFIX = ".journal"
+ASIDE = ".torn"
+"What follows the name of a segment of which something could not be read."
 PASSING = {errno.EMFILE, errno.ENFILE, errno.ENOMEM}
 "What may keep us from reading a segment that is quite well."
 
@@ -50,6 +54,8 @@ class Lot(NamedTuple):
 
     number: int
     writes: list[Write]
+    torn: int = 0
+    "Bytes that could not be read."
 
 
 def latest(writes: Sequence[Write]) -> list[Write]:
@@ -189,6 +195,24 @@ class Journal:
         with self._lock:
             self._forget(lot)
 
+    # ---- for who reads what nobody writes any more -------------------------------------------------------------------
+
+    def lots(self) -> Iterator[Lot]:
+        """All of it, the oldest first; nothing is forgotten. Raises `JournalFailed` where a segment cannot be read."""
+        for number in list(self._sizes):
+            yield self._parsed(number, self._data(number))
+
+    def set_aside(self, lot: Lot) -> Path:
+        """In place of `forget`: it is not replayed again, and kept for who can make more of it; where."""
+        path = self._path(lot.number)
+        aside = path.with_name(path.name + ASIDE)
+        try:
+            path.rename(aside)
+        except OSError as error:
+            raise JournalFailed(f"{path}: cannot be set aside ({error})") from error
+        self._sizes.pop(lot.number, None)
+        return aside
+
     # ---- below -------------------------------------------------------------------------------------------------------
 
     def _path(self, number: int) -> Path:
@@ -201,13 +225,24 @@ class Journal:
 
     def _read(self, number: int) -> Lot:
         try:
-            data = self._path(number).read_bytes()
-        except OSError as error:
-            if error.errno in PASSING:
-                raise JournalFailed(f"{self._path(number)}: cannot be read now ({error})") from error
-            log.error("journal segment %s cannot be read, passed over: %s", self._path(number), error)
+            data = self._data(number)
+        except JournalFailed as error:
+            if isinstance(error.__cause__, OSError) and error.__cause__.errno in PASSING:
+                raise
+            log.error("journal segment is passed over: %s", error)
             data = b""
-        return Lot(number, list(self._writes(data, self._path(number))))
+        return self._parsed(number, data)
+
+    def _data(self, number: int) -> bytes:
+        path = self._path(number)
+        try:
+            return path.read_bytes()
+        except FileNotFoundError:
+            # Somebody else has replayed it.
+            return b""
+        except OSError as error:
+            now = " now" if error.errno in PASSING else ""
+            raise JournalFailed(f"{path}: cannot be read{now} ({error})") from error
 
     def _forget(self, lot: Lot) -> None:
         # The disk need not take any more what the store has: while it hangs, descriptors would heap up here.
@@ -275,19 +310,28 @@ class Journal:
             log.error("journal %s is full: dropped the oldest %d writes", self._stem, len(lot.writes))
         return dropped
 
-    def _writes(self, data: bytes, path: Path) -> Iterator[Write]:
-        at = 0
+    def _parsed(self, number: int, data: bytes) -> Lot:
+        path, writes = self._path(number), []
+        at, torn, begins = 0, 0, False
         while at < len(data):
             payload = _payload(data, at)
             if payload is None:
+                torn += len(data) - at
                 log.warning("journal segment %s ends torn, %d bytes passed over", path, len(data) - at)
-                return
+                break
             at += FRAME.size + len(payload)
+            if payload.startswith(BEGINS):
+                begins = True
+                continue
             write = _write_of(payload)
             if write is None:
+                torn += len(payload)
                 log.warning("journal segment %s has a write that cannot be read, passed over", path)
             else:
-                yield write
+                write.instead_of_first = begins
+                writes.append(write)
+            begins = False
+        return Lot(number, writes, torn)
 
 
 class MemoryJournal:
@@ -337,7 +381,13 @@ class MemoryJournal:
 
 
 def _frame(write: Write) -> bytes:
-    payload = LETTERS[type(write), type(write.record)] + write.data
+    frame = _framed(LETTERS[type(write), type(write.record)] + write.data)
+    return (
+        _framed(BEGINS + write.record.key.encode(errors="surrogateescape")) + frame if write.instead_of_first else frame
+    )
+
+
+def _framed(payload: bytes) -> bytes:
     return FRAME.pack(len(payload), zlib.crc32(payload)) + payload
 
 

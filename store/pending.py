@@ -114,6 +114,7 @@ class Queue:
         with self._lock:
             older = latest.get(key)
             if older is not None and (older.then is None or entry.then is None) and entry.newer_than(older):
+                entry.write.replace(older.write)
                 older.write = entry.write
                 if entry.then is not None:
                     older.then, older.due = entry.then, entry.due

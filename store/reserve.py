@@ -101,6 +101,7 @@ class Reserve:
             if before is not None:
                 if (record.epoch, record.version) <= (before.record.epoch, before.record.version):
                     continue
+                write.replace(before)
                 del self._held[record.key]
             elif len(self._held) >= self._limit:
                 dropped.append(self._held.pop(next(iter(self._held))))

@@ -2,18 +2,21 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
 import pytest
 
 from store.backends import open_store
+from store.errors import Unavailable
 from store.interface import Outcome, Put, Remove, Store, Write, opened
-from store.journal import Journal
-from store.orphans import Given, give
+from store.journal import Journal, JournalFailed, MemoryJournal
+from store.orphans import Given, WrongStore, give
+from store.pending import Entry, Queue
 from store.records import CallRecord
-from store.settings import JournalSettings
+from store.reserve import Reserve
+from store.settings import JournalSettings, WriterSettings
 from tests.store.backends import BACKENDS, Backend
 from tests.store.samples import call, registration
 
@@ -30,15 +33,16 @@ def store(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Store]:
 class Host:
     """Node `a`, which ruled, and whose journal is what is left of it."""
 
-    def __init__(self, store: Store, directory: Path) -> None:
+    def __init__(self, store: Store, directory: Path, node: str = "a") -> None:
         self.store = store
         self.directory = directory / "journal"
-        lease = store.acquire_lease("a", 0)
+        self.node = node
+        lease = store.acquire_lease(node, 0)
         assert lease is not None
         self.epoch = lease.epoch
 
     def call(self, uuid: str, version: int, **changes: Any) -> CallRecord:
-        return call(uuid, version=version, epoch=self.epoch, **changes)
+        return call(uuid, node=self.node, version=version, epoch=self.epoch, **changes)
 
     def journal(self, *writes: Write, token: str = "internal.0", segment: int = 4 << 20) -> None:
         journal = Journal(self.directory / token, JournalSettings(segment=segment))
@@ -111,6 +115,95 @@ def test_a_call_that_ended_in_the_journal_is_not_given(store: Store, host: Host)
     taken_over(store)
     host.give()
     assert store.calls() == []
+
+
+def test_an_end_in_another_segment_than_the_life_is_heard_of_even_by_who_begins_again(
+    store: Store, host: Host, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Interrupted after the first segment, or between the segments of two slots."""
+    ended = {"state": "ended", "expires": 1.0}
+    host.journal(Put(host.call("long", 1)), Put(host.call("long", 2, **ended)), Put(host.call("on", 1)), segment=1)
+    host.journal(Put(host.call("moved", 1)))
+    host.journal(Put(host.call("moved", 2, **ended)), Put(host.call("on", 2)), token="internal.1")
+    taken_over(store)
+    commit, committed = store.commit, []
+
+    def fails(writes: Sequence[Write]) -> list[Outcome]:
+        if len(committed) == 3:
+            raise Unavailable("it went away")
+        committed.append(writes)
+        return commit(writes)
+
+    monkeypatch.setattr(store, "commit", fails)
+    with pytest.raises(Unavailable):
+        host.give()
+    assert store.calls() == []
+    monkeypatch.undo()
+    assert host.give().calls == 1
+    assert [(c.uuid, c.version) for c in store.calls()] == [("on", 2)]
+
+
+def test_a_call_whose_first_version_was_overtaken_in_the_queue_comes_back(store: Store, host: Host) -> None:
+    """The second took its place before either was written anywhere; in memory behind a full disk it may happen again."""
+    queue = Queue(WriterSettings())
+    queue.add(Entry(Put(host.call("new", 1, state="routing")), None, 0.0))
+    queue.add(Entry(Put(host.call("new", 2, state="ringing")), None, 0.0))
+    queue.add(Entry(Put(host.call("old", 7)), None, 0.0))
+    queue.add(Entry(Put(host.call("old", 8)), None, 0.0))
+    queue.divert()
+    kept = Reserve(MemoryJournal(0), 10)
+    kept._hold([entry.write for entry in queue.take_diverted()])
+    kept._hold([Put(host.call("new", 3))])
+    host.journal(*kept._held.values())
+    taken_over(store)
+    assert host.give() == Given(stored=1, calls=1, refused=1)
+    assert [(c.uuid, c.version, c.state) for c in store.calls()] == [("new", 3, "answered")]
+
+
+def test_what_was_written_for_another_store_is_not_given_to_this_one(store: Store, host: Host) -> None:
+    """And is not forgotten either."""
+    host.journal(Put(call("elsewhere", epoch=host.epoch + 1_000_000)))
+    for _ in range(2):
+        with pytest.raises(WrongStore, match=r"start a node on it first"):
+            host.give()
+    assert store.calls() == []
+
+
+def test_a_segment_that_is_torn_is_named_and_kept(store: Store, host: Host) -> None:
+    host.journal(Put(host.call("whole", 1)), Put(host.call("torn", 1)), Put(host.call("behind", 1)))
+    (segment,) = host.directory.iterdir()
+    data = bytearray(segment.read_bytes())
+    data[len(data) // 2] ^= 1
+    segment.write_bytes(data)
+    taken_over(store)
+    given = host.give()
+    assert [c.uuid for c in store.calls()] == ["whole"]
+    assert [(path, torn > 0) for path, torn in given.torn] == [(segment.with_name(segment.name + ".torn"), True)]
+    assert given.torn[0][0].read_bytes() == data
+    assert host.give() == Given()
+
+
+def test_a_segment_that_cannot_be_read_is_named_and_stays(
+    store: Store, host: Host, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    host.journal(Put(host.call("new", 1)))
+    (segment,) = host.directory.iterdir()
+    taken_over(store)
+    with monkeypatch.context() as patched:
+        patched.setattr(Path, "read_bytes", lambda _path: (_ for _ in ()).throw(PermissionError(13, "not permitted")))
+        with pytest.raises(JournalFailed, match=f"{segment}: cannot be read"):
+            host.give()
+    assert host.give() == Given(stored=1, calls=1)
+
+
+def test_both_hosts_may_have_died_one_after_the_other(store: Store, host: Host, tmp_path: Path) -> None:
+    """Each has its own journals, and they may be given in any order, and again."""
+    other = Host(store, tmp_path / "b", node="b")
+    host.journal(Put(host.call("only-a", 1)))
+    other.journal(Put(other.call("only-b", 1)), Put(other.call("only-b", 2)))
+    assert store.acquire_lease("a", 60) is not None
+    assert [each.give().calls for each in (other, host, other, host)] == [1, 1, 0, 0]
+    assert sorted((c.uuid, c.node, c.version) for c in store.calls()) == [("only-a", "a", 1), ("only-b", "b", 2)]
 
 
 def test_all_else_goes_by_the_rules_of_a_replay(store: Store, host: Host) -> None:
