@@ -3,7 +3,7 @@
 StoreError
 ├── Unavailable          gone, hung, or it cannot write: go on from memory, journal, try again later
 │   ├── Busy             others held its lock for longer than we wait
-│   │   └── Crosswise    we and others waited for each other; it has undone what we did
+│   │   └── Crosswise    we and others waited for each other, or may have; it has undone what we did
 │   ├── ReadOnly         it may not be written
 │   ├── Full             there is no room left on its disk
 │   └── Damaged          it is no database, or a broken one

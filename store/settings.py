@@ -105,7 +105,11 @@ class OdbcSettings:
     "For what was sent to arrive; of MariaDB, also between two pieces of an answer."
 
     lock: float = 1.5
-    "To wait for others who have locked what we want; longer than a server takes to find who waits crosswise."
+    "To wait for others who have locked what we want."
+
+    row: float = 0.04
+    """Of PostgreSQL: to wait for a row while others write too; then it is tried again while nobody does. It looks for who
+    waits crosswise only after a second, and who waits for us has 200 ms."""
 
     silence: float = 1.0
     "A client may be silent in a transaction: frozen, it must not keep the next owner from its fence."

@@ -24,7 +24,7 @@ from urllib.parse import quote
 
 import pyodbc
 
-from store.errors import Refused, StoreError, Unavailable, UnknownStore
+from store.errors import Busy, Crosswise, Refused, StoreError, Unavailable, UnknownStore
 from store.settings import OdbcSettings
 from store.sql.dialects import MARIADB, POSTGRESQL, SQLITE
 from store.sql.dsn import Server, Target
@@ -186,8 +186,7 @@ class OdbcSession:
         """Others who write go on beside this one, unless it is `alone`: it changes what they go by."""
         match self.dialect.name:
             case "PostgreSQL":
-                lock = f"SELECT pg_advisory_xact_lock{'' if alone else '_shared'}({LOCK})"
-                return self._run(f"BEGIN; {lock}; {reading}" if reading else f"BEGIN; {lock}")
+                return self._begin_postgresql(reading, alone=alone)
             case "MariaDB":
                 self._run("START TRANSACTION")
                 self._run(
@@ -233,6 +232,18 @@ class OdbcSession:
         return self._execute(statement, values, _count)
 
     # ---- below -------------------------------------------------------------------------------------------------------
+
+    def _begin_postgresql(self, reading: str, *, alone: bool) -> list[Row]:
+        """What is beside others has little patience with their rows, once it is in: see `SqlStore._transact`."""
+        lock = f"SELECT pg_advisory_xact_lock({LOCK})"
+        if not alone:
+            brief = f"{self._settings.row * 1000:.0f}"
+            lock = f"SELECT pg_advisory_xact_lock_shared({LOCK}), set_config('lock_timeout', '{brief}', true)"
+        try:
+            return self._run(f"BEGIN; {lock}; {reading}" if reading else f"BEGIN; {lock}")
+        except Crosswise as error:
+            # Whom it waited for is alone.
+            raise Busy(str(error)) from None
 
     def _begin_schema(self) -> None:
         if self.dialect.name == POSTGRESQL.name:

@@ -13,7 +13,7 @@ STATES: dict[str, Kind] = {
     "40001": (Crosswise, "others were in the way"),
     "40P01": (Crosswise, "others were in the way"),
     "53100": (Full, "the disk is full"),
-    "55P03": (Busy, "others kept it locked"),
+    "55P03": (Crosswise, "others kept it locked"),
     "57014": (Busy, "it took too long"),
     "IM002": (Unavailable, "the data source or its driver is not known to unixODBC"),
     "IM003": (Unavailable, "its ODBC driver cannot be loaded"),

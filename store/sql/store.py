@@ -266,7 +266,8 @@ class SqlStore:
                 raise
             # Rows are locked in order; but who inserts one that another holds already, behind one of his own, may meet
             # him crosswise all the same. The server has undone it, and while nobody else writes it cannot happen again.
-            log.info("%s; once more, while nobody else writes", error)
+            # No pause: they take turns by the lock for that.
+            log.debug("%s; once more, while nobody else writes", error)
             return self._transact_once(work, alone=True)
 
     def _transact_once(self, work: Callable[[dict[str, int]], T], *, alone: bool) -> T:
