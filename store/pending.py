@@ -10,6 +10,7 @@ from typing import Any, Generic, TypeVar
 
 from store.errors import StoreError
 from store.interface import Outcome, Store, Write
+from store.records import CallRecord
 from store.settings import WriterSettings
 
 T = TypeVar("T")
@@ -92,6 +93,8 @@ class Queue:
         "How many items the thread sleeps for."
         self._last = 0.0
         "When the thread took the last lot."
+        self._collecting = False
+        "Whether it sleeps only for there to be more registrations."
         self._closed = False
         self.diverted = False
         self._scribe = Bell()
@@ -118,6 +121,10 @@ class Queue:
                 older.write = entry.write
                 if entry.then is not None:
                     older.then, older.due = entry.then, entry.due
+                if not (self._collecting and _hurries(older)):
+                    return older
+                self._wake_at = NEVER
+                self._bell.ring()
                 return older
             waiting = len(items)
             if waiting >= 2 * self._settings.queue:
@@ -127,7 +134,7 @@ class Queue:
             if self.diverted:
                 self._scribe.ring()
                 return entry
-            if waiting + 1 < self._wake_at:
+            if waiting + 1 < self._wake_at and not (self._collecting and _hurries(entry)):
                 return entry
             self._wake_at = NEVER  # it is on its way: the next one need not call it again
         self._bell.ring()
@@ -147,13 +154,15 @@ class Queue:
     def take(self, timeout: float | None) -> Lot | None:
         """The next writes, or the next question; an empty list after the timeout; None when closed and empty.
 
-        After a rest the first write is taken at once. Under load lots are taken one window apart, or when full. Diverted,
-        it gives an empty list also when there is a question: nothing is asked before the writes that came before it.
+        After a rest the first write is taken at once. Under load lots are taken one window apart, or when full; the window
+        is wide while registrations come in a crowd. Diverted, it gives an empty list also when there is a question: nothing
+        is asked before the writes that came before it.
         """
         pause = self._last + self._settings.window - time.monotonic()
         if pause > 0:
             # Woken for the first write already, it would sleep again for the rest of the window.
             self._sleep(self._settings.batch, pause)
+        self._collect()
         if not self._items or self.diverted:
             self._sleep(1, timeout)
         with self._lock:
@@ -251,6 +260,18 @@ class Queue:
 
     # ---- below -------------------------------------------------------------------------------------------------------
 
+    def _collect(self) -> None:
+        """Wait for the end of the wide window, if so many registrations come that it is worth it, and nothing else."""
+        settings, now = self._settings, time.monotonic()
+        since, pause = now - self._last, self._last + settings.wide_window - now
+        if pause > 0 and len(self._items) * settings.window >= settings.crowd * max(since, settings.window):
+            with self._lock:
+                # Questions and what is diverted are looked for there.
+                self._collecting = not any(map(_hurries, self._items))
+            if self._collecting:
+                self._sleep(settings.batch, pause)
+                self._collecting = False
+
     def _sleep(self, wake_at: int, timeout: float | None) -> None:
         """Until there are so many items that are ours, or a question, or it is closed."""
         with self._lock:
@@ -282,3 +303,8 @@ class Queue:
             lot.append(item)
         self._taken, self._begun = lot, False
         return lot
+
+
+def _hurries(item: Entry | Question[Any]) -> bool:
+    """Somebody waits for it who would notice: of registrations a phone repeats its request only after half a second."""
+    return isinstance(item, Question) or (item.then is not None and isinstance(item.write.record, CallRecord))

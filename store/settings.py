@@ -29,6 +29,13 @@ class WriterSettings:
     window: float = 0.005
     "Seconds between two commits, unless there is a full batch. The first write after a rest never waits."
 
+    wide_window: float = 0.02
+    """The same while registrations come in a crowd: each commit costs as much as many writes, here and in the store. Who
+    calls is not kept waiting for them."""
+
+    crowd: int = 6
+    "Writes in a window that make a crowd."
+
     batch: int = 64
     "Writes that make a full batch."
 

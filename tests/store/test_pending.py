@@ -9,7 +9,7 @@ from typing import Any
 from store.interface import Outcome, Put
 from store.pending import Entry, Lot, Question, Queue
 from store.settings import WriterSettings
-from tests.store.samples import registration
+from tests.store.samples import call, registration
 from tests.support.node import STRETCH
 
 WITHIN = 5.0 * STRETCH
@@ -18,13 +18,17 @@ LONG = 2 * WITHIN
 
 
 def queue(*, window: float = 0.0, batch: int = 64) -> Queue:
-    return Queue(WriterSettings(window=window, batch=batch))
+    return Queue(WriterSettings(window=window, wide_window=window, batch=batch))
 
 
 def entry(contact: str, *, waited_for: bool = True) -> Entry:
     def hear(outcome: Outcome) -> None: ...
 
     return Entry(Put(registration(contact=contact)), hear if waited_for else None, 0.0)
+
+
+def entry_of_call() -> Entry:
+    return Entry(Put(call()), lambda outcome: None, 0.0)
 
 
 def question() -> Question[Any]:
@@ -53,6 +57,12 @@ class Taker:
         return self.lot
 
 
+def taken_entries(taker: Taker) -> list[Entry]:
+    lot = taker.taken()
+    assert isinstance(lot, list)
+    return lot
+
+
 def test_the_first_write_after_a_rest_is_taken_at_once() -> None:
     waiting, first = queue(window=LONG), entry("a")
     taker = Taker(waiting)
@@ -71,6 +81,58 @@ def test_what_comes_within_the_window_is_taken_together_and_a_full_batch_before_
         assert taker.sleeps
     waiting.add(entries[3])
     assert taker.taken() == entries[1:]
+
+
+def crowded(*, batch: int = 64) -> Queue:
+    """Three have come within a window, which is a crowd; the wide one has begun."""
+    waiting = Queue(WriterSettings(window=0.5 * STRETCH, wide_window=LONG, crowd=1, batch=batch))
+    waiting.add(entry("first"))
+    waiting.take(None)
+    for name in "abc":
+        waiting.add(entry(name))
+    return waiting
+
+
+def test_in_a_crowd_of_registrations_the_window_is_wide() -> None:
+    waiting = crowded(batch=4)
+    taker = Taker(waiting)
+    time.sleep(0.7 * STRETCH)
+    assert taker.sleeps
+    waiting.add(entry("d"))
+    assert [each.key for each in taken_entries(taker)] == [entry(name).key for name in "abcd"]
+
+
+def test_who_calls_or_asks_does_not_wait_for_the_crowd() -> None:
+    for hurry in (lambda waiting: waiting.add(entry_of_call()), lambda waiting: waiting.ask(question())):
+        waiting = crowded()
+        taker = Taker(waiting)
+        time.sleep(0.7 * STRETCH)
+        assert taker.sleeps
+        hurry(waiting)
+        assert len(taken_entries(taker)) >= 3
+    waiting = crowded()
+    followed = entry_of_call()
+    followed.then = None
+    waiting.add(followed)
+    taker = Taker(waiting)
+    time.sleep(0.7 * STRETCH)
+    assert taker.sleeps, "nobody waits for this one"
+    answered = entry_of_call()
+    answered.write.record.version = 2
+    waiting.add(answered)
+    assert len(taken_entries(taker)) == 4, "it takes the place of the one before"
+    waiting = crowded()
+    waiting.add(entry_of_call())
+    assert len(taken_entries(Taker(waiting))) == 4, "who was there already does not either"
+
+
+def test_few_registrations_do_not_wait_for_more() -> None:
+    waiting = Queue(WriterSettings(window=0.05, wide_window=LONG, crowd=3))
+    waiting.add(entry("first"))
+    waiting.take(None)
+    waiting.add(entry("a"))
+    waiting.add(entry("b"))
+    assert len(taken_entries(Taker(waiting))) == 2
 
 
 def test_a_question_does_not_wait_for_the_window() -> None:
