@@ -164,6 +164,9 @@ class LateJournal:
     def more_than(self, lot: Lot | None) -> bool:
         return self._journal.more_than(lot)
 
+    def note_given(self, lot: Lot, count: int) -> None:
+        self._journal.note_given(lot, count)
+
     def forget(self, lot: Lot) -> None:
         self._journal.forget(lot)
 

@@ -274,6 +274,8 @@ class Committer:
             shared.stats.replayed += len(writes)
             shared.tell(Replayed(writes, outcomes))
             self._succeeded()
+            if start < len(newest):
+                shared.journal.note_given(lot, start)
             self._rest(time.thread_time() - began)
         shared.journal.forget(lot)
 

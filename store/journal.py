@@ -16,6 +16,7 @@ import threading
 import zlib
 from collections import deque
 from collections.abc import Iterator, Sequence
+from contextlib import suppress
 from pathlib import Path
 from typing import NamedTuple, Protocol
 
@@ -39,6 +40,8 @@ OPERATIONS: dict[bytes, type[Write]] = {b"P": Put, b"R": Remove}
 BEGINS = b"Bc"
 "Before a call's Call-UUID: the next frame took the place of its first version. A release that does not know it passes it over."
 SUFFIX = ".journal"
+GIVEN = ".given"
+"In place of `SUFFIX`: the file that says how far the replay of a segment has come."
 ASIDE = ".torn"
 "What follows the name of a segment of which something could not be read."
 PASSING = {errno.EMFILE, errno.ENFILE, errno.ENOMEM}
@@ -56,6 +59,8 @@ class Lot(NamedTuple):
     writes: list[Write]
     torn: int = 0
     "Bytes that could not be read."
+    given: int = 0
+    "How many of the latest of them the store has had, when their replay was cut short."
 
 
 def latest(writes: Sequence[Write]) -> list[Write]:
@@ -101,6 +106,9 @@ class Spill(Protocol):
 
     def more_than(self, lot: Lot | None) -> bool:
         """Is there anything but this?"""
+
+    def note_given(self, lot: Lot, count: int) -> None:
+        """The store has had so many of the latest writes of this lot: see `store.orphans`."""
 
     def forget(self, lot: Lot) -> None: ...
 
@@ -191,6 +199,14 @@ class Journal:
         with self._lock:
             return any(lot is None or number != lot.number for number in self._sizes)
 
+    def note_given(self, lot: Lot, count: int) -> None:
+        if lot.number not in self._sizes:
+            return
+        try:
+            self._path(lot.number).with_suffix(GIVEN).write_text(str(count))
+        except OSError as error:
+            log.debug("how far the replay has come cannot be noted: %s", error)
+
     def forget(self, lot: Lot) -> None:
         with self._lock:
             self._forget(lot)
@@ -200,7 +216,7 @@ class Journal:
     def lots(self) -> Iterator[Lot]:
         """All of it, the oldest first; nothing is forgotten. Raises `JournalFailed` where a segment cannot be read."""
         for number in list(self._sizes):
-            yield self._parsed(number, self._data(number))
+            yield self._parsed(number, self._data(number))._replace(given=self._given(number))
 
     def set_aside(self, lot: Lot) -> Path:
         """In place of `forget`: it is not replayed again, and kept for who can make more of it; where."""
@@ -233,6 +249,12 @@ class Journal:
             data = b""
         return self._parsed(number, data)
 
+    def _given(self, number: int) -> int:
+        try:
+            return int(self._path(number).with_suffix(GIVEN).read_text())
+        except (OSError, ValueError):
+            return 0
+
     def _data(self, number: int) -> bytes:
         path = self._path(number)
         try:
@@ -251,6 +273,8 @@ class Journal:
             os.close(unflushed)
         if self._sizes.pop(lot.number, None) is not None:
             self._remove(self._path(lot.number))
+            with suppress(OSError):
+                self._path(lot.number).with_suffix(GIVEN).unlink(missing_ok=True)
 
     def _remove(self, path: Path) -> None:
         """Never raises: the store has what was in it. Replayed once more by a successor, it might bring back what is gone."""
@@ -373,6 +397,9 @@ class MemoryJournal:
     def more_than(self, lot: Lot | None) -> bool:
         with self._lock:
             return any(lot is None or each.number != lot.number for each in self._lots)
+
+    def note_given(self, lot: Lot, count: int) -> None:
+        pass
 
     def forget(self, lot: Lot) -> None:
         with self._lock:

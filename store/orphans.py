@@ -74,15 +74,18 @@ def give(store: Store, journals: Path, *, served: Sequence[str] = ()) -> Given:
 
 
 def _read(journals: Sequence[Journal]) -> tuple[dict[str, State], set[str], int]:
-    """The last state of each record, the calls that began in here, and the newest epoch."""
+    """The last state of each record, the calls that began in here and nowhere else, and the newest epoch."""
     last: dict[str, State] = {}
     begun: set[str] = set()
+    heard: set[str] = set()
     for journal in journals:
         for lot in journal.lots():
             begun.update(write.record.key for write in lot.writes if write.begins_call)
+            # Its replay was cut short: whoever took over has found these, and may have ended them since.
+            heard.update(write.record.key for write in latest(lot.writes)[: lot.given])
             for write in lot.writes:
                 last[write.record.key] = max(_state(write), last.get(write.record.key, (0, 0)))
-    return last, begun, max((epoch for epoch, _version in last.values()), default=0)
+    return last, begun - heard, max((epoch for epoch, _version in last.values()), default=0)
 
 
 def _given(

@@ -74,6 +74,10 @@ class Reserve:
             there = {id(write) for write in lot.writes} if lot is not None and lot.number == MEMORY else set()
             return self._journal.more_than(lot) or any(id(write) not in there for write in self._held.values())
 
+    def note_given(self, lot: Lot, count: int) -> None:
+        if lot.number != MEMORY:
+            self._journal.note_given(lot, count)
+
     def forget(self, lot: Lot) -> None:
         if lot.number != MEMORY:
             self._journal.forget(lot)

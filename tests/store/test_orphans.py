@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
@@ -17,7 +18,9 @@ from store.pending import Entry, Queue
 from store.records import CallRecord
 from store.reserve import Reserve
 from store.settings import JournalSettings, WriterSettings
+from store.writer import Writer
 from tests.store.backends import BACKENDS, Backend
+from tests.store.faults import LIMIT, Faults, Loop
 from tests.store.samples import call, registration
 
 STORED, STALE, FENCED = Outcome.STORED, Outcome.STALE, Outcome.FENCED
@@ -158,6 +161,53 @@ def test_a_call_whose_first_version_was_overtaken_in_the_queue_comes_back(store:
     taken_over(store)
     assert host.give() == Given(stored=1, calls=1, refused=1)
     assert [(c.uuid, c.version, c.state) for c in store.calls()] == [("new", 3, "answered")]
+
+
+def test_a_call_that_ended_elsewhere_after_a_replay_that_was_cut_short_does_not_revive(
+    store: Store, host: Host
+) -> None:
+    """The store was back, and the host died when the half was replayed. The other node has found that half."""
+    host.journal(*(Put(host.call(f"{n:03d}", 1)) for n in range(100)), segment=1 << 20)
+    half = replayed_in_part(host)
+    assert 0 < len(half) < 100
+    epoch = taken_over(store)
+    for version in (3, 4):
+        store.commit(
+            [Put(call(uuid, node="b", epoch=epoch, version=version, state="ended", expires=1.0)) for uuid in half]
+        )
+    assert store.sweep_calls() == len(half)
+    assert host.give() == Given(stored=100 - len(half), calls=100 - len(half), refused=len(half))
+    assert {c.uuid for c in store.calls()} == {f"{n:03d}" for n in range(100)} - half
+    assert list(host.directory.iterdir()) == []
+
+
+def replayed_in_part(host: Host) -> set[str]:
+    """By the writer of a worker, whose store is gone for good after the first commit; what it has given."""
+    given: list[Write] = []
+    again = threading.Event()
+
+    def brief() -> Store:
+        store = Faults(lambda: host.store).factory()
+        commit = store.commit
+
+        def once(writes: Sequence[Write]) -> list[Outcome]:
+            if given:
+                again.set()
+                raise Unavailable("gone for good")
+            given.extend(writes)
+            return commit(writes)
+
+        store.commit = once  # type: ignore[method-assign]
+        return store
+
+    loop, journal = Loop(), Journal(host.directory / "internal.0")
+    settings = WriterSettings(batch=16, batch_limit=64)
+    writer = Writer(brief, settings, call_soon=loop.call_soon, call_later=loop.call_later, journal=journal)
+    writer.start()
+    assert again.wait(LIMIT)
+    writer.close(LIMIT)
+    host.store.open()
+    return {write.record.uuid for write in given if isinstance(write.record, CallRecord)}
 
 
 def test_what_was_written_for_another_store_is_not_given_to_this_one(store: Store, host: Host) -> None:
