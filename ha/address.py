@@ -25,8 +25,8 @@ IFA_ADDRESS, IFA_LOCAL, IFA_CACHEINFO, IFA_FLAGS = 1, 2, 6, 8
 IFA_F_NODAD = 0x02
 FOREVER = 0xFFFFFFFF
 
-REPEATS = (0.0, 0.1, 0.3, 0.7, 1.5, 3.0, 6.0)
-"Seconds after promotion at which the address is announced: announcements are not acknowledged."
+REPEATS = (0.02, 0.04, 0.1, 0.3, 0.7, 1.5, 3.0, 6.0)
+"Seconds after the first announcement at which the address is announced again: announcements are not acknowledged."
 
 Interface = ipaddress.IPv4Interface | ipaddress.IPv6Interface
 
@@ -46,7 +46,10 @@ class SharedAddress:
         return self._settings.mode != "none"
 
     def take(self) -> None:
-        """Set the address and tell the neighbours, now and a few times more. What goes wrong is logged, and tried again."""
+        """Set the address and tell the neighbours, before this returns and a few times more.
+
+        What goes wrong is logged, and tried again.
+        """
         if self._settings.mode == "none":
             return
         self._cancel()
@@ -70,6 +73,7 @@ class SharedAddress:
         had, self.held = self.held, self._set()
         if self.held and not had:
             log.info("address %s is on %s now", self._settings.address, self._settings.interface)
+            self._announce()
             self._alarms += [self._loop.after(delay, self._announce) for delay in REPEATS]
 
     def _set(self) -> bool:

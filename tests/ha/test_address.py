@@ -140,6 +140,19 @@ def test_the_neighbours_follow_a_moved_address_at_once(hosts: Hosts, address: st
 
 
 @pytest.mark.namespaces
+@pytest.mark.parametrize("address", ["10.99.0.100/24", "2001:db8::100/64"])
+def test_whoever_is_told_that_the_address_was_taken_need_not_fear_for_the_neighbours(hosts: Hosts, address: str):
+    """They have been told first: who had it may let go of it."""
+    bare = address.partition("/")[0]
+    hosts.python(1, f"set_address('eth0', '{address}', 30); announce('eth0', '{address}')")
+    hosts.send(3, bare)
+    until(lambda: hosts.neighbour(3, bare) == hosts.hardware(1), "the neighbour to be found")
+    settings = f"AddressSettings(mode='netlink', address='{address}', interface='eth0')"
+    hosts.python(2, f"from ha.loop import Loop; SharedAddress(Loop(), {settings}).take()")
+    assert hosts.neighbour(3, bare) == hosts.hardware(2)
+
+
+@pytest.mark.namespaces
 def test_an_address_that_is_not_set_again_is_dropped_by_the_kernel(hosts: Hosts):
     hosts.python(1, "set_address('eth0', '10.99.0.100/24', 1)")
     assert "10.99.0.100/24" in hosts.addresses(1)
