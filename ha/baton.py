@@ -1,8 +1,12 @@
 """Two nodes swap their roles in calm: the shared address changes hosts last, when nothing is missing on the other side.
 
+    who lets go     workers finish and leave | lease given back, HandedOver |  relays forward  | beat heard: FORWARDING | let go
+    who takes over                           claims, loads the calls, opens their ports | address, announced, beat | serves
+
 Who lets go keeps the address, its sockets unread, and its relays forwarding; it has no workers any more, so it answers
 nobody and writes nothing, and its lease is given back. Who takes over loads the calls and opens their ports, and only then
-takes the address. Each side waits for the other one for a moment only.
+takes the address. For a moment both have it: what the network still brings to the old place is forwarded there. Each side
+waits for the other one for a moment only.
 """
 
 from __future__ import annotations
@@ -23,6 +27,8 @@ KEPT = 1.5
 "Seconds for which the address is kept for a peer that does not take it."
 LOADING = 0.4
 "Seconds that a peer's address is left to it while our calls are loaded: SIP waits meanwhile."
+FORWARDING = 0.06
+"Seconds for which relays go on when the peer has the address: until its announcement has reached everybody, and not so\nlong that its repetitions (`ha.address.REPEATS`) could not correct who was misled by our still having it."
 OWN = 10.0
 "Seconds for which relays on an address of their own go on: so long phones may take to hear of the other node."
 
@@ -45,6 +51,8 @@ class Baton:
         self._covered, self._taken = covered, taken
         self._kept: LettingGo | None = None
         self._keeping: Alarm | None = None
+        self._passing = False
+        "The peer has the address already."
         self._offered_until = loop.now()
         self._loading_until = 0.0
 
@@ -56,11 +64,20 @@ class Baton:
 
     def keep(self, letting_go: LettingGo) -> None:
         """The workers are gone; the rest stays until the peer has the address."""
-        self._kept = letting_go
+        self._kept, self._passing = letting_go, False
         self._keeping = self._loop.after(KEPT, self._give_up)
 
+    def taken(self) -> None:
+        """The peer has the address and has said so to everybody; what is still under way to us is forwarded."""
+        if self._kept is None or self._passing:
+            return
+        self._passing = True
+        if self._keeping is not None:
+            self._keeping.cancel()
+        self._keeping = self._loop.after(FORWARDING, self.pass_on)
+
     def pass_on(self) -> None:
-        """The peer has the address, or we want it ourselves: nothing of the former duty is left here."""
+        """From now on nothing of the former duty is left here: the address is the peer's, or we want it ourselves."""
         if self._kept is None:
             return
         if self._keeping is not None:

@@ -475,8 +475,8 @@ class Supervisor:
         self.holder.hurry()
 
     def _on_peer_beat(self) -> None:
-        if self.baton.keeping and self.partner.beat is not None and self.partner.beat.addressed:
-            self.baton.pass_on()
+        if self.partner.beat is not None and self.partner.beat.addressed:
+            self.baton.taken()
 
     @property
     def _home(self) -> str:

@@ -7,7 +7,8 @@ from collections.abc import Callable
 from types import SimpleNamespace
 from typing import Any
 
-from ha.baton import KEPT, LOADING, OWN, Baton
+from ha.address import REPEATS
+from ha.baton import FORWARDING, KEPT, LOADING, OWN, Baton
 from ha.loop import Alarm
 
 
@@ -143,18 +144,55 @@ def test_where_somebody_else_moves_the_address_nothing_is_waited_for() -> None:
     assert side.did == ["take address"]
 
 
-def test_what_is_kept_goes_when_the_peer_has_the_address() -> None:
+def test_what_is_kept_goes_a_moment_after_the_peer_has_the_address() -> None:
+    """Its announcement has to reach everybody; until then what still comes here is forwarded."""
     side = Side()
     side.baton.keep(side.kept)
-    assert side.baton.keeping
     side.clock.run(0.1)
+    side.baton.taken()
+    side.clock.run(FORWARDING - 0.01)
+    side.baton.taken()
+    assert side.baton.keeping
     assert side.did == []
-    side.baton.pass_on()
-    side.baton.pass_on()
+    side.clock.run(0.02)
     assert side.did == ["let go", "media release"]
     assert not side.baton.keeping
+    side.baton.taken()
     side.clock.run(10)
     assert side.did == ["let go", "media release"]
+
+
+def test_who_was_misled_while_both_have_the_address_is_corrected_soon() -> None:
+    assert any(FORWARDING < repeat < FORWARDING + 0.1 for repeat in REPEATS)
+
+
+def test_an_address_that_the_peer_has_before_anything_is_kept_for_it_means_nothing() -> None:
+    side = Side()
+    side.baton.taken()
+    side.baton.keep(side.kept)
+    side.clock.run(FORWARDING)
+    assert side.did == []
+
+
+def test_what_was_kept_twice_is_passed_on_twice() -> None:
+    side = Side()
+    for _ in range(2):
+        side.baton.keep(side.kept)
+        side.baton.taken()
+        side.clock.run(FORWARDING)
+        assert side.did == ["let go", "media release"]
+        side.did.clear()
+
+
+def test_who_wants_it_back_while_it_forwards_has_it_at_once() -> None:
+    """The peer died right after it took it."""
+    side = Side()
+    side.baton.keep(side.kept)
+    side.baton.taken()
+    side.baton.take()
+    assert side.did == ["let go", "media release", "take address"]
+    side.clock.run(10)
+    assert side.did == ["let go", "media release", "take address"]
 
 
 def test_it_is_not_kept_for_a_peer_that_never_takes_it() -> None:
