@@ -6,7 +6,7 @@
 Who lets go keeps the address, its sockets unread, and its relays forwarding; it has no workers any more, so it answers
 nobody and writes nothing, and its lease is given back. Who takes over loads the calls and opens their ports, and only then
 takes the address. For a moment both have it: what the network still brings to the old place is forwarded there. Each side
-waits for the other one for a moment only.
+waits for the other one for a moment only, and nothing else is begun meanwhile: spare workers can wait.
 """
 
 from __future__ import annotations
@@ -66,6 +66,7 @@ class Baton:
         """The workers are gone; the rest stays until the peer has the address."""
         self._kept, self._passing = letting_go, False
         self._keeping = self._loop.after(KEPT, self._give_up)
+        self._fleet.hold_back(LOADING)
 
     def taken(self) -> None:
         """The peer has the address and has said so to everybody; what is still under way to us is forwarded."""
@@ -85,6 +86,7 @@ class Baton:
         kept, self._kept, self._keeping = self._kept, None, None
         kept.let_go()
         self.drop_media()
+        self._fleet.go_on()
 
     def drop_media(self) -> None:
         """The relays forward no more: their ports are free for whoever has the address."""
@@ -115,6 +117,7 @@ class Baton:
             return
         self._offered_until = now
         self._loading_until = now + LOADING
+        self._fleet.hold_back(LOADING + FORWARDING)
         self._loop.after(LOADING, self.look)
 
     def look(self) -> None:
@@ -131,3 +134,4 @@ class Baton:
                 self._address.take()
                 log.info("the calls were %s in %.0f ms", "loaded" if loaded else "not loaded", (now - begun) * 1000)
                 self._taken()
+            self._loop.after(FORWARDING, self._fleet.go_on)

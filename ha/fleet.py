@@ -87,6 +87,7 @@ class Fleet:
         self._alarm = loop.every(settings.heartbeat, self._beat)
         self._beaten_at = loop.now()
         self.closing = False
+        self._held_until = loop.now()
 
     # ---- who there is ----------------------------------------------------------------------------------------------
 
@@ -111,14 +112,14 @@ class Fleet:
         """Fork what is missing, as fast as the back-off allows."""
         if self.closing:
             return
+        now = self._loop.now()
         current = [m for m in self.standby() if m.generation == self.generation]
         wanted = self.spares - len(current)
         if any(m.ready and self._oldest <= m.generation < self.generation for m in self.standby()):
             # One after another: those that load take the processor from those that serve.
             wanted = min(wanted, 1 - sum(not m.ready for m in current))
-        missing = ["worker"] * wanted
+        missing = ["worker"] * wanted if now >= self._held_until else []
         missing += [kind for kind in self._kinds if not any(m.kind == kind for m in self.members)]
-        now = self._loop.now()
         for kind in missing:
             if now < self._backoffs[kind].until:
                 continue
@@ -129,6 +130,16 @@ class Fleet:
                 log.error("no %s can be started, tried again in %.1f s: %s", kind, wait, error)
                 self._loop.after(wait, self.fill)
                 return
+
+    def hold_back(self, seconds: float) -> None:
+        """No worker is started for so long: loading one takes a core for half a second, and somebody needs it now."""
+        self._held_until = self._loop.now() + seconds
+        self._loop.after(seconds, self.fill)
+
+    def go_on(self) -> None:
+        """What was held back is made up for."""
+        self._held_until = self._loop.now()
+        self.fill()
 
     def renew(self, *, alike: bool) -> None:
         """The configuration has changed: standby workers that know the old one make room for others, one by one.

@@ -42,6 +42,8 @@ class Side:
     def __init__(self, *, moves: bool = True) -> None:
         self.clock = Clock()
         self.did: list[str] = []
+        self.held_back: list[bool] = []
+        "Whether spare workers had to wait, each time that it was said."
         self.covered = True
         self.slots = [SimpleNamespace(revived=None), SimpleNamespace(revived=None)]
         self.duty = SimpleNamespace(on=True, done=True, slots=lambda: self.slots)
@@ -50,6 +52,8 @@ class Side:
         fleet: Any = SimpleNamespace(
             of_kind=lambda kind: media if kind == "media" else None,
             send=lambda member, message: self.did.append(f"{member.name} {message.verb}"),
+            hold_back=lambda seconds: self.held_back.append(True),
+            go_on=lambda: self.held_back.append(False),
         )
         self.kept: Any = SimpleNamespace(let_go=lambda: self.did.append("let go"))
         self.baton = Baton(
@@ -193,6 +197,21 @@ def test_who_wants_it_back_while_it_forwards_has_it_at_once() -> None:
     assert side.did == ["let go", "media release", "take address"]
     side.clock.run(10)
     assert side.did == ["let go", "media release", "take address"]
+
+
+def test_spare_workers_are_not_loaded_while_the_address_moves() -> None:
+    old, new = Side(), Side()
+    old.baton.keep(old.kept)
+    new.baton.expect()
+    new.baton.take()
+    assert (old.held_back, new.held_back) == ([True], [True])
+    new.loaded()
+    new.baton.look()
+    old.baton.taken()
+    assert (old.held_back, new.held_back) == ([True], [True])
+    for side in (old, new):
+        side.clock.run(FORWARDING)
+    assert (old.held_back, new.held_back) == ([True, False], [True, False])
 
 
 def test_it_is_not_kept_for_a_peer_that_never_takes_it() -> None:

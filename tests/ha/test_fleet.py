@@ -13,6 +13,37 @@ from ha.settings import ChildSettings
 from node.link import Link, Ready
 
 
+def test_no_worker_is_started_while_they_are_held_back_but_what_relays_audio_is() -> None:
+    loop, ends = Loop(), []
+
+    def fork(kind: str) -> Process:
+        ours, theirs = Link.pair()
+        ends.append(theirs)
+        return Process(kind, 0, ours, loop.now(), status=0)
+
+    owner: Any = None
+    fleet = Fleet(loop, fork, ChildSettings(), owner, kinds=("media",))
+    fleet.spares = 2
+    fleet.hold_back(0.1)
+    fleet.fill()
+    assert [member.kind for member in fleet.members] == ["media"]
+    fleet.go_on()
+    assert [member.kind for member in fleet.members] == ["media", "worker", "worker"]
+    fleet.spares = 3
+    fleet.hold_back(0.05)
+    fleet.fill()
+    assert len(fleet.members) == 3
+    until = time.monotonic() + 10
+    while len(fleet.members) < 4 and time.monotonic() < until:
+        loop.turn(0.02)
+    assert len(fleet.members) == 4, "nobody need say that it is over"
+    for member in fleet.members:
+        member.process.link.close()
+    for end in ends:
+        end.close()
+    loop.close()
+
+
 def test_where_no_process_can_be_had_it_is_tried_until_there_are_enough() -> None:
     """Nothing else would ask for them again: a standby would never be ready, and a slot stay empty."""
     loop, asked, ends = Loop(), [], []  # type: ignore[var-annotated]
