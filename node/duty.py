@@ -143,7 +143,8 @@ class Duty:
         "Our predecessor could not be fenced off: what it has left is claimed under a newer epoch than this."
         self._counted = [0, 0, 0]
         "Calls, legs, failed legs of the claim we were promoted with."
-        self._told = [0, 0, 0]
+        self._told: list[int] | None = None
+        "What the supervisor has been told of them."
         self._began = 0.0
         self._access = Access(configuration.acl)
         self._sweeping: asyncio.TimerHandle | None = None
@@ -217,21 +218,24 @@ class Duty:
 
     def _on_revived(self) -> None:
         self._release()
-        self._tell_revived()
-        if self._counted[0]:
+        took = self._loop.time() - self._began
+        if not self._counted[0]:
+            self._tell_revived(took)
+        else:
+            # Who waits with the shared address for our calls waits for their relays too.
+            self._media.when_done(lambda: self._tell_revived(took))
             self._tell_custom("sofia::recovery_recovered", [("recovered_calls", str(self._counted[1]))])
 
-    def _tell_revived(self) -> None:
+    def _tell_revived(self, seconds: float) -> None:
         calls, legs, failed = self._told = list(self._counted)
-        seconds = self._loop.time() - self._began
         self._own.say(Revived(slot=self.slot, calls=calls, legs=legs, failed=failed, seconds=seconds))
         if calls:
             log.info("%s: %d calls with %d legs revived in %.3f s, %d failed", self.slot, calls, legs, seconds, failed)
 
     def _on_settled(self) -> None:
         """The answers to the re-INVITEs are there. Nobody waited for them; if they change the counts, that is said."""
-        if self._counted != self._told:
-            self._tell_revived()
+        if self._told is not None and self._counted != self._told:
+            self._tell_revived(self._loop.time() - self._began)
 
     def _claim(
         self,

@@ -136,6 +136,10 @@ class Media:
             self._rtpengine.leave(leg)
         self._relay.echo(leg, on)
 
+    def when_done(self, then: Callable[[], None]) -> None:
+        """Call `then` when our own relay forwards for all legs that it was asked for until now."""
+        self._relay.when_done(then)
+
     def shut(self) -> None:
         """Let go of the sockets. The legs stay as they are, for a successor."""
         self._relay.shut()

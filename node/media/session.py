@@ -91,6 +91,8 @@ class MediaClient:
         self._playing: dict[int, tuple[str, Ended]] = {}
         self._swept: list[str] | None = None
         "The last sweep, until the media process has surely heard of it."
+        self._marks: list[int] = []
+        "Numbers of orders whose only purpose is their answer; some are answered already."
         self._orders: list[Order] = []
         self._backlog: deque[bytes] = deque()
         self._flush_set = self._retry_set = self._expiry_set = False
@@ -215,6 +217,13 @@ class MediaClient:
         self._wait(number, "", then)
         self._post(control.Count(number, leg))
 
+    def when_done(self, then: Callable[[], None]) -> None:
+        """Call `then` when the media process has done all that it was asked for until now, or cannot say so."""
+        number = next(self._numbers)
+        self._wait(number, "", lambda _outcome: then())
+        self._marks.append(number)
+        self._post(control.Count(number, ""))
+
     def shut(self) -> None:
         """Let go of the socket; nobody is told any more. The legs stay as they are, for a successor."""
         self._flush()
@@ -304,6 +313,8 @@ class MediaClient:
             self._orders += leg.orders()
         joins = {tuple(sorted((leg.name, leg.joined))) for leg in self._legs.values() if leg.joined}
         self._orders += [control.Join(a, b) for a, b in sorted(joins)]
+        self._marks = [number for number in self._marks if number in self._waiting]
+        self._orders += [control.Count(number, "") for number in self._marks]
         self._flush()
 
     def _give_up_playbacks(self) -> None:

@@ -188,6 +188,9 @@ class Media:
     def play(self, leg: str, source: str, *, then: Callable[[None], None], **_how: object) -> None:
         self._later(1.0, then, None)
 
+    def when_done(self, then: Callable[[], None]) -> None:
+        self._later(0.0, then)
+
     def _nothing(self, *_arguments: object, **_options: object) -> None:
         """Media is not what is looked at here."""
 

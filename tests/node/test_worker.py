@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import os
+import signal
 import socket
 import sqlite3
 import time
@@ -370,6 +371,40 @@ async def _succeed(node: Rig, fallen: Worker, spare: Worker) -> Revived:
     revived = spare.wait(Revived)
     assert isinstance(revived, Revived)
     return revived
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root may go first")
+def test_audio_goes_before_everything_else_that_the_node_does(node: Rig, media: Process) -> None:
+    worker = node.serve()
+    assert os.getpriority(os.PRIO_PROCESS, media.pid) < os.getpriority(os.PRIO_PROCESS, worker.process.pid)
+
+
+def test_calls_are_said_to_be_here_when_their_relays_are(node: Rig, media: Process) -> None:
+    """Who has waited with the shared address for them takes it then. SIP waits for nothing."""
+    first, spare = node.serve(), node.spawn()
+
+    async def scenario() -> None:
+        async with _phone("1000", node) as alice, _phone("1001", node) as bob:
+            await alice.register()
+            await bob.register()
+            line = await alice.call("1001")
+            await bob.answer_next()
+            async with asyncio.timeout(5):
+                await line.answered.wait()
+            first.kill()
+            os.kill(media.pid, signal.SIGSTOP)
+            try:
+                node.promote(spare)
+                until(lambda: len(channels(node)) == 2)
+                with pytest.raises(AssertionError, match="never said Revived"):
+                    spare.wait(Revived, within=0.2)
+                assert (await line.reinvite()).status == 200
+            finally:
+                os.kill(media.pid, signal.SIGCONT)
+            spare.wait(Revived)
+            assert (await line.hangup()).status == 200
+
+    asyncio.run(scenario())
 
 
 def test_an_answered_call_outlives_its_worker(node: Rig, media: Process) -> None:

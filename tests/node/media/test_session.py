@@ -179,6 +179,39 @@ def test_orders_given_while_there_is_no_media_process_are_carried_out_by_the_nex
     assert bob.receive_after(lambda: alice.send(int(str(opened[0])))) == alice.last
 
 
+def test_who_asks_hears_when_all_that_was_ordered_is_done(
+    process: Process, worker: Worker, alice: Phone, bob: Phone
+) -> None:
+    """Before that another node's relays may not be given up."""
+    worker.open("x")
+    process.freeze()
+    told: list[object] = []
+    for leg, phone in (("a", alice), ("b", bob)):
+        worker.client.open(leg, address="127.0.0.1", first=20000, last=39999, then=told.append)
+        worker.client.remote(leg, phone.address, phone.port, phone.port + 1)
+    worker.client.join("a", "b")
+    worker.client.when_done(lambda: told.append("done"))
+    for _ in range(20):
+        worker.loop.turn()
+    assert told == []
+    process.thaw()
+    worker.loop.until(lambda: "done" in told)
+    port, other, last = told
+    assert (type(port), type(other), last) == (int, int, "done")
+    assert bob.receive_after(lambda: alice.send(int(str(port)))) == alice.last
+
+
+def test_it_is_told_of_the_next_media_process_where_there_was_none(process: Process, worker: Worker) -> None:
+    worker.open("a", port=23480)
+    process.kill()
+    told: list[str] = []
+    worker.client.when_done(lambda: told.append("done"))
+    worker.loop.turn()
+    process.start()
+    worker.loop.until(lambda: told)
+    assert _is_open(23480)
+
+
 def test_a_sweep_before_the_media_process_has_answered_spares_what_is_opened_after_it(
     process: Process, worker: Worker
 ) -> None:
