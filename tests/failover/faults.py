@@ -16,7 +16,7 @@ from pathlib import Path
 from tests.failover.report import mark, record
 from tests.support import chronicle
 from tests.support.conversation import Conversation, talking
-from tests.support.netns import Host, Network
+from tests.support.netns import Host, Network, lose_address
 from tests.support.node import STRETCH, Node, Pair, free_port, until
 from tests.support.phone import Line
 from tests.support.postgres import postgres
@@ -106,6 +106,24 @@ def thaw(node: Node) -> None:
     node.tell("woken")
     assert node.process is not None
     os.killpg(node.process.pid, signal.SIGCONT)
+
+
+def die(network: Network, node: Node) -> None:
+    """Power off: nothing that its kernel would still say gets out."""
+    assert node.host is not None
+    assert node.process is not None
+    network.unplug(node.host)
+    node.tell("host dead")
+    os.killpg(node.process.pid, signal.SIGKILL)
+    node.process.wait()
+
+
+def boot(network: Network, node: Node, shared: str) -> None:
+    assert node.host is not None
+    lose_address(node.host, shared)
+    network.plug(node.host)
+    node.start()
+    node.wait_ready(60.0)
 
 
 @contextlib.contextmanager

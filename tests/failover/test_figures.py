@@ -14,9 +14,10 @@ from collections.abc import Iterator
 import pytest
 
 from tests.failover import headline
+from tests.failover.faults import boot, die
 from tests.failover.measure import talking
 from tests.failover.report import record
-from tests.support.netns import Network, lose_address
+from tests.support.netns import Network
 from tests.support.node import DOMAIN, PASSWORD, STRETCH, Node, Pair, until
 from tests.support.phone import Line, Phone
 from tests.support.streams import StreamPhone
@@ -96,28 +97,10 @@ def test_a_dead_host_again_and_again(network: Network, hosts: Pair) -> None:
                 await asyncio.to_thread(heir.wait_role, "active")
                 await call.heard(50, WAIT)
                 assert (await call.out.reinvite()).status == 200
-                await asyncio.to_thread(boot, network, dead)
+                await asyncio.to_thread(boot, network, dead, SHARED)
             await call.end(call.incoming, WAIT)
 
     asyncio.run(scenario())
-
-
-def die(network: Network, node: Node) -> None:
-    """Power off: nothing that its kernel would still say gets out."""
-    assert node.host is not None
-    assert node.process is not None
-    network.unplug(node.host)
-    node.tell("host dead")
-    os.killpg(node.process.pid, signal.SIGKILL)
-    node.process.wait()
-
-
-def boot(network: Network, node: Node) -> None:
-    assert node.host is not None
-    lose_address(node.host, SHARED)
-    network.plug(node.host)
-    node.start()
-    node.wait_ready(60.0)
 
 
 @pytest.mark.namespaces

@@ -76,6 +76,15 @@ class Network:
     def plug(self, host: Host) -> None:
         run("ip", "-n", self._switch, "link", "set", f"p{1 + self.hosts.index(host)}", "up")
 
+    def part(self, one: Host, other: Host) -> None:
+        """These two hear nothing of each other any more; everybody else hears both."""
+        for host, peer in ((one, other), (other, one)):
+            run("ip", "-n", host.name, "route", "add", "blackhole", f"{peer.address}/32")
+
+    def unite(self, one: Host, other: Host) -> None:
+        for host, peer in ((one, other), (other, one)):
+            run("ip", "-n", host.name, "route", "del", "blackhole", f"{peer.address}/32")
+
 
 class Island(Host):
     """A host that is on no network: only its loopback device, with all of 127/8 and what IPv6 addresses it is given."""
