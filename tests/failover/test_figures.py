@@ -6,6 +6,8 @@ Nothing here is judged by the clock: a run that loses its call fails, the times 
 from __future__ import annotations
 
 import asyncio
+import contextlib
+import gc
 import os
 import signal
 import time
@@ -28,6 +30,19 @@ RINGING = 10
 "Calls that ring in each run, on UDP and on TCP."
 SHARED = "10.99.0.100"
 WAIT = 20.0 * STRETCH
+
+
+@pytest.fixture(autouse=True)
+def phones_of_their_own() -> Iterator[None]:
+    """Phones are other machines: no process that a node starts here keeps them from sending in time, nor does our own garbage."""
+    with contextlib.suppress(OSError):
+        os.setpriority(os.PRIO_PROCESS, 0, -10)
+    gc.collect()
+    gc.freeze()
+    yield
+    gc.unfreeze()
+    with contextlib.suppress(OSError):
+        os.setpriority(os.PRIO_PROCESS, 0, 0)
 
 
 @pytest.fixture

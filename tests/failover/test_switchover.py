@@ -173,6 +173,7 @@ def test_a_switchover_interrupts_the_audio_for_a_moment_only(network: Network, p
             f"{len(gaps)} switchovers: audio gap ms p50 {statistics.median(gaps):.0f} max {max(gaps):.0f} (20 between two "
             f"packets), {lost} packets lost, SIP gap ms p50 {statistics.median(sip):.0f} max {max(sip):.0f}"
         )
+        assert lost == 0
         record(audio_gap_ms=max(gaps), sip_gap_ms=max(sip))
         for gap in gaps:
             headline.sample("switchover: audio", gap)
