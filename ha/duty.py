@@ -203,7 +203,9 @@ class Duty:
                 for slot in post.slots:
                     if post.state == "RUNNING" and slot.member is None and not slot.fencing:
                         self._serve(slot)
-        self._fleet.spares = 1 + sum(slot.member is None for slot in self.slots())
+        if self.on:
+            # How many a standby needs is not said here: one for each slot that it might have to serve.
+            self._fleet.spares = 1 + sum(slot.member is None for slot in self.slots())
         self._fleet.fill()
 
     def _serve(self, slot: Slot) -> None:

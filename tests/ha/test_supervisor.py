@@ -274,6 +274,19 @@ def test_of_two_started_at_once_exactly_one_becomes_active(duo: Duo):
         time.sleep(0.02)
 
 
+def test_a_standby_that_loses_its_workers_has_enough_of_them_again(tmp_path: Path, host: str):
+    nodes = pair(tmp_path, tree(tmp_path, profile(host=host, workers=2)))
+    with running(*nodes):
+        nodes[0].start().wait("active")
+        beta = nodes[1].start().wait("standby")
+        until(lambda: len(beta.children("spare")) == 3 and beta.ask("status")["ready"], 10, "the standby", *nodes)
+        killed = beta.children("spare")
+        for pid in killed:
+            os.kill(pid, signal.SIGKILL)
+        until(lambda: len(set(beta.children("spare")) - set(killed)) == 3, 10, "three others", *nodes)
+        until(lambda: beta.ask("status")["ready"], 10, "the standby to be ready again", *nodes)
+
+
 def test_a_killed_active_is_replaced_within_a_second(duo: Duo):
     duo.start()
     began = time.monotonic()
