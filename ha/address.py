@@ -37,7 +37,8 @@ class SharedAddress:
     def __init__(self, loop: Loop, settings: AddressSettings) -> None:
         self.held = False
         self._loop, self._settings = loop, settings
-        self._alarms: list[Alarm] = []
+        self._keeping: Alarm | None = None
+        self._announcements: list[Alarm] = []
         self._complaint = ""
 
     @property
@@ -55,7 +56,7 @@ class SharedAddress:
         self._cancel()
         self.held = False
         self._keep()
-        self._alarms.append(self._loop.every(self._settings.lifetime / 4, self._keep))
+        self._keeping = self._loop.every(self._settings.lifetime / 4, self._keep)
 
     def drop(self) -> None:
         """Remove the address, also one that a former life has left. Dropping twice is no error."""
@@ -63,10 +64,16 @@ class SharedAddress:
         self.held, self._complaint = False, ""
         drop(self._settings)
 
-    def _cancel(self) -> None:
-        for alarm in self._alarms:
+    def keep_quiet(self) -> None:
+        """The address stays, and is announced no more: another host is about to have it."""
+        for alarm in self._announcements:
             alarm.cancel()
-        self._alarms = []
+        self._announcements = []
+
+    def _cancel(self) -> None:
+        self.keep_quiet()
+        if self._keeping is not None:
+            self._keeping.cancel()
 
     def _keep(self) -> None:
         """Prolong its life. Where it is there for the first time, or again, the neighbours are told."""
@@ -74,7 +81,7 @@ class SharedAddress:
         if self.held and not had:
             log.info("address %s is on %s now", self._settings.address, self._settings.interface)
             self._announce()
-            self._alarms += [self._loop.after(delay, self._announce) for delay in REPEATS]
+            self._announcements = [self._loop.after(delay, self._announce) for delay in REPEATS]
 
     def _set(self) -> bool:
         try:

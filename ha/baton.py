@@ -66,6 +66,7 @@ class Baton:
         """The workers are gone; the rest stays until the peer has the address."""
         self._kept, self._passing = letting_go, False
         self._keeping = self._loop.after(KEPT, self._give_up)
+        self._address.keep_quiet()
         self._fleet.hold_back(LOADING)
 
     def taken(self) -> None:

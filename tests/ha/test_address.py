@@ -153,6 +153,23 @@ def test_whoever_is_told_that_the_address_was_taken_need_not_fear_for_the_neighb
 
 
 @pytest.mark.namespaces
+def test_an_address_that_another_host_is_about_to_have_is_kept_in_silence(hosts: Hosts):
+    """What this host has to repeat of its own promotion would draw the neighbours back."""
+    hosts.python(1, "set_address('eth0', '10.99.0.100/24', 30); announce('eth0', '10.99.0.100/24')")
+    hosts.send(3, "10.99.0.100")
+    until(lambda: hosts.neighbour(3, "10.99.0.100") == hosts.hardware(1), "the neighbour to be found")
+    taken = TAKE.format(address="10.99.0.100/24", interface="eth0", seconds=0.5)
+    other = f"subprocess.run(['ip', 'netns', 'exec', '{hosts.host(2)}', sys.executable, '-c', code])"
+    there = "from ha.address import *; set_address('eth0', '10.99.0.100/24', 9); announce('eth0', '10.99.0.100/24')"
+    hosts.python(
+        1,
+        f"import subprocess, sys\ncode = {there!r}\n"
+        + taken.replace("shared.take()", f"shared.take()\nshared.keep_quiet()\n{other}"),
+    )
+    assert hosts.neighbour(3, "10.99.0.100") == hosts.hardware(2)
+
+
+@pytest.mark.namespaces
 def test_an_address_that_is_not_set_again_is_dropped_by_the_kernel(hosts: Hosts):
     hosts.python(1, "set_address('eth0', '10.99.0.100/24', 1)")
     assert "10.99.0.100/24" in hosts.addresses(1)

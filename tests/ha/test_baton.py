@@ -47,7 +47,12 @@ class Side:
         self.covered = True
         self.slots = [SimpleNamespace(revived=None), SimpleNamespace(revived=None)]
         self.duty = SimpleNamespace(on=True, done=True, slots=lambda: self.slots)
-        address: Any = SimpleNamespace(wanted=moves, take=lambda: self.did.append("take address"))
+        self.quiet = False
+        address: Any = SimpleNamespace(
+            wanted=moves,
+            take=lambda: self.did.append("take address"),
+            keep_quiet=lambda: setattr(self, "quiet", True),
+        )
         media: Any = SimpleNamespace(name="media")
         fleet: Any = SimpleNamespace(
             of_kind=lambda kind: media if kind == "media" else None,
@@ -164,6 +169,13 @@ def test_what_is_kept_goes_a_moment_after_the_peer_has_the_address() -> None:
     side.baton.taken()
     side.clock.run(10)
     assert side.did == ["let go", "media release"]
+
+
+def test_an_address_that_is_kept_for_the_peer_is_announced_no_more() -> None:
+    """Repetitions of a promotion some seconds ago would draw everybody back."""
+    side = Side()
+    side.baton.keep(side.kept)
+    assert side.quiet
 
 
 def test_who_was_misled_while_both_have_the_address_is_corrected_soon() -> None:
