@@ -267,7 +267,7 @@ class Tenure:
 def _key_of(message: Message) -> tuple[str, str]:
     """What a retransmission has in common with what it repeats: the top branch, and what kind of message it is."""
     try:
-        branch = message.via.branch or message.call_id
+        branch = message.branch or message.call_id
     except SipError:
         branch = str(id(message))
     kind = message.method if isinstance(message, Request) else str(message.status)

@@ -5,7 +5,6 @@ from __future__ import annotations
 import re
 from collections.abc import Iterator
 from functools import lru_cache
-from typing import NamedTuple
 
 import msgspec
 from msgspec.structs import replace
@@ -116,13 +115,12 @@ class Via(msgspec.Struct, frozen=True, gc=False):
     @classmethod
     def parse(cls, text: str) -> Via:
         """One Via. Raises Malformed."""
-        before, mark, rest = text.partition(";branch=")
-        branch, semicolon, after = rest.partition(";")
-        if mark and len(before) + len(after) <= REMEMBERED and '"' not in text and branch.isprintable():
-            frame = _remembered_frame(before, semicolon + after)
-            params = (*frame.first, ("branch", branch.strip()), *frame.last)
-            return cls(frame.transport, frame.host, frame.port, params, frame.protocol)
-        return cls._parse_any(text)
+        framed = framed_via(text)
+        if framed is None:
+            return cls._parse_any(text)
+        frame, branch = framed
+        params = (*frame.first, ("branch", branch), *frame.last)
+        return cls(frame.transport, frame.host, frame.port, params, frame.protocol)
 
     @classmethod
     def _parse_any(cls, text: str) -> Via:
@@ -210,23 +208,64 @@ def _parse_sent(text: str) -> tuple[str, str, int | None, str]:
     return transport.upper(), host, number, f"SIP/{version}"
 
 
-class _Frame(NamedTuple):
-    """A Via without its branch: that alone differs from one request of a peer to the next."""
+class ViaFrame:
+    """A Via without its branch, which alone differs from one request of a peer to the next: so all else is known already."""
 
-    transport: str
-    host: str
-    port: int | None
-    protocol: str
-    first: Params
-    "Parameters before the branch."
-    last: Params
+    __slots__ = (
+        "_pieces",
+        "_seen_from",
+        "alone",
+        "first",
+        "host",
+        "last",
+        "port",
+        "protocol",
+        "reply_port",
+        "sent_by",
+        "transport",
+    )
+
+    def __init__(self, before: str, after: str) -> None:
+        """Of what stands before `;branch=`, and what behind its value. Raises Malformed."""
+        front, semicolon, params = before.partition(";")
+        self.transport, self.host, self.port, self.protocol = _parse_sent(front)
+        self.first = parse_params(semicolon + params)
+        "Parameters before the branch."
+        self.last = parse_params(after)
+        self.alone = all(name.lower() != "branch" for name, _ in self.first)
+        "Is the branch behind it the first one, which counts?"
+        bare = Via(self.transport, self.host, self.port, self.first + self.last, self.protocol)
+        self.sent_by = bare.sent_by
+        self.reply_port = None if bare.param("rport") is not None else self.port or 5060
+        "To which the answers go over UDP; None: to where the request came from."
+        self._seen_from: tuple[str, int] | None = None
+        self._pieces = "", ""
+
+    def seen_from(self, host: str, port: int, branch: str) -> str:
+        """The Via with this branch, as `Via.seen_from` has it. Where the last one came from, the next one will come from."""
+        if self._seen_from != (host, port):
+            mark = ("branch", "")
+            params = (*self.first, mark, *self.last)
+            seen = Via(self.transport, self.host, self.port, params, self.protocol).seen_from(host, port)
+            at = seen.params.index(mark)
+            front, semicolon = f"{seen.protocol}/{seen.transport} {seen.sent_by}", format_params(seen.params[:at])
+            self._pieces = f"{front}{semicolon};branch=", format_params(seen.params[at + 1 :])
+            self._seen_from = host, port
+        before, after = self._pieces
+        return f"{before}{branch}{after}"
 
 
-@lru_cache(maxsize=4096)
-def _remembered_frame(before: str, after: str) -> _Frame:
-    """Of what stands before `;branch=`, and what behind its value. Raises Malformed."""
-    front, semicolon, params = before.partition(";")
-    return _Frame(*_parse_sent(front), parse_params(semicolon + params), parse_params(after))
+_remembered_frame = lru_cache(maxsize=4096)(ViaFrame)
+
+
+def framed_via(text: str) -> tuple[ViaFrame, str] | None:
+    """One Via as nearly everybody writes it, and its branch; None for any other. Raises Malformed."""
+    before, mark, rest = text.partition(";branch=")
+    branch, semicolon, after = rest.partition(";")
+    if mark and len(before) + len(after) <= REMEMBERED and '"' not in text and branch.isprintable():
+        frame = _remembered_frame(before, semicolon + after)
+        return (frame, branch.strip()) if frame.alone else None
+    return None
 
 
 @lru_cache(maxsize=4096)

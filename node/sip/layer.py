@@ -261,7 +261,7 @@ class TransactionLayer:
 
     def revive_client(self, request: Request, flow: Flow, now: float, *, proceeding: bool) -> ClientTransaction:
         """An INVITE (or another request) that a predecessor sent; it bears its Via. Not `proceeding`: sent again at once."""
-        transaction = self._start_client(request, request.via.branch, flow, now, send=not proceeding, quiet=proceeding)
+        transaction = self._start_client(request, request.branch, flow, now, send=not proceeding, quiet=proceeding)
         if proceeding:
             transaction.begin(State.PROCEEDING, now)
         return transaction
@@ -324,7 +324,7 @@ class TransactionLayer:
             self._ground.user.on_stray_cancel(request, transaction, flow)
 
     def _receive_response(self, response: Response, flow: Flow, now: float) -> None:
-        branch = response.via.branch
+        branch = response.branch
         transaction = self._clients.get((branch, response.cseq.method))
         if transaction is None:
             if nta.level >= 9:
@@ -344,14 +344,13 @@ class TransactionLayer:
 
 def _server_key(request: Request, method: str | None = None) -> Sequence[str]:
     """By what a retransmission, an ACK or a CANCEL is recognised (RFC 3261 17.2.3); the branch comes first."""
-    via = request.via
     if method is None:
         method = "INVITE" if request.method == "ACK" else request.method
-    branch = via.branch
+    branch = request.branch
     if branch.startswith(COOKIE) and branch != COOKIE:
-        return (branch, via.sent_by, method)
+        return (branch, request.sent_by, method)
     # RFC 2543, or nothing behind the cookie (RFC 4475 3.2.1): no branch that could be trusted to be unique. The To tag is left out: an ACK has one, its INVITE had none.
-    return (branch, via.sent_by, method, request.uri, request.call_id, request.from_tag, str(request.cseq.number))
+    return (branch, request.sent_by, method, request.uri, request.call_id, request.from_tag, str(request.cseq.number))
 
 
 def brief(message: Request | Response) -> str:

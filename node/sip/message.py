@@ -22,7 +22,7 @@ from node.sip.errors import (
     UnsupportedVersion,
     UriTooLong,
 )
-from node.sip.fields import CSeq, NameAddr, Via, parse_cseq, split_list
+from node.sip.fields import CSeq, NameAddr, Via, ViaFrame, framed_via, parse_cseq, split_list
 from node.sip.grammar import BLANK_LINE, FOLD, LINE_END, METHOD, NO_BODY, REQUEST_LINE, STATUS_LINE, TAG
 from node.sip.names import KEYS, LISTS, SINGLE
 from node.sip.uri import Uri
@@ -70,6 +70,9 @@ class Message:
 
     _more: dict[str, list[str]] | None = None
     "Further values of fields that stand there more than once."
+    _via: Via | None = None
+    _frame: ViaFrame | None = None
+    "Of the topmost Via, as it was sent; None if it has not been read, or is an odd one."
 
     body: bytes
     _head: str
@@ -126,13 +129,42 @@ class Message:
 
     # ---- the fields everybody needs --------------------------------------------------------------------------------
 
-    @once
+    @property
     def via(self) -> Via:
-        """The topmost Via."""
+        """The topmost Via: as it was sent, until it is stamped."""
+        via = self._via
+        if via is None:
+            text = self.fields.get("via")
+            if text is None:
+                raise _missing("via")
+            via = self._via = Via.parse(text if "," not in text else (split_list(text) or [""])[0])
+        return via
+
+    @once
+    def branch(self) -> str:
+        """Of the topmost Via; `` if it has none (RFC 2543)."""
+        return self.via.branch
+
+    @property
+    def sent_by(self) -> str:
+        """Of the topmost Via, as it stands."""
+        frame = self._frame
+        return frame.sent_by if frame is not None else self.via.sent_by
+
+    def read_via(self) -> None:
+        """Read the topmost Via, so far as transactions ask for it. Raises Malformed."""
         text = self.fields.get("via")
         if text is None:
             raise _missing("via")
-        return Via.parse(text if "," not in text else (split_list(text) or [""])[0])
+        if "," in text:
+            # Those below the first are copied into every answer, and so have to be right.
+            self._via = [Via.parse(each) for each in split_list(text) or [""]][0]
+            return
+        framed = framed_via(text)
+        if framed is None:
+            self._via = Via.parse(text)
+        else:
+            self._frame, self.branch = framed
 
     @once
     def from_(self) -> NameAddr:
@@ -237,6 +269,11 @@ class Request(Message):
 
     def stamp(self, host: str, port: int) -> None:
         """Note in the top Via where the request really came from (RFC 3261 18.2.1, RFC 3581 4). `encode` stays as received."""
+        frame = self._frame
+        if frame is not None:
+            self.fields["via"] = frame.seen_from(host, port, self.branch)
+            self._via = None  # it would be the one that was sent
+            return
         via = self.via
         seen = via.seen_from(host, port)
         if seen is via:
@@ -245,7 +282,16 @@ class Request(Message):
         if "," in below:
             text = ", ".join([text, *split_list(below)[1:]])
         self.fields["via"] = text
-        self.via = seen
+        self._via = seen
+
+    @property
+    def reply_port(self) -> int | None:
+        """The port to which the answers go over UDP (RFC 3261 18.2.2, RFC 3581 4); None: to where it came from."""
+        frame = self._frame
+        if frame is not None:
+            return frame.reply_port
+        via = self.via
+        return None if via.param("rport") is not None else via.port or 5060
 
     @once
     def origin(self) -> tuple[str, str, str]:
@@ -338,16 +384,19 @@ def _untidy(data: bytes) -> tuple[str, bytes, Malformed | None]:
 def _index(lines: list[str]) -> tuple[dict[str, str], dict[str, list[str]] | None, str | None]:
     """Name to first value, name to further values, and a line that is no header field."""
     index: dict[str, str] = {}
-    for line in lines:
-        name, _, value = line.partition(":")
-        index[KEYS[name]] = value
-    if len(index) == len(lines) and "" not in index and "" not in index.values():
+    try:
+        for line in lines:
+            name, value = line.split(":", 1)
+            index[KEYS[name]] = value
+    except ValueError:
+        return _crowded_index(lines)  # one without a colon
+    if len(index) == len(lines) and "" not in index:
         return index, None, None
     return _crowded_index(lines)
 
 
 def _crowded_index(lines: list[str]) -> tuple[dict[str, str], dict[str, list[str]] | None, str | None]:
-    """The same where a field stands more than once or is empty, or a line is no header field."""
+    """The same where a field stands more than once, or a line is no header field."""
     index: dict[str, str] = {}
     more: dict[str, list[str]] = {}
     bad: str | None = None
@@ -505,14 +554,14 @@ def check(request: Request, extensions: frozenset[str] | None = None) -> None:
 
     `extensions`: the option tags that may stand in Require; None leaves Require to the user.
     """
+    request.read_via()
     method, fields = request.method, request.fields
     try:
-        via, to, from_ = fields["via"], fields["to"], fields["from"]
+        to, from_ = fields["to"], fields["from"]
         call_id, cseq = fields["call-id"], parse_cseq(fields["cseq"])
     except KeyError as missing:
         raise _missing(missing.args[0]) from None
     # As their properties would read them, without the way there: these are asked for in every request.
-    request.via = Via.parse(via) if "," not in via else _top_of(via)
     request.call_id = call_id.strip()
     request.cseq = cseq
     if cseq.method != method:
@@ -542,19 +591,14 @@ def check(request: Request, extensions: frozenset[str] | None = None) -> None:
             raise BadExtension(unknown)
 
 
-def _top_of(text: str) -> Via:
-    """The first of several Vias in one field; those below it are copied into every answer, and so have to be right."""
-    vias = [Via.parse(each) for each in split_list(text) or [""]]
-    return vias[0]
-
-
 def check_response(response: Response) -> None:
     """Raise Malformed for what nobody should have to do with (RFC 3261 8.1.3, 18.1.2): drop it.
 
     The transaction's fields; and in answers that make a dialog all that the dialog is made of, so that nobody stumbles
     over it in the middle of a call.
     """
-    _ = response.via, response.call_id, response.from_tag, response.to_tag
+    response.read_via()
+    _ = response.call_id, response.from_tag, response.to_tag
     if response.cseq.method == "INVITE" and 100 < response.status < 400:
         _ = response.to, response.from_
         _check_target(response)

@@ -289,8 +289,5 @@ def reply_flow(request: Request, flow: Flow) -> Flow:
     """
     if flow.transport != "UDP":
         return flow
-    via = request.via
-    if via.param("rport") is not None:
-        return flow
-    port = via.port or 5060
-    return flow if port == flow.remote[1] else flow._replace(remote=(flow.remote[0], port))
+    port = request.reply_port
+    return flow if port is None or port == flow.remote[1] else flow._replace(remote=(flow.remote[0], port))

@@ -277,7 +277,7 @@ class Gate:
         if self.stressed:
             now = time.monotonic()
             self._backlog.challenged(request.call_id.encode("utf-8", "surrogateescape"), now - self.stolen)
-            self._told.note(glance.mark_of(request.via.branch, request.header("CSeq") or ""), now, refused=False)
+            self._told.note(glance.mark_of(request.branch, request.header("CSeq") or ""), now, refused=False)
 
     def _has_its_turn(self, data: bytes, flow: Flow, now: float) -> bool:
         seen = glance.usual(data)

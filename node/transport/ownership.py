@@ -18,7 +18,7 @@ def owner_of(message: Request | Response) -> str | None:
     A CANCEL bears neither before the answer: it comes the way its INVITE came, so to the same worker.
     """
     if isinstance(message, Response):
-        return owner(message.via.branch)
+        return owner(message.branch)
     tag = message.to_tag
     if not tag and message.method == "INVITE" and (text := message.header("Replaces")) is not None:
         match = _REPLACED.search(text)
