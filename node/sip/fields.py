@@ -33,16 +33,15 @@ class NameAddr(msgspec.Struct, frozen=True, gc=False):
     def parse(cls, text: str) -> NameAddr:
         """Raises Malformed. In an addr-spec without brackets all parameters are the field's (RFC 3261 20.10)."""
         text = text.strip()
-        end = text.rfind(">") + 1
-        if 0 < end <= REMEMBERED and '"' not in text[end:]:
-            plain = _remembered_address(text[:end])
+        if text[-1:] == ">":
+            plain = _remembered_address(text) if len(text) <= REMEMBERED else None
             if plain is not None:
-                if end == len(text):
-                    return plain
-                if text.startswith(";tag=", end) and text.find(";", end + 5) < 0 and text.find("<", end) < 0:
-                    return cls(plain.uri, plain.display, (("tag", text[end + 5 :].lstrip()),))
-                if text[end] == ";" and text.find("<", end) < 0:
-                    return cls(plain.uri, plain.display, _parse_plain(text[end:]))
+                return plain
+        before, mark, tag = text.rpartition(">;tag=")
+        if mark and is_plain_tag(tag) and len(before) < REMEMBERED:
+            plain = _remembered_address(f"{before}>")
+            if plain is not None:
+                return cls(plain.uri, plain.display, (("tag", tag.lstrip()),))
         return cls._parse_any(text)
 
     @classmethod
@@ -88,6 +87,11 @@ class NameAddr(msgspec.Struct, frozen=True, gc=False):
         """The preference of a Contact, from 0 to 1: 1 if it names none, or none that can be read (RFC 3261 20.10)."""
         value = find_param(self.params, "q") or ""
         return float(value) if _QVALUE.fullmatch(value) else 1.0
+
+
+def is_plain_tag(tag: str) -> bool:
+    """Is it no more than a tag, what stands behind the last `;tag=`?"""
+    return tag.isalnum() or not (";" in tag or '"' in tag or "<" in tag or ">" in tag)
 
 
 def _parse_address(text: str) -> NameAddr | None:

@@ -22,7 +22,7 @@ from node.sip.errors import (
     UnsupportedVersion,
     UriTooLong,
 )
-from node.sip.fields import CSeq, NameAddr, Via, ViaFrame, framed_via, parse_cseq, split_list
+from node.sip.fields import CSeq, NameAddr, Via, ViaFrame, framed_via, is_plain_tag, parse_cseq, split_list
 from node.sip.grammar import BLANK_LINE, FOLD, LINE_END, METHOD, NO_BODY, REQUEST_LINE, STATUS_LINE, TAG
 from node.sip.names import KEYS, LISTS, SINGLE
 from node.sip.uri import Uri
@@ -151,18 +151,25 @@ class Message:
         frame = self._frame
         return frame.sent_by if frame is not None else self.via.sent_by
 
-    def read_via(self) -> None:
-        """Read the topmost Via, so far as transactions ask for it. Raises Malformed."""
-        text = self.fields.get("via")
-        if text is None:
-            raise _missing("via")
-        if "," in text:
+    def identify(self) -> None:
+        """Read what transactions and dialogs know it by: Call-ID, CSeq, and of the topmost Via what they ask for.
+
+        As the properties would read it. Raises Malformed.
+        """
+        fields = self.fields
+        try:
+            via = fields["via"]
+            self.call_id = fields["call-id"].strip()
+            self.cseq = parse_cseq(fields["cseq"])
+        except KeyError as missing:
+            raise _missing(missing.args[0]) from None
+        if "," in via:
             # Those below the first are copied into every answer, and so have to be right.
-            self._via = [Via.parse(each) for each in split_list(text) or [""]][0]
+            self._via = [Via.parse(each) for each in split_list(via) or [""]][0]
             return
-        framed = framed_via(text)
+        framed = framed_via(via)
         if framed is None:
-            self._via = Via.parse(text)
+            self._via = Via.parse(via)
         else:
             self._frame, self.branch = framed
 
@@ -417,10 +424,9 @@ def _start(line: str, head: str, body: bytes, received: bytes) -> Request | Resp
         status = line[8:11]
         if status.isascii() and status.isdigit() and line[11:12] in ("", " ") and "100" <= status <= "699":
             return Response(int(status), line[12:], head, body, received)
-    else:
-        method, _, rest = line.partition(" ")
-        uri, _, version = rest.rpartition(" ")
-        if version == "SIP/2.0" and uri and " " not in uri and (method in METHODS or METHOD.fullmatch(method)):
+    elif line.count(" ") == 2:
+        method, uri, version = line.split(" ")
+        if version == "SIP/2.0" and uri and (method in METHODS or METHOD.fullmatch(method)):
             return Request(method, uri, head, body, received)
     return _odd_start(line, head, body, received)
 
@@ -521,18 +527,15 @@ def _missing(key: str) -> Malformed:
 
 def _tag(text: str) -> str:
     """The tag of a From or To, without parsing the whole."""
+    before, mark, tag = text.partition(">;tag=")
+    if mark and ">" not in before and is_plain_tag(tag) and (tag := tag.strip()):
+        return tag  # as nearly everybody writes it
     bracket = text.find(">") + 1
     if bracket == len(text) > 0:
-        return ""  # as nearly everybody writes it
+        return ""
     if text.find('"', bracket) >= 0:
         return NameAddr.parse(text).tag  # a quoted parameter, or a display name with brackets in it
     after = text.rfind(">") + 1
-    if after == len(text) > 0:
-        return ""
-    if text.startswith(";tag=", after) and text.find(";", after + 5) < 0:
-        tag = text[after + 5 :].strip()  # as nearly everybody writes it
-        if tag:
-            return tag
     match = TAG.search(text, after)
     return match[1].rstrip() if match else ""
 
@@ -554,18 +557,13 @@ def check(request: Request, extensions: frozenset[str] | None = None) -> None:
 
     `extensions`: the option tags that may stand in Require; None leaves Require to the user.
     """
-    request.read_via()
     method, fields = request.method, request.fields
-    try:
-        to, from_ = fields["to"], fields["from"]
-        call_id, cseq = fields["call-id"], parse_cseq(fields["cseq"])
-    except KeyError as missing:
-        raise _missing(missing.args[0]) from None
-    # As their properties would read them, without the way there: these are asked for in every request.
-    request.call_id = call_id.strip()
-    request.cseq = cseq
-    if cseq.method != method:
-        raise Malformed("CSeq", f"{cseq.method} in {method}")
+    request.identify()
+    to, from_ = fields.get("to"), fields.get("from")
+    if to is None or from_ is None:
+        raise _missing("to" if to is None else "from")
+    if request.cseq.method != method:
+        raise Malformed("CSeq", f"{request.cseq.method} in {method}")
     if request._more is not None:
         for key, name in SINGLE.items():
             if key in request._more:
@@ -597,8 +595,8 @@ def check_response(response: Response) -> None:
     The transaction's fields; and in answers that make a dialog all that the dialog is made of, so that nobody stumbles
     over it in the middle of a call.
     """
-    response.read_via()
-    _ = response.call_id, response.from_tag, response.to_tag
+    response.identify()
+    _ = response.from_tag, response.to_tag
     if response.cseq.method == "INVITE" and 100 < response.status < 400:
         _ = response.to, response.from_
         _check_target(response)

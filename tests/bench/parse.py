@@ -30,7 +30,7 @@ def samples() -> dict[str, list[bytes]]:
 def read(data: bytes) -> None:
     """What a route asks: top Via, tags, Call-ID, CSeq, Max-Forwards, Contact and credentials where they stand."""
     message = parse(data)
-    message.read_via()
+    message.identify()
     _ = message.branch, message.from_tag, message.to_tag, message.call_id, message.cseq, message.max_forwards
     if isinstance(message, Response):
         _ = message.header("Contact")
