@@ -153,6 +153,7 @@ class Duty:
     def _wire(self) -> None:
         reception, endpoint, location = self.reception, self.endpoint, self._own.location
         reception.endpoint, reception.switchboard, reception.registrar = endpoint, self.switchboard, self.registrar
+        endpoint.on_served = reception.on_served
         reception.elsewhere = self.switchboard.elsewhere = self._elsewhere
         self._own.screen.sockets = endpoint.addresses
         gate = endpoint.gate

@@ -95,6 +95,8 @@ class Endpoint:
         "While records are being claimed: keeps what may belong to them, and says so."
         self.adopt: Callable[[Message, Flow], None] | None = None
         "Who takes a message of a slot that nobody here has, and calls `take` when it knows better."
+        self.on_served: Callable[[], object] = bool
+        "Told when all that came together is served: the user may have put something off."
         self.on_notice: Callable[[str, bytes, str], None] | None = None
         self.on_connection_closed: Callable[[Flow], None] | None = None
         self.moved: Callable[[Flow], Flow | None] | None = None
@@ -363,8 +365,8 @@ class Endpoint:
     def _read(self, data: bytes, flow: Flow) -> None:
         """Read one message, and serve it; within a batch when a lot of them is read.
 
-        What reads is another part of the program than what serves, and neither has room beside the other where the
-        processor keeps what it needs next: by turns for each message they take a tenth more.
+        What reads and what serves have no room beside each other where the processor keeps what it needs next: by turns
+        for each message they take a tenth more.
         """
         if tport.level >= 7:
             tport.say("received %d bytes from %s", len(data), flow)
@@ -401,6 +403,7 @@ class Endpoint:
                 self._refuse(error, data, flow, message)
             except Exception:
                 log.exception("a message from %s broke", endpoint_text(flow.remote))
+        self.on_served()
 
     def _end_batch(self) -> None:
         """All that came is read: serve the rest of it, then send."""
@@ -482,6 +485,7 @@ class Endpoint:
             return
         self._settling = True
         try:
+            self.on_served()
             for data, flow in self.layer.outgoing():
                 self._transmit(data, flow)
         finally:
