@@ -164,8 +164,8 @@ class Message:
         except KeyError as missing:
             raise _missing(missing.args[0]) from None
         if "," in via:
-            # Those below the first are copied into every answer, and so have to be right.
-            self._via = [Via.parse(each) for each in split_list(via) or [""]][0]
+            vias = [Via.parse(each) for each in split_list(via) or [""]]
+            self._via = vias[0]  # those below it are copied into every answer, and so have to be right
             return
         framed = framed_via(via)
         if framed is None:
