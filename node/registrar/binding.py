@@ -72,7 +72,7 @@ def status_of(uri: Uri, *, nat: str, via: str) -> str:
     """`Registered(UDP-NAT)`: by the Contact's transport, not the socket's."""
     if nat and via in ("WS", "WSS"):
         return f"Registered({via}-NAT)"
-    transport = "TLS" if uri.scheme == "sips" else uri.transport
+    transport = "TLS" if uri.scheme == "sips" else uri.transport if uri.params else ""
     kind = transport if transport in ("TCP", "TLS") else "UDP"
     return f"Registered({kind}-NAT)" if nat else f"Registered({kind})"
 

@@ -144,6 +144,8 @@ def _wanted(
 def contact_as_stored(
     request: Request, contact: NameAddr, flow: Flow, settings: ProfileSettings, nat: str, reg_id: int = 0
 ) -> str:
+    if not nat and not reg_id and "path" not in request.fields:
+        return f'"{contact.display or request.to.display}" <{contact.uri}>'
     return stored_contact(
         contact,
         request.to,

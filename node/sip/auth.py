@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import os
 from collections.abc import Callable, Iterable
+from functools import lru_cache
 from hmac import compare_digest
 from itertools import count
 from typing import Literal
@@ -16,6 +17,7 @@ from msgspec.structs import replace
 from node.sip.errors import Malformed
 from node.sip.fields import quote, unquote
 from node.sip.grammar import AUTH_PARAM
+from node.sip.uri import REMEMBERED
 
 Judgement = Literal["good", "stale", "unknown"]
 
@@ -175,7 +177,8 @@ def verify(
         expected = _response(credentials, method, ha1, body, session)
     except Malformed:
         return False
-    return compare_digest(expected.encode(), credentials.response.lower().encode("utf-8", "surrogateescape"))
+    given = credentials.response.lower()
+    return given.isascii() and compare_digest(expected, given)
 
 
 # ---- the client's side ---------------------------------------------------------------------------------------------
@@ -291,19 +294,30 @@ def _hash(algorithm: str) -> Callable[[str], str]:
 
 def _response(credentials: Credentials, method: str, ha1: str, body: bytes, session: str = "") -> str:
     """`request-digest` of RFC 7616 3.4.1, or of RFC 2069 without qop."""
-    digest = _hash(credentials.algorithm)
+    algorithm = credentials.algorithm
+    digest = _md5 if algorithm == "MD5" else _hash(algorithm)
     nonce, cnonce, qop = credentials.nonce, credentials.cnonce, credentials.qop
-    if credentials.algorithm.lower().endswith("-sess"):
+    if algorithm[-5:].lower() == "-sess":
         ha1 = digest(f"{ha1}:{nonce}:{session or cnonce}")
-    a2 = f"{method}:{credentials.uri}"
-    if qop:
+    if (qop == "auth" or not qop) and len(credentials.uri) <= REMEMBERED:
+        a2 = _usual_a2(digest, method, credentials.uri)
+    else:
         lowered = qop.lower()
-        if lowered not in ("auth", "auth-int"):
+        if lowered not in ("", "auth", "auth-int"):
             raise Malformed("qop", qop)
+        text = f"{method}:{credentials.uri}"
         if lowered == "auth-int":
-            a2 += f":{digest(body.decode('utf-8', 'surrogateescape'))}"
-        return digest(f"{ha1}:{nonce}:{credentials.nc}:{cnonce}:{qop}:{digest(a2)}")
-    return digest(f"{ha1}:{nonce}:{digest(a2)}")
+            text += f":{digest(body.decode('utf-8', 'surrogateescape'))}"
+        a2 = digest(text)
+    if qop:
+        return digest(f"{ha1}:{nonce}:{credentials.nc}:{cnonce}:{qop}:{a2}")
+    return digest(f"{ha1}:{nonce}:{a2}")
+
+
+@lru_cache(maxsize=1024)
+def _usual_a2(digest: Callable[[str], str], method: str, uri: str) -> str:
+    """`H(A2)` without a body: all REGISTERs of a domain have the same."""
+    return digest(f"{method}:{uri}")
 
 
 def _extended(value: str) -> str:

@@ -135,10 +135,11 @@ def response(
     """
     if reason is None:
         reason = REASONS.get(status) or reason_of(status)
-    to = request.fields.get("to", "").strip()
+    fields = request.fields
+    to, from_ = fields.get("to", "").strip(), fields.get("from", "").strip()
+    call_id, cseq = fields.get("call-id", "").strip(), fields.get("cseq", "").strip()
     if status > 100 and not request.to_tag:
-        to = f"{to};tag={to_tag or stateless_tag(request)}"
-    call_id, from_, cseq = request.origin
+        to = f"{to};tag={to_tag or _tag_of(f'{call_id} {from_} {cseq}')}"
     head = (
         f"SIP/2.0 {status} {reason}\r\n{request.vias()}From: {from_}\r\nTo: {to}\r\n"
         f"Call-ID: {call_id}\r\nCSeq: {cseq}\r\n"
@@ -147,7 +148,7 @@ def response(
         timestamp = request.header("timestamp")
         if timestamp is not None:
             head += f"Timestamp: {timestamp}\r\n"
-    elif status < 300 and "record-route" in request.fields:
+    elif status < 300 and "record-route" in fields:
         for route in request.headers("record-route"):
             head += f"Record-Route: {route}\r\n"
     return Response(status, reason, head + _rest(contact, headers, body, content_type, lines), body)
@@ -189,7 +190,11 @@ def with_via(request: Request, via: str) -> Request:
 
 def stateless_tag(request: Request) -> str:
     """A To tag that a retransmission of the same request gets again (RFC 3261 8.2.7)."""
-    return blake2s(" ".join(request.origin).encode("utf-8", "surrogateescape"), digest_size=8).hexdigest()
+    return _tag_of(" ".join(request.origin))
+
+
+def _tag_of(origin: str) -> str:
+    return blake2s(origin.encode("utf-8", "surrogateescape"), digest_size=8).hexdigest()
 
 
 def reason_of(status: int) -> str:

@@ -220,6 +220,12 @@ class Message:
     @once
     def contacts(self) -> list[NameAddr]:
         """Empty also for `Contact: *`, see `wildcard`."""
+        text = self.fields.get("contact")
+        if text is None:
+            return []
+        if "," not in text and self._more is None:
+            text = text.strip()
+            return [NameAddr.parse(text)] if text and text != "*" else []
         return [NameAddr.parse(item) for item in self.headers("contact") if item != "*"]
 
     @property
@@ -229,12 +235,14 @@ class Message:
 
     @property
     def max_forwards(self) -> int | None:
-        return self._number("max-forwards", 255)
+        text = self.fields.get("max-forwards")
+        return _bounded("Max-Forwards", text, 255) if text is not None else None
 
     @property
     def expires(self) -> int | None:
         """The Expires field. Beyond 32 bits it means the maximum (RFC 3261 20.19)."""
-        return self._number("expires", 10**12)
+        text = self.fields.get("expires")
+        return _bounded("Expires", text, 10**12) if text is not None else None
 
     @property
     def content_type(self) -> str:
@@ -245,18 +253,7 @@ class Message:
     @property
     def user_agent(self) -> str:
         """`` if there is none."""
-        return self.header("user-agent") or ""
-
-    # ---- inside ----------------------------------------------------------------------------------------------------
-
-    def _number(self, key: str, maximum: int) -> int | None:
-        text = self.fields.get(key)
-        if text is None:
-            return None
-        number = _decimal(text)
-        if number is None or number > maximum:
-            raise Malformed(key.title(), text.strip())
-        return number if number < _MOST else _MOST
+        return self.fields.get("user-agent", "").strip()
 
 
 class Request(Message):
@@ -541,12 +538,15 @@ def _tag(text: str) -> str:
 
 
 @lru_cache(maxsize=1024)
-def _decimal(text: str) -> int | None:
-    """A number of any length, beyond twelve digits something as large; None for anything else. `70` and `3600` are usual."""
+def _bounded(name: str, text: str, maximum: int) -> int:
+    """A number of any length, beyond twelve digits something as large. `70` and `3600` are usual. Raises Malformed."""
     text = text.strip()
     if not (text.isascii() and text.isdigit()):
-        return None
-    return int(text.lstrip("0")[:12] or "0")
+        raise Malformed(name, text)
+    number = int(text.lstrip("0")[:12] or "0")
+    if number > maximum:
+        raise Malformed(name, text)
+    return min(number, _MOST)
 
 
 # ---- judging -------------------------------------------------------------------------------------------------------

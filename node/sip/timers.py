@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 
 @dataclass(frozen=True, slots=True)
@@ -18,10 +18,11 @@ class Timers:
     hurry: float = 0.2
     "After this long without a response from the user, an INVITE is answered 100 (RFC 3261 17.2.1)."
 
-    @property
-    def give_up_after(self) -> float:
-        """64*T1: timers B, D, F, H, J, L, M."""
-        return 64 * self.t1
+    give_up_after: float = field(init=False)
+    "64*T1: timers B, D, F, H, J, L, M."
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "give_up_after", 64 * self.t1)
 
 
 class TwoHundredRepeater:

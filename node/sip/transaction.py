@@ -204,7 +204,8 @@ class ServerTransaction(Transaction):
         self, ground: Ground, machine: Machine[Any, Happening], key: Sequence[str], request: Request, flow: Flow
     ) -> None:
         super().__init__(ground, machine, key, request, flow)
-        self.reply_flow = reply_flow(request, flow)
+        port = request.reply_port
+        self.reply_flow = flow if port is None else reply_flow(request, flow)
         "The way the responses go."
         self.last_response = b""
         "Bytes of the last response sent; empty before the first."

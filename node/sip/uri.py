@@ -41,6 +41,14 @@ class Uri(msgspec.Struct, frozen=True, gc=False):
         return _remembered(text) if len(text) <= REMEMBERED else _parse(text)
 
     def __str__(self) -> str:
+        if self.user and self.password is None and self.host and not self.headers:
+            # As nearly all are.
+            text = f"{self.scheme}:{self.user}@{self.host}"
+            if self.port is not None:
+                text += f":{self.port}"
+            for name, value in self.params:
+                text += f";{name}" if value is None else f";{name}={value}"
+            return text
         parts = [self.scheme, ":"]
         if self.user:
             parts.append(self.user)
