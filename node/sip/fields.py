@@ -217,6 +217,7 @@ class ViaFrame:
 
     __slots__ = (
         "_pieces",
+        "_received",
         "_seen_from",
         "alone",
         "first",
@@ -242,18 +243,19 @@ class ViaFrame:
         self.sent_by = bare.sent_by
         self.reply_port = None if bare.param("rport") is not None else self.port or 5060
         "To which the answers go over UDP; None: to where the request came from."
+        self._received = f"{before};branch=", after
+        self._pieces = self._received
         self._seen_from: tuple[str, int] | None = None
-        self._pieces = "", ""
 
     def seen_from(self, host: str, port: int, branch: str) -> str:
         """The Via with this branch, as `Via.seen_from` has it. Where the last one came from, the next one will come from."""
         if self._seen_from != (host, port):
             mark = ("branch", "")
-            params = (*self.first, mark, *self.last)
-            seen = Via(self.transport, self.host, self.port, params, self.protocol).seen_from(host, port)
+            sent = Via(self.transport, self.host, self.port, (*self.first, mark, *self.last), self.protocol)
+            seen = sent.seen_from(host, port)
             at = seen.params.index(mark)
-            front, semicolon = f"{seen.protocol}/{seen.transport} {seen.sent_by}", format_params(seen.params[:at])
-            self._pieces = f"{front}{semicolon};branch=", format_params(seen.params[at + 1 :])
+            front = f"{seen.protocol}/{seen.transport} {seen.sent_by}{format_params(seen.params[:at])};branch="
+            self._pieces = self._received if seen is sent else (front, format_params(seen.params[at + 1 :]))
             self._seen_from = host, port
         before, after = self._pieces
         return f"{before}{branch}{after}"

@@ -9,7 +9,7 @@ import pytest
 
 from node.sip.errors import SipError
 from node.sip.fields import NameAddr, Via
-from node.sip.message import parse
+from node.sip.message import Request, parse
 
 ADDRESSES = (
     '"Alice <b>" <sip:alice@example.org;transport=tcp>;tag=88sja8x;q=0.5',
@@ -80,6 +80,25 @@ def test_a_via_says_once_where_its_message_was_seen_to_come_from(seed: int) -> N
             assert seen.received == "198.51.100.7"
             assert (seen.rport == 5099) == (via.param("rport") is not None), text
             assert (seen.branch, seen.sent_by) == (via.branch, via.sent_by), text
+
+
+@pytest.mark.parametrize("seed", range(8))
+def test_what_is_known_of_a_via_is_what_it_says(seed: int) -> None:
+    """Branch, sent-by, the way of the answers, and how it is written into them: the frame that is remembered says the same."""
+    for text in mutants(VIAS, seed):
+        via = outcome(lambda text=text: Via.parse(text) if "," not in text else "refused")  # type: ignore[misc]
+        if not isinstance(via, Via):
+            continue
+        for host, port in [("198.51.100.7", 5099), ("192.0.2.10", 5060), ("198.51.100.7", 5099)]:
+            head = f"OPTIONS sip:a SIP/2.0\r\nVia: {text}\r\nFrom: <sip:b>;tag=1\r\nTo: <sip:a>\r\n"
+            message = parse(f"{head}Call-ID: c\r\nCSeq: 1 OPTIONS\r\n\r\n".encode())
+            assert isinstance(message, Request)
+            message.identify()
+            assert (message.branch, message.sent_by) == (via.branch, via.sent_by), text
+            assert message.reply_port == (None if via.param("rport") is not None else via.port or 5060), text
+            message.stamp(host, port)
+            assert message.via == via.seen_from(host, port), text
+            assert message.vias() in (f"Via: {via.seen_from(host, port)}\r\n", f"Via: {text.strip()}\r\n"), text
 
 
 @pytest.mark.parametrize("end", ["\x0b", "\x0c", "\x1c", "\x1d", "\x1e", "\x85", "\u2028", "\u2029"])
