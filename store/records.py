@@ -148,7 +148,9 @@ class ReliableRecord(msgspec.Struct, kw_only=True, omit_defaults=True, gc=False,
     described: Literal["", "offer", "answer"] = ""
     "What the session description in it is."
     prack: int = 0
-    "CSeq of the PRACK that acknowledged the last one: that request again gets its 200 again."
+    "CSeq of the PRACK that came last: that request again gets its 200 again."
+    presumed: int = 0
+    "RSeq of the last one that was taken for acknowledged without a PRACK: what comes for it, or for one before, gets a 200."
     complete: bool = False
     "An offer and its answer were exchanged, and acknowledged: the 2xx holds none, an UPDATE may offer anew."
     waiting: list[tuple[int, str]] = []

@@ -124,7 +124,7 @@ def presume(call: Call, leg: Leg, response: bytes) -> None:
     if state is None or state.described == "offer" or not response or not _outstanding(leg, response):
         return
     state.complete = state.complete or state.described != ""
-    state.response, state.described = b"", ""
+    state.response, state.described, state.presumed = b"", "", state.rseq
     if leg.repeat is not None:
         leg.repeat.cancel()
         leg.repeat = None
@@ -161,14 +161,12 @@ def cease(leg: Leg) -> None:
 def on_prack(call: Call, leg: Leg, request: Request, transaction: ServerTransaction) -> None:
     """The caller has a reliable response of ours."""
     state = leg.reliable
-    if state is None or not _is_about(state, leg, request):
+    rseq = _acknowledged(state, request) if state is not None else 0
+    if state is None or not 0 < rseq <= state.rseq:
         answer(call, leg, request, transaction, 481)
         return
-    if not state.response:
-        # Again, with the number it had: its 200 got lost, or a predecessor could not send it any more.
-        again = request.cseq.number == state.prack
-        sdp = leg.media.local_sdp if again and leg.media is not None and invite.sdp_of(request) else ""
-        _accept(call, leg, request, transaction, sdp) if again else answer(call, leg, request, transaction, 481)
+    if not state.response or rseq < state.rseq:
+        _hear_again(call, leg, request, transaction, presumed=rseq <= state.presumed)
         return
     described = state.described
     state.response, state.described, state.prack = b"", "", request.cseq.number
@@ -191,12 +189,27 @@ def on_prack(call: Call, leg: Leg, request: Request, transaction: ServerTransact
     call.commit(_go_on, call, leg)
 
 
-def _is_about(state: ReliableRecord, leg: Leg, request: Request) -> bool:
-    """RFC 3262 3: RSeq, CSeq and method of RAck are those of our last reliable response."""
+def _hear_again(call: Call, leg: Leg, request: Request, transaction: ServerTransaction, *, presumed: bool) -> None:
+    """Of what is acknowledged already: its 200 got lost, a predecessor could not send it any more, or nobody waited for the PRACK."""
+    state = leg.reliable
+    assert state is not None
+    sdp = invite.sdp_of(request)
+    if request.cseq.number == state.prack:
+        _accept(call, leg, request, transaction, leg.media.local_sdp if sdp and leg.media is not None else "")
+    elif presumed:
+        ours = _take(call, leg, sdp, "")
+        state.prack = request.cseq.number
+        call.once_stored(_accept, call, leg, request, transaction, ours)
+    else:
+        answer(call, leg, request, transaction, 481)
+
+
+def _acknowledged(state: ReliableRecord, request: Request) -> int:
+    """The RSeq in RAck, if its CSeq and method are those of the INVITE (RFC 3262 3); else 0."""
     match = _RACK.fullmatch(request.header("RAck") or "")
-    if match is None:
-        return False
-    return (int(match[1]), int(match[2]), match[3]) == (state.rseq, state.cseq, "INVITE")
+    if match is None or (int(match[2]), match[3]) != (state.cseq, "INVITE"):
+        return 0
+    return int(match[1])
 
 
 def _take(call: Call, leg: Leg, sdp: str, described: str) -> str:

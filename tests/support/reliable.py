@@ -60,13 +60,13 @@ class ReliableLine(Line):
             return  # again, or too early (RFC 3262 4)
         if rseq:
             self.heard = rseq
+            self.remote, self.target = answer.get("To"), uri_of(answer.get("Contact"))
             task = asyncio.create_task(self._acknowledge_reliably(answer))
             self._acknowledging.add(task)
             task.add_done_callback(self._acknowledging.discard)
         super()._on_provisional(answer)
 
     async def _acknowledge_reliably(self, answer: Sip) -> None:
-        self.remote, self.target = answer.get("To"), uri_of(answer.get("Contact"))
         rack = ("RAck", f"{answer.get('RSeq')} {answer.cseq} INVITE")
         ok = await self.phone.request(self._request("PRACK", [rack]), self._next_hop())
         assert ok.status == 200, ok.start

@@ -3,13 +3,17 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager
+
+import pytest
 
 from node.calls.anew import from_here
 from node.calls.ledger import Result
+from tests.node.calls.crash import NO_PARAMS
 from tests.node.calls.peer import OFFER, Peer
 from tests.node.calls.rig import Rig, Stage, stage, until
+from tests.node.calls.test_reliable import KNOWS, RELIABLE, rack
 from tests.support.sipmessage import Sip, uri_of
 
 
@@ -22,9 +26,9 @@ class Scene:
         self.alice, self.bob = alice, bob
         self.results: list[Result] = []
 
-    async def ring(self) -> tuple[Sip, Sip]:
+    async def ring(self, headers: list[tuple[str, str]] | None = None) -> tuple[Sip, Sip]:
         """Alice calls, bob rings; what the one has heard and the other was told."""
-        self.alice.invite("1001", "1000", sdp=OFFER)
+        self.alice.invite("1001", "1000", sdp=OFFER, headers=headers)
         invite = await self.bob.expect("INVITE")
         self.bob.answer(invite, 180)
         ringing = await self.alice.expect(180)
@@ -52,8 +56,8 @@ class Scene:
 
 
 @asynccontextmanager
-async def scene() -> AsyncIterator[Scene]:
-    with stage() as made:
+async def scene(params: Mapping[str, str] = NO_PARAMS) -> AsyncIterator[Scene]:
+    with stage(params=params) as made:
         alice, bob = await Peer.open(made.internal), await Peer.open(made.internal)
         made.register("1001", bob.contact)
         play = Scene(made, alice, bob)
@@ -178,6 +182,37 @@ def test_a_200_whose_ack_went_to_the_dead_address_counts_and_the_caller_is_told_
             made.bob.answer(asked, 200, sdp=OFFER)
             await made.bob.expect("ACK")
             await hang_up(made, again)
+
+    asyncio.run(play())
+
+
+@pytest.mark.parametrize("dies_again", [False, True])
+def test_a_prack_that_comes_late_counts_though_the_next_response_is_out(dies_again: bool) -> None:
+    async def play() -> None:
+        async with scene(RELIABLE) as made:
+            rung, _invite = await made.ring(KNOWS)
+            made.move()
+            new = await made.bob.expect("INVITE")
+            again = await made.alice.expect(180)
+            await until(lambda: not made.rig.stored()[0].legs[0].reliable.response, 10)
+            if dies_again:
+                await made.bob.expect("CANCEL")
+                made.rig, _results = made.rig.succeed()
+            made.bob.answer(new, 183, sdp=OFFER)
+            early = await made.alice.expect(183)
+            assert int(early.get("RSeq")) == int(rung.get("RSeq")) + 1
+            late = made.alice.within(again, "PRACK", headers=rack(rung))
+            assert (await made.alice.expect(200)).cseq == late.cseq
+            for wrong in (f"{int(early.get('RSeq')) + 1} {rung.cseq} INVITE", f"{rung.get('RSeq')} 7777 INVITE"):
+                made.alice.within(again, "PRACK", headers=[("RAck", wrong)])
+                assert (await made.alice.expect(481)).method == "PRACK"
+            made.alice.within(early, "PRACK", headers=rack(early))
+            assert (await made.alice.expect(200)).method == "PRACK"
+            made.bob.answer(new, 200, sdp=OFFER)
+            ok = await made.alice.expect(200)
+            made.alice.ack(ok)
+            await made.bob.expect("ACK")
+            await hang_up(made, ok)
 
     asyncio.run(play())
 

@@ -7,10 +7,12 @@ from collections.abc import Awaitable, Callable, Mapping
 
 import pytest
 
+from node.calls.anew import PRESUMED
 from tests.node.calls.crash import NO_PARAMS, WITHIN, Play, happens, impatient_phones
 from tests.node.calls.rig import stage, until
 from tests.support.phone import Line, Phone
 from tests.support.reliable import ReliableLine, ReliablePhone
+from tests.support.sipmessage import Sip
 
 __all__ = ["impatient_phones"]
 
@@ -25,6 +27,26 @@ class Musical(ReliablePhone):
 
     def new_line(self, *, outbound: bool, audio: bool) -> ReliableLine:
         return ReliableLine(self, outbound=outbound, audio=audio)
+
+
+class TardyLine(ReliableLine):
+    """A caller's whose PRACKs come when a successor has given up waiting for them."""
+
+    waits = 0
+    "PRACKs that are not sent yet."
+
+    async def _acknowledge_reliably(self, answer: Sip) -> None:
+        self.waits += 1
+        await asyncio.sleep(1.2 * PRESUMED)
+        self.waits -= 1
+        await super()._acknowledge_reliably(answer)
+
+
+class Tardy(ReliablePhone):
+    """Has such lines."""
+
+    def new_line(self, *, outbound: bool, audio: bool) -> ReliableLine:
+        return TardyLine(self, outbound=outbound, audio=audio)
 
 
 async def picked_up(ours: Line, callee: Phone) -> Line:
@@ -68,6 +90,15 @@ async def everything_reliably(play: Play) -> tuple[Line, Line]:
     alice, bob = await play.phone("1000", ReliablePhone), await play.phone("1001", Musical)
     ours = await alice.call("1001")
     return ours, await picked_up(ours, bob)
+
+
+async def everything_reliably_and_late(play: Play) -> tuple[Line, Line]:
+    alice, bob = await play.phone("1000", Tardy), await play.phone("1001", Musical)
+    ours = await alice.call("1001")
+    assert isinstance(ours, TardyLine)
+    talking = ours, await picked_up(ours, bob)
+    await until(lambda: not ours.waits, WITHIN)
+    return talking
 
 
 async def perform(making: Making, crash_after: int, variant: str, params: Mapping[str, str]) -> int:
@@ -118,6 +149,7 @@ RELIABLY = {"enable-100rel": "true"}
         pytest.param(early_media, NO_PARAMS, "spoken", id="early media, spoken"),
         pytest.param(everything_reliably, RELIABLY, "spoken", id="everything reliably, spoken"),
         pytest.param(everything_reliably, RELIABLY, "silent", id="everything reliably, silent"),
+        pytest.param(everything_reliably_and_late, RELIABLY, "spoken", id="everything reliably and late, spoken"),
     ],
 )
 def test_a_call_is_answered_wherever_the_crash_falls(making: Making, params: Mapping[str, str], variant: str) -> None:

@@ -144,6 +144,30 @@ def test_a_successor_goes_on_repeating_what_was_not_acknowledged() -> None:
     reliably(scene)
 
 
+def test_a_successor_answers_the_prack_of_a_response_after_which_the_next_went_out() -> None:
+    async def scene(rig: Rig, cast: Cast) -> None:
+        alice, bob = await two(rig)
+        alice.invite("1001", "1000", sdp=OFFER, headers=KNOWS)
+        invite = await bob.expect("INVITE")
+        bob.answer(invite, 180)
+        ringing = await alice.expect(180)
+        bob.answer(invite, 183, sdp=OFFER)
+        await until(lambda: rig.live[0].legs[0].state == "early")
+        prack = alice.within(ringing, "PRACK", headers=rack(ringing))
+        await alice.expect(200)
+        early = await alice.expect(183)
+        successor, _results = rig.succeed()
+        alice.send(prack)
+        assert (await alice.expect(200)).method == "PRACK", "its 200 may have been lost"
+        alice.within(early, "PRACK", headers=rack(early))
+        assert (await alice.expect(200)).method == "PRACK"
+        await refuse(alice, bob, invite)
+        await successor.idle()
+        successor.bury()
+
+    reliably(scene)
+
+
 def test_a_prack_of_anything_else_is_refused() -> None:
     async def scene(rig: Rig, cast: Cast) -> None:
         alice, bob = await two(rig)
