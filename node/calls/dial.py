@@ -112,7 +112,7 @@ class Dialing:
             case "user":
                 self._call_user(part, target)
             case "group":
-                self._splice(part, target, expansion.group_members(self.call, target.arguments))
+                self._splice(part, part.tried, target, expansion.group_members(self.call, target.arguments))
             case "error":
                 self._failed(part, causes.named(target.arguments) or "NORMAL_UNSPECIFIED", 0)
             case _:
@@ -138,11 +138,11 @@ class Dialing:
         leg = self.caller or Leg("", "outbound", self.call.profile, created=0.0)
         look = expansion.lookup(self.call, leg, {**target.variables, **dialed})
         more = Target(target.endpoint, target.arguments, {**dialed, **target.variables})
-        expansion.Expansion(self.call, text, look, partial(self._splice, part, more)).run()
+        expansion.Expansion(self.call, text, look, partial(self._splice, part, part.tried, more)).run()
 
-    def _splice(self, part: Part, target: Target, text: str) -> None:
+    def _splice(self, part: Part, group: int, target: Target, text: str) -> None:
         """Put what a name stands for in its place: its legs now, further groups of it after this one."""
-        if self._lapsed(part, part.tried):
+        if self._lapsed(part, group):
             return
         try:
             inner = dial_string.parse(text)[0]
@@ -174,7 +174,7 @@ class Dialing:
             self._failed(part, destination, 0)
             return
         if destination.user:
-            found = partial(call.post, self._on_located_user, part, target, destination)
+            found = partial(call.post, self._on_located_user, part, part.tried, target)
             call.exchange.location.find(destination.user, destination.domain, destination.profile, found)
             return
         if limit := seconds(variables.get("leg_delay_start", "")):
@@ -182,11 +182,9 @@ class Dialing:
             return
         self._begin_leg(part, destination, variables)
 
-    def _on_located_user(
-        self, part: Part, target: Target, destination: Destination, registrations: list[Registration]
-    ) -> None:
+    def _on_located_user(self, part: Part, group: int, target: Target, registrations: list[Registration]) -> None:
         """`sofia/profile/user%domain` dials one contact."""
-        self._splice(part, target, expansion.contacts(self.call, registrations[:1]))
+        self._splice(part, group, target, expansion.contacts(self.call, registrations[:1]))
 
     def _begin_late(self, part: Part, group: int, destination: Destination, variables: dict[str, str]) -> None:
         if not self._lapsed(part, group):

@@ -3,11 +3,35 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Callable
+from typing import TypeVar
 
 from node.calls import causes
+from store.errors import StoreError, Unavailable
+from store.interface import Store
 from tests.node.calls.peer import OFFER, Peer
 from tests.node.calls.rig import Cast, Rig, extension, until
 from tests.node.calls.scene import WITHIN, happens, play, talking
+
+T = TypeVar("T")
+
+
+class Slow:
+    """A store whose first answer is long in coming; all it says is that memory has to do."""
+
+    def __init__(self, delay: float) -> None:
+        self.answers = 0
+        self._delay = delay
+
+    def ask(
+        self, _question: Callable[[Store], T], then: Callable[[T | StoreError], None], _deadline: float = 2.0
+    ) -> None:
+        delay, self._delay = self._delay, 0.0
+        asyncio.get_running_loop().call_later(delay, self._answer, then)
+
+    def _answer(self, then: Callable[[T | StoreError], None]) -> None:
+        self.answers += 1
+        then(Unavailable("slow"))
 
 
 def test_nobody_answers_in_time() -> None:
@@ -35,6 +59,26 @@ def test_whose_time_is_up_before_its_turn_has_come_is_not_called_any_more() -> N
         assert not bob.lines
 
     play(scene, extension("7000", ("set", "call_timeout=1"), ("bridge", "[leg_delay_start=2]user/1001")))
+
+
+def test_legs_that_are_found_when_the_time_of_their_group_is_up_do_not_join_the_next_one() -> None:
+    async def scene(rig: Rig, cast: Cast) -> None:
+        alice, bob, carol = await cast.phone("1000"), await cast.phone("1001"), await cast.phone("1002")
+        store = Slow(1.5)
+        rig.stage.location.attach(store)
+        rig.stage.location.complete = False
+        ours = await alice.call("7000")
+        theirs = await carol.next_line(WITHIN)
+        await until(lambda: store.answers == 2)
+        assert len(rig.live[0].legs) == 2
+        theirs.answer()
+        await happens(ours.answered)
+        await ours.hangup()
+        await happens(theirs.ended)
+        assert not bob.lines
+
+    variables = "{originate_timeout=1,originate_continue_on_timeout=true}"
+    play(scene, extension("7000", ("bridge", variables + "user/1001|user/1002")))
 
 
 def test_the_first_to_answer_wins_and_the_others_learn_it() -> None:
