@@ -18,6 +18,7 @@ from node.media.control import CodecName
 from node.media.errors import MediaError, MediaStopped
 from node.media.ng import Alarm, Loop, NgClient
 from node.media.rtpengine_leg import Ended, Inner, Leg, Opened, Relay
+from node.media.rtpengine_pool import Pool
 from node.media.rtpengine_session import DUMP, NOWHERE, Pair, Point, Session
 
 log = logging.getLogger(__name__)
@@ -36,11 +37,11 @@ class Rtpengine:
         "A leg whose session the engine does not have any more."
         self._relay = relay
         self._loop = loop
-        self._engines: dict[str, NgClient] = {}
+        self._engines = Pool(loop, self._on_back)
         self._legs: dict[str, Leg] = {}
         self._sessions: dict[tuple[str, str], Session] = {}
         "Those that are live; the engine's address and the call-id they were born with name them."
-        self._former: set[tuple[str, str]] = set()
+        self._former: dict[tuple[str, str], Session] = {}
         "Those that are over since a moment."
         self._sides: dict[Session, dict[str, Leg]] = {}
         "The legs of each session by their tags."
@@ -59,12 +60,12 @@ class Rtpengine:
         return [leg.inner.name for leg in self._legs.values() if leg.inner is not None]
 
     def watch(self, engines: Sequence[str]) -> None:
-        """These are known to be there or not before somebody needs them."""
+        """These are known to be there or not before somebody needs them; others, only while a session needs them."""
         self._watched = tuple(engines)
         for address in engines:
-            self._engine(address).probe()
-        if engines:
-            self._look_later()
+            self._engines.at(address).probe()
+        self._prune()
+        self._look_later()
 
     def sweep(self) -> None:
         """All legs of this slot are here: what else is in their sessions is nobody's."""
@@ -75,14 +76,13 @@ class Rtpengine:
     def state(self) -> list[tuple[str, bool | None, int]]:
         """Of each engine its address, whether it answers, and how many sessions this worker has there."""
         sessions = [session.engine for session in self._live()]
-        return [(address, engine.answering, sessions.count(engine)) for address, engine in self._engines.items()]
+        return [(engine.address, engine.answering, sessions.count(engine)) for engine in self._engines]
 
     def close_all(self) -> None:
         """Ask nothing any more. The sessions stay as they are, for a successor."""
         if self._look is not None:
             self._look.cancel()
-        for engine in self._engines.values():
-            engine.close()
+        self._engines.close()
 
     # ---- legs ------------------------------------------------------------------------------------------------------
 
@@ -115,7 +115,7 @@ class Rtpengine:
                 return Leg(name, session, tag, inside, None)
             return self._placed(Leg(name, session, session.fresh(family), inside, None))
         # Those that are known not to answer come last.
-        engines = sorted(map(self._engine, wish.engines), key=lambda engine: engine.answering is False)
+        engines = sorted(map(self._engines.at, wish.engines), key=lambda engine: engine.answering is False)
         # A predecessor may have made it, and may not have come to writing that down: then it is this one.
         key = engines[0].address, name
         call_id = name if key not in self._sessions and key not in self._former else ""
@@ -131,7 +131,9 @@ class Rtpengine:
         key = last.engine, last.call_id
         session = self._sessions.get(key)
         if session is None:
-            session = self._sessions[key] = Session(self, [self._engine(last.engine)], name, last.call_id, made=True)
+            session = self._sessions[key] = Session(
+                self, [self._engines.at(last.engine)], name, last.call_id, made=True
+            )
         session.claim(last.tag, talk.family_of(last.address))
         for other in self._sides.get(session, {}).values():
             if other.side == last.tag:
@@ -235,7 +237,7 @@ class Rtpengine:
     def _serve(self, leg: Leg, act: Callable[[str], None], ended: Ended | None = None) -> None:
         """Have our own media process do something, when its packets reach the leg."""
         if leg.inner is None:
-            inner = leg.inner = Inner(_inner_name(leg.name))
+            inner = leg.inner = Inner(f"{leg.name}~")
             where = leg.inside
             self._relay.open(
                 inner.name,
@@ -447,13 +449,6 @@ class Rtpengine:
                 session.settle()
                 self._attend(session)
 
-    def _engine(self, address: str) -> NgClient:
-        engine = self._engines.get(address)
-        if engine is None:
-            engine = self._engines[address] = NgClient(address, self._loop)
-            engine.on_back = partial(self._on_back, engine)
-        return engine
-
     def _on_back(self, engine: NgClient) -> None:
         """It was away: it may be another one, with or without what it knew."""
         for session in self._live():
@@ -461,18 +456,23 @@ class Rtpengine:
                 session.verify()
 
     def _look_later(self) -> None:
-        if self._look is None:
+        if self._look is None and self._engines:
             self._look = self._loop.call_later(LOOK, self._look_round)
 
     def _look_round(self) -> None:
         """Ask each engine for one of its sessions, or whether it is there."""
         self._look = None
-        for engine in self._engines.values():
+        self._prune()
+        for engine in self._engines:
             # One that does not answer is being probed.
             if engine.answering is not False and not self._look_at(engine):
                 engine.probe()
-        if self._sessions or self._watched:
-            self._look_later()
+        self._look_later()
+
+    def _prune(self) -> None:
+        """Engines that no profile names any more go with the last session that has to do with them."""
+        sessions = (*self._sessions.values(), *self._former.values())
+        self._engines.keep({*self._watched}.union(*(session.engines for session in sessions)))
 
     def _look_at(self, engine: NgClient) -> bool:
         """Ask for the session that was not asked for longest, and for one that is in doubt; False: there is none."""
@@ -489,11 +489,10 @@ class Rtpengine:
     def _forget(self, session: Session) -> None:
         key = session.key
         if self._sessions.pop(key, None) is not None:
-            self._former.add(key)
-            self._loop.call_later(LINGER, lambda: self._former.discard(key))
+            self._former[key] = session
+            self._loop.call_later(LINGER, partial(self._on_lingered, key))
         if not self._sides.get(session):
             self._sides.pop(session, None)
 
-
-def _inner_name(leg: str) -> str:
-    return f"{leg}~"
+    def _on_lingered(self, key: tuple[str, str]) -> None:
+        self._former.pop(key, None)

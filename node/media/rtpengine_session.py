@@ -92,6 +92,11 @@ class Session:
         self._others = [engine for engine in self._others if engine.address in addresses]
 
     @property
+    def engines(self) -> set[str]:
+        """The addresses of those that have it, may have been asked for it, or may be."""
+        return {self.key[0], self.engine.address, *(engine.address for engine in self._others)}
+
+    @property
     def doubtful(self) -> bool:
         """What the engine has of it is to be asked."""
         return not self.sure or (self.made and not self._told)

@@ -2,13 +2,18 @@
 
 from __future__ import annotations
 
+import contextlib
+import socket
+import time
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
+from node.config.profile import ProfileSettings
 from node.media.anchored import Anchored, Wish
 from node.media.errors import MediaError, MediaStopped
+from node.media.ng import PROBE
 from tests.node.media.desk import WITHIN, Desk
 from tests.node.media.stage import Process
 from tests.support.ports import free_port
@@ -191,6 +196,56 @@ def test_a_leg_goes_to_the_next_engine_when_the_first_does_not_answer(desk: Desk
     assert outcomes[0].engine == desk.engine.ng
     assert desk.engine.sessions() == [outcomes[0].call_id]
     desk.media.close("a")
+
+
+def profile(*engines: str) -> ProfileSettings:
+    return ProfileSettings(name="internal", media_engine="rtpengine", rtpengine_ng=engines)
+
+
+@pytest.fixture
+def silent() -> Iterator[socket.socket]:
+    """An engine that never answers."""
+    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as silent:
+        silent.bind(("127.0.0.1", free_port()))
+        silent.setblocking(False)
+        yield silent
+
+
+def asked(silent: socket.socket) -> int:
+    """How many questions have come since somebody looked."""
+    count = 0
+    with contextlib.suppress(BlockingIOError):
+        while silent.recv(65536):
+            count += 1
+    return count
+
+
+def test_an_engine_that_no_profile_names_any_more_is_left_in_peace(desk: Desk, silent: socket.socket) -> None:
+    address = f"127.0.0.1:{silent.getsockname()[1]}"
+    desk.media.expect([profile(address), profile(desk.engine.ng)])
+    desk.loop.until(lambda: asked(silent), WITHIN)
+    desk.media.expect([profile(desk.engine.ng)])
+    assert [each[0] for each in desk.media.state()] == [desk.engine.ng]
+    asked(silent)
+    end = time.monotonic() + 2 * PROBE
+    while time.monotonic() < end:
+        desk.loop.turn()
+    assert not asked(silent)
+
+
+def test_an_engine_that_no_profile_names_any_more_goes_with_its_last_session(desk: Desk, silent: socket.socket) -> None:
+    address = f"127.0.0.1:{silent.getsockname()[1]}"
+    desk.media.expect([profile(address, desk.engine.ng)])
+    outcomes: list[int | Anchored | MediaError] = []
+    wish = Wish((address, desk.engine.ng))
+    desk.media.open("a", address="127.0.0.1", first=40000, last=49998, wish=wish, then=outcomes.append)
+    desk.media.expect([])
+    assert {each[0] for each in desk.media.state()} == {address, desk.engine.ng}
+    desk.loop.until(lambda: outcomes, WITHIN)
+    assert isinstance(outcomes[0], Anchored), "the second one is asked, though no profile names it any more"
+    desk.media.close("a")
+    desk.loop.until(lambda: desk.engine.sessions() == [], WITHIN)
+    desk.loop.until(lambda: desk.media.state() == [], WITHIN)
 
 
 def test_who_forgets_a_session_is_found_out(desk: Desk) -> None:
