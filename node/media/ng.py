@@ -93,7 +93,7 @@ class NgClient:
         self._count = 0
         self._asked: dict[str, _Question] = {}
         self._queue: deque[_Question] = deque()
-        self._strange = 0
+        self._complaints: set[str] = set()
         self._probe: Alarm | None = None
         self._closed = False
 
@@ -117,6 +117,12 @@ class NgClient:
         """Learn whether it answers."""
         if self._probe is None:
             self._ping()
+
+    def complain(self, of: str, detail: object) -> None:
+        """Say in the log what is wrong with it, each thing once."""
+        if of not in self._complaints:
+            self._complaints.add(of)
+            log.warning("rtpengine %s %s: %s", self.address, of, detail)
 
     def close(self) -> None:
         """Ask nothing any more; nobody is told."""
@@ -218,9 +224,7 @@ class NgClient:
             if not isinstance(answer, dict):
                 raise NotBencode("not a dictionary")
         except NotBencode as error:
-            self._strange += 1
-            if self._strange == 1:
-                log.warning("rtpengine %s answers what cannot be read: %s", self.address, error)
+            self.complain("answers what cannot be read", error)
             return  # as if nothing had come
         del self._asked[question.cookie]
         if question.alarm is not None:

@@ -222,6 +222,7 @@ class Session:
             if isinstance(said, MediaError):
                 raise said
             address, port = talk.place_of(said)
+            self._check_family(tag, address)
         except MediaError as error:
             self._fail(error)
             return False
@@ -232,6 +233,14 @@ class Session:
             return False
         self.ports[tag] = known if known is not None and known[1] == port else (address, port)
         return True
+
+    def _check_family(self, tag: str, address: str) -> None:
+        """An engine that has no address of the family that was asked for gives one of the other, which no peer can reach."""
+        wanted = self.family[tag]
+        if talk.family_of(address) != wanted:
+            name = wanted.replace("IP", "IPv")
+            self.engine.complain(f"has no {name} address", f"sessions that need one get {address}, and are refused")
+            raise MediaError(f"rtpengine {self.engine.address} has no {name} address")
 
     def _fail(self, error: MediaError) -> None:
         """What was told may have arrived or not: it is told again when the engine answers. A new session goes elsewhere."""

@@ -248,6 +248,37 @@ def test_an_engine_that_no_profile_names_any_more_goes_with_its_last_session(des
     desk.loop.until(lambda: desk.media.state() == [], WITHIN)
 
 
+def test_an_engine_without_ipv6_is_no_engine_for_a_leg_over_ipv6(
+    process: Process, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    with RtpengineServer(tmp_path).running() as old:
+        desk = Desk(process, old)
+        for leg in ("a", "b"):
+            with pytest.raises(MediaError, match=f"rtpengine {old.ng} has no IPv6 address"):
+                desk.open(leg, host="::1")
+        assert caplog.text.count(f"rtpengine {old.ng} has no IPv6 address") == 1
+        desk.open("c")
+        with pytest.raises(MediaError, match="no IPv6"):
+            desk.open("d", "c", host="::1")
+        desk.open("e", "c")
+        desk.media.join("c", "e")
+        desk.hears("c", "e")
+        assert not desk.lost
+        desk.close()
+
+
+def test_a_leg_over_ipv6_goes_to_the_next_engine_when_the_first_has_only_ipv4(desk: Desk, tmp_path: Path) -> None:
+    with RtpengineServer(tmp_path).running() as old:
+        outcomes: list[int | Anchored | MediaError] = []
+        wish = Wish((old.ng, desk.engine.ng))
+        desk.media.open("a", address="::1", first=40000, last=49998, wish=wish, then=outcomes.append)
+        desk.loop.until(lambda: outcomes, WITHIN)
+        assert isinstance(outcomes[0], Anchored)
+        assert (outcomes[0].engine, outcomes[0].address) == (desk.engine.ng, "::1")
+        desk.loop.until(lambda: old.sessions() == [], WITHIN)
+        desk.media.close("a")
+
+
 def test_who_forgets_a_session_is_found_out(desk: Desk) -> None:
     place = desk.open("a")
     desk.engine.ask({"command": "delete", "call-id": place.call_id, "delete-delay": 0})
