@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING
 
 from node.calls import anchor
 from node.calls.leg import Leg
+from node.calls.secrecy import without_secrets
 from node.media import negotiation
 from node.media.control import CodecName
 from node.media.errors import MediaError, MediaStopped, NotAcceptable
@@ -259,7 +260,8 @@ class Playing(Media):
             self.done()
             return
         if error is not None:
-            log.warning("call %s: cannot play %s: %s", self.call.uuid, self._sources, error)
+            sources = list(map(without_secrets, self._sources))
+            log.warning("call %s: cannot play %s: %s", self.call.uuid, sources, without_secrets(str(error)))
         self.call.progress.pop("since", None)
         self.call.progress["file"] = str(int(self.call.progress.get("file", "0")) + 1)
         self.play() if error is None else self.done()
