@@ -36,6 +36,12 @@ class Names(Mapping[str, str]):
     def __len__(self) -> int:
         return len(self._values)
 
+    def plain(self) -> dict[str, str]:
+        """All of them, by their names as written."""
+        values = self._values
+        written = {name.lower(): name for layer in self._layers for name in layer}
+        return {name: values[lower] for lower, name in written.items()}
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class User:

@@ -357,13 +357,17 @@ def holds_more(record: Record) -> bool:
     """Is there something of a newer release in it?"""
     if record.beyond is not None:
         return True
-    return isinstance(record, CallRecord) and any(
-        leg.beyond is not None
-        or (leg.dialog is not None and leg.dialog.beyond is not None)
-        or (leg.media is not None and leg.media.beyond is not None)
-        or any(early.dialog.beyond is not None for early in leg.early)
-        for leg in record.legs
-    )
+    if not isinstance(record, CallRecord):
+        return False
+    for leg in record.legs:  # no `any`: this is asked before each write
+        dialog, media = leg.dialog, leg.media
+        if leg.beyond is not None or (dialog is not None and dialog.beyond is not None):
+            return True
+        if media is not None and media.beyond is not None:
+            return True
+        if leg.early and any(early.dialog.beyond is not None for early in leg.early):
+            return True
+    return False
 
 
 def _encode_more(record: Record) -> bytes:

@@ -112,12 +112,13 @@ class Expanding(Waiting):
         self._starting = False
 
     def start(self) -> None:
+        step = self._step
+        if "${" not in step.data:
+            _execute(self.call, self.leg, step.application, step.data)
+            return
         self._starting = True
-        if "${" in self._step.data:
-            look = expansion.lookup(self.call, self.leg)
-            expansion.Expansion(self.call, self._step.data, look, self._on_expanded).run()
-        else:
-            self._on_expanded(self._step.data)
+        look = expansion.lookup(self.call, self.leg)
+        expansion.Expansion(self.call, step.data, look, self._on_expanded).run()
         self._starting = False
 
     def _on_expanded(self, data: str) -> None:

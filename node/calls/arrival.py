@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
+
+from msgspec import Struct
 
 from node.calls import invite, reliable
 from node.calls.exchange import Exchange
@@ -21,8 +22,7 @@ if TYPE_CHECKING:
     from node.sip.layer import ServerTransaction
 
 
-@dataclass(frozen=True, slots=True)
-class Arrival:
+class Arrival(Struct, frozen=True):
     """A new INVITE, and what the screen found out about its author."""
 
     request: Request
@@ -31,7 +31,7 @@ class Arrival:
     user: User | None = None
     context: str = ""
     "Named by an access list."
-    variables: Mapping[str, str] = field(default_factory=dict)
+    variables: Mapping[str, str] = {}
 
 
 def enter(call: Call, arrival: Arrival, uuid: str) -> Leg:
@@ -42,7 +42,7 @@ def enter(call: Call, arrival: Arrival, uuid: str) -> Leg:
     leg = Leg(uuid, "inbound", settings.name, created=exchange.wall())
     given = dict(arrival.variables)
     if user is not None:
-        given = {**user.variables, "user_name": user.id, "domain_name": user.domain, **given}
+        given = {**user.variables.plain(), "user_name": user.id, "domain_name": user.domain, **given}
     # Who passed digest or a list may say who it is; where nobody has to, everybody may, as in mod_sofia.
     trusted = not settings.auth_calls or given.get("sip_authorized") == "true" or "sip_looped_call" in given
     invite.arrive(leg, request, arrival.flow, given, trusted=trusted)

@@ -38,8 +38,9 @@ if TYPE_CHECKING:
 log = logging.getLogger(__name__)
 
 
-FIRST = 0.02
-"Seconds the first record may wait: it takes a media port and the callee's address, which are there in a fraction of it."
+FIRST = 0.05
+"""Seconds the first record may wait: it takes a media port and the callee's address, which are there in a fraction of it,
+under load in a few turns of the loop."""
 
 
 class Call:

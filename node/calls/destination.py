@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from functools import lru_cache
 from typing import TYPE_CHECKING
+
+from msgspec import Struct
+from msgspec.structs import replace
 
 from node.calls import dial_string, invite
 from node.calls.dial_string import BadDialString, SofiaTarget
@@ -19,8 +22,7 @@ if TYPE_CHECKING:
 NOWHERE = Uri("sip", "", "")
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Destination:
+class Destination(Struct, frozen=True, kw_only=True):
     """One leg's Request-URI, way and identity; with `user` set, a user whose contact is still to be looked up."""
 
     profile: str
@@ -62,26 +64,35 @@ def resolve(exchange: Exchange, arguments: str, variables: dict[str, str]) -> De
         if not target.uri:
             domain = target.domain or settings.domain or target.profile
             return Destination(profile=settings.name, user=target.user, domain=domain)
-        return _by_uri(settings, target, variables)
+        return _by_uri(
+            target,
+            settings.name,
+            variables.get("sip_transport", "").lower(),
+            variables.get("sip_invite_params", ""),
+            variables.get("sip_invite_req_uri", ""),
+            variables.get("sip_route_uri") or settings.outbound_proxy,
+        )
     except (BadDialString, SipError):
         return "INVALID_URL"
 
 
-def _by_uri(settings: ProfileSettings, target: SofiaTarget, variables: dict[str, str]) -> Destination:
+@lru_cache(maxsize=4096)
+def _by_uri(
+    target: SofiaTarget, profile: str, transport: str, params: str, requested: str, outbound: str
+) -> Destination:
+    """Raises SipError. Kept, as most calls go to few places."""
     written = target.uri if target.uri.startswith(("sip:", "sips:")) else f"sip:{target.uri}"
     contact = written + target.params
     way = binding.destination(contact)
     uri = Uri.parse(way.uri)
-    transport = variables.get("sip_transport", "")
-    if transport and not uri.transport and transport.lower() != "udp":
-        uri = uri.with_param("transport", transport.lower())
+    if transport and not uri.transport and transport != "udp":
+        uri = uri.with_param("transport", transport)
     wire = invite.wire(uri)
-    if extra := variables.get("sip_invite_params"):
-        wire = Uri.parse(str(wire) + invite.params(extra))
-    if requested := variables.get("sip_invite_req_uri"):
+    if params:
+        wire = Uri.parse(str(wire) + invite.params(params))
+    if requested:
         wire = Uri.parse(requested.strip("<>"))
     routes = way.routes
-    outbound = variables.get("sip_route_uri") or settings.outbound_proxy
     hop = _through_nat(Uri.parse(way.hop)) if way.hop else uri
     if routes:
         hop = Uri.parse(routes[0].strip("<>"))
@@ -89,7 +100,7 @@ def _by_uri(settings: ProfileSettings, target: SofiaTarget, variables: dict[str,
         hop = Uri.parse(outbound if outbound.startswith("sip") else f"sip:{outbound}")
         routes = (f"<{hop.with_param('lr', None) if hop.param('lr') is None else hop}>", *routes)
     return Destination(
-        profile=settings.name,
+        profile=profile,
         uri=wire,
         hop=hop,
         routes=routes,

@@ -7,7 +7,8 @@ for From is of our own making here, and may have come from an asserted identity.
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+
+from msgspec import Struct
 
 from node.calls.leg import Leg, truth
 from node.sip.errors import Malformed, SipError
@@ -33,8 +34,7 @@ class PrivacyUnavailable(SipError):
     reason = "Privacy Unavailable"
 
 
-@dataclass(frozen=True, slots=True)
-class Privacy:
+class Privacy(Struct, frozen=True):
     """What may be shown of a caller: the flags of FreeSWITCH's caller profile."""
 
     hide_name: bool = False

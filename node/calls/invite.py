@@ -10,7 +10,7 @@ from collections.abc import Mapping
 from urllib.parse import unquote
 
 from node.calls import bodies, identity, passing
-from node.calls.leg import Leg, mentions
+from node.calls.leg import Leg
 from node.config.profile import ProfileSettings
 from node.sip import compose
 from node.sip.errors import BadExtension, NotAcceptable, SipError, UnsupportedMedia
@@ -158,15 +158,15 @@ COPIED = (
 def inherited(caller: Leg) -> dict[str, str]:
     """The variables a new leg gets from the one that calls it: exported ones, and foreign headers."""
     from_caller = caller.variables
-    names = [name for name in from_caller.get("export_vars", "").split(",") if name]
     found: dict[str, str] = {}
-    for name in names:
-        value = from_caller.get(name) or from_caller.get(f"nolocal:{name}")
+    for name in from_caller.get("export_vars", "").split(","):
+        value = from_caller.get(name) or from_caller.get(f"nolocal:{name}") if name else None
         if value is not None:
             found[name] = value
-    found.update((name, from_caller[name]) for name in COPIED if name in from_caller)
-    if mentions(from_caller, "sip_h_") or any(name in from_caller for name in passing.COPIED):
-        found.update(passing.inherited(caller))
+    for name in COPIED:
+        if name in from_caller:
+            found[name] = from_caller[name]
+    found.update(passing.inherited(caller))
     found.update(identity.inherited(from_caller))
     return found
 

@@ -38,8 +38,8 @@ def new_leg(call: Call, caller: Leg | None, destination: Destination, variables:
     variables["channel_name"] = leg.name
     variables["sip_profile_name"] = destination.profile
     variables["sofia_profile_name"] = variables["recovery_profile_name"] = destination.profile
-    variables["sip_destination_url"] = str(destination.uri)
-    variables["sip_req_uri"] = str(destination.uri).partition(":")[2]
+    variables["sip_destination_url"] = uri = str(destination.uri)
+    variables["sip_req_uri"] = uri.partition(":")[2]
     hops = 70
     if caller is not None:
         hops = int(caller.variables.get("max_forwards", "70") or 70) - 1

@@ -10,7 +10,7 @@ import re
 from collections.abc import Mapping
 
 from node.calls import identity
-from node.calls.leg import Leg, truth
+from node.calls.leg import Leg, mentions, truth
 from node.sip.message import Message, Request, Response
 
 NAMED = (
@@ -28,7 +28,7 @@ FS_SUPPORT, FS_VARIABLE = "x-fs-support", "sip_x_fs_support"
 _IMPORTED = ("x-", "p-", "on", "k-", "user-to-user", "accept-language", "diversion")
 _IMPORTED_LINE = re.compile(r"\n((?:" + "|".join(_IMPORTED) + r")[^:\r\n]*):([^\r\n]*)", re.IGNORECASE)
 _FROM_OTHERS = ("x-", "p-", "on")
-_ANY_FROM_OTHERS = re.compile(r"\n\s*(?:" + "|".join(_FROM_OTHERS) + ")", re.IGNORECASE)
+_LINE_FROM_OTHERS = re.compile(r"\n[ \t]*((?:" + "|".join(_FROM_OTHERS) + r")[^:\r\n]*):([^\r\n]*)", re.IGNORECASE)
 _NOT_IMPORTED = frozenset(("organization", "p-asserted-identity", "p-preferred-identity"))
 
 
@@ -45,7 +45,7 @@ def arrive(variables: dict[str, str], request: Request) -> None:
         low = name.lower()
         if low == FS_SUPPORT:
             variables[FS_VARIABLE] = value
-        elif low not in _NOT_IMPORTED and not low.startswith("x-fs-"):
+        elif _is_imported(low):
             key, number = f"sip_h_{name}", 0
             while key in variables:
                 number += 1
@@ -56,11 +56,10 @@ def arrive(variables: dict[str, str], request: Request) -> None:
 def inherited(caller: Leg) -> dict[str, str]:
     """What of it a leg gets that is called for this one; less, if that one wants to be unknown."""
     given = caller.variables
-    withheld = identity.withheld(given)
     found = {name: given[name] for name in COPIED if name in given}
-    if truth(given.get("sip_copy_custom_headers", "true")):
+    if mentions(given, "sip_h_") and copies(given):
         found.update([(name, value) for name, value in given.items() if name[:6] == "sip_h_"])
-    if withheld:
+    if found and (withheld := identity.withheld(given)):
         hidden = {variable for name, variable in NAMED if name.lower() in withheld}
         found = {name: value for name, value in found.items() if not _is_hidden(name, hidden, withheld)}
     return found
@@ -80,20 +79,18 @@ def named(leg: Leg) -> list[tuple[str, str]]:
     ]
 
 
+def _is_imported(name: str) -> bool:
+    return name not in _NOT_IMPORTED and not name.startswith("x-fs-")
+
+
 # ---- from responses and BYE ----------------------------------------------------------------------------------------------
 
 
 def foreign(message: Message, prefix: str) -> list[tuple[str, str]]:
     """The foreign fields of a response or BYE as variables of this prefix."""
-    if _ANY_FROM_OTHERS.search(message.text) is None:
-        return []
-    return [
-        (f"{prefix}{name}", value)
-        for name, value in message.items()
-        if name.lower().startswith(_FROM_OTHERS)
-        and name.lower() not in _NOT_IMPORTED
-        and not name.lower().startswith("x-fs-")
-    ]
+    lines = _LINE_FROM_OTHERS.findall(message.text)
+    named = [(name.strip(), value.strip()) for name, value in lines]
+    return [(prefix + name, value) for name, value in named if _is_imported(name.lower())]
 
 
 def from_response(response: Response, leg: Leg, caller: Leg | None) -> None:

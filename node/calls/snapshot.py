@@ -104,7 +104,7 @@ def leg_record(leg: Leg) -> LegRecord:
         session_minimum=leg.session_minimum,
         session_refreshed=leg.session_refreshed,
         reliable=leg.reliable,
-        early=[early.to_record() for early in leg.early if early.flow is not None],
+        early=[early.to_record() for early in leg.early if early.flow is not None] if leg.early else [],
         referral=leg.referral,
         taken_from=leg.taken_from,
         parting=leg.parting,

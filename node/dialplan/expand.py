@@ -11,6 +11,8 @@ import re
 from collections.abc import Callable
 from functools import lru_cache
 
+from msgspec import Struct
+
 DEPTH = 100
 "Expansions within expansions, as FreeSWITCH allows them."
 ARRAY = "ARRAY::"
@@ -81,26 +83,42 @@ def _pieces(text: str) -> tuple[tuple[str, str], ...]:
 
 def _value(inner: str, lookup: Lookup, api: Api | None, globals_only: Lookup, depth: int) -> str:
     """What stands for the text between the braces."""
-    variable = _name(inner)
+    variable = _variable(inner)
     if variable is None:
         call = CALL.fullmatch(inner)
         if call is None or api is None:
             return ""
         arguments = call["arguments"] if call["arguments"] is not None else call["words"]
         return api(call["name"], arguments)
-    value = lookup(variable["name"])
+    value = lookup(variable.name)
     if value is None:
         return ""
-    if variable["index"] is not None:
-        value = _item(value, int(variable["index"]))
+    if variable.index is not None:
+        value = _item(value, variable.index)
     if "${" in value:
         value = _expand(value, lookup, None, globals_only, depth + 1) if depth < DEPTH else ""
-    return _part(value, variable["offset"], variable["length"])
+    if variable.offset is not None or variable.length is not None:
+        value = _part(value, variable.offset, variable.length)
+    return value
+
+
+class _Variable(Struct, frozen=True):
+    """`name[index]:offset:length`."""
+
+    name: str
+    index: int | None
+    offset: int | None
+    length: int | None
 
 
 @lru_cache(maxsize=1024)
-def _name(inner: str) -> re.Match[str] | None:
-    return NAME.fullmatch(inner)
+def _variable(inner: str) -> _Variable | None:
+    """What is named between braces; None if that is no variable."""
+    match = NAME.fullmatch(inner)
+    if match is None:
+        return None
+    index, offset, length = (None if text is None else int(text) for text in match.group("index", "offset", "length"))
+    return _Variable(match["name"], index, offset, length)
 
 
 def _item(value: str, index: int) -> str:
@@ -110,14 +128,12 @@ def _item(value: str, index: int) -> str:
     return found[index] if 0 <= index < len(found) else ""
 
 
-def _part(value: str, offset: str | None, length: str | None) -> str:
+def _part(value: str, offset: int | None, length: int | None) -> str:
     """A negative offset counts from the end (beyond it, nothing is cut); a length of 0 or beyond the rest is ignored."""
-    if offset is not None:
-        number = int(offset)
-        if number >= 0 or -number <= len(value):
-            value = value[number:]
-    if length is not None and 0 < int(length) < len(value):
-        value = value[: int(length)]
+    if offset is not None and (offset >= 0 or -offset <= len(value)):
+        value = value[offset:]
+    if length is not None and 0 < length < len(value):
+        value = value[:length]
     return value
 
 

@@ -12,7 +12,10 @@ import re
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta, timezone, tzinfo
+from types import MappingProxyType
 from zoneinfo import ZoneInfo
+
+from msgspec import Struct
 
 from node.config.dialplan import Action, Condition, Context, DialplanSection, Extension, Test
 from node.config.regex import BadExpression, compiled
@@ -22,10 +25,10 @@ from store.records import Step
 
 CAPTURE = re.compile(r"\$(\d+)")
 TRUE = frozenset(("true", "yes", "on", "t", "1", "enabled", "active", "allow"))
+NONE: Mapping[str, str] = MappingProxyType({})
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Facts:
+class Facts(Struct, frozen=True, kw_only=True):
     """What the dialplan may ask about a call: its caller profile, variables, globals, and the time."""
 
     destination_number: str = ""
@@ -46,10 +49,10 @@ class Facts:
     source: str = "mod_sofia"
     transfer_source: str = ""
     chan_name: str = ""
-    soft: Mapping[str, str] = field(default_factory=dict)
+    soft: Mapping[str, str] = NONE
     "Further fields by name (`caller_ton`, ...)."
-    variables: Mapping[str, str] = field(default_factory=dict)
-    globals: Mapping[str, str] = field(default_factory=dict)
+    variables: Mapping[str, str] = NONE
+    globals: Mapping[str, str] = NONE
     now: float = 0.0
     "Seconds since 1970."
     api: Api | None = None
@@ -62,7 +65,7 @@ class Facts:
         return self.soft.get(name)
 
 
-PROFILE_FIELDS = frozenset(Facts.__dataclass_fields__) - {"soft", "variables", "globals", "now", "api"}
+PROFILE_FIELDS = frozenset(Facts.__struct_fields__) - {"soft", "variables", "globals", "now", "api"}
 
 
 @dataclass(slots=True)
@@ -116,13 +119,15 @@ def _from(context: Context, facts: Facts) -> Iterable[Extension]:
     return context.extensions
 
 
-@dataclass(slots=True)
-class _Verdict:
+class _Verdict(Struct, frozen=True):
     """What a condition's test said."""
 
     passed: bool
     captures: list[str] | None = None
     "None: `$1` is no capture here."
+
+
+_PASSED, _FAILED = _Verdict(True), _Verdict(False)
 
 
 class _Hunt:
@@ -184,11 +189,11 @@ class _Hunt:
 
     def _test(self, test: Test) -> _Verdict:
         if test.times and not self._timely(test):
-            return _Verdict(False)
+            return _FAILED
         if test.field is None:
-            return _Verdict(True)
+            return _PASSED
         if test.expression is None:
-            return _Verdict(False)
+            return _FAILED
         pattern = test.expression.pattern
         text = test.expression.text
         if pattern is None:
@@ -196,11 +201,11 @@ class _Hunt:
             try:
                 pattern = compiled(text)
             except BadExpression:
-                return _Verdict(False)
+                return _FAILED
         match = pattern.search(self._asked(test.field))
         if match is None:
-            return _Verdict(False)
-        return _Verdict(True, [match[0], *(group or "" for group in match.groups())] if "(" in text else None)
+            return _FAILED
+        return _Verdict(True, [match[0], *match.groups("")]) if "(" in text else _PASSED
 
     def _asked(self, name: str) -> str:
         """The text of a condition's field."""
@@ -253,7 +258,7 @@ class _Hunt:
 
     def _add(self, actions: Iterable[Action], captures: list[str] | None) -> None:
         for action in actions:
-            written = action.data if captures is None else substitute(action.data, captures)
+            written = action.data if captures is None or "$" not in action.data else substitute(action.data, captures)
             if action.inline:
                 self._run(action.application, written)
             else:

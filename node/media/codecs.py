@@ -7,7 +7,7 @@ from functools import lru_cache
 
 from msgspec import Struct
 
-from node.media.sdp import Media
+from node.media.sdp import Line, Media
 from node.sip.fields import number
 
 STATIC = {
@@ -76,13 +76,14 @@ class Preference(Struct, frozen=True):
 
 def codecs_of(media: Media) -> tuple[Codec, ...]:
     """What the formats of an RTP section stand for, in order; formats that mean nothing to anybody are left out."""
-    return _remembered(media) if len(media.lines) <= REMEMBERED else _codecs_of(media)
+    known = len(media.lines) <= REMEMBERED
+    return (_remembered if known else _codecs_of)(media.formats, media.lines)
 
 
-def _codecs_of(media: Media) -> tuple[Codec, ...]:
+def _codecs_of(formats: tuple[str, ...], lines: tuple[Line, ...]) -> tuple[Codec, ...]:
     maps: dict[str, str] = {}
     parameters: dict[str, str] = {}
-    for kind, value in media.lines:
+    for kind, value in lines:
         if kind == "a":
             name, _, rest = value.partition(":")
             name = name.strip().lower()
@@ -90,7 +91,7 @@ def _codecs_of(media: Media) -> tuple[Codec, ...]:
                 payload, _, rest = rest.strip().partition(" ")
                 (maps if name == "rtpmap" else parameters).setdefault(payload, rest.strip())
     found = []
-    for text in media.formats:
+    for text in formats:
         payload_type = number(text, 127)
         if payload_type is None:
             continue
@@ -120,17 +121,23 @@ def selected(offered: Sequence[Codec], preferences: Sequence[str], *, greedy: bo
 
     In the order of the offer, or, greedy, in that of the list.
     """
-    wanted = _preferences(tuple(preferences))
+    return list(_selected(tuple(offered), tuple(preferences), greedy))
+
+
+@lru_cache(maxsize=256)
+def _selected(offered: tuple[Codec, ...], preferences: tuple[str, ...], greedy: bool) -> tuple[Codec, ...]:
+    wanted = [Preference.parse(text) for text in preferences if text.strip()]
     real = [codec for codec in offered if not codec.is_accessory]
     kept = [codec for codec in real if any(one.wants(codec) for one in wanted)] or real
     if greedy:
         kept.sort(key=lambda codec: next((at for at, one in enumerate(wanted) if one.wants(codec)), len(wanted)))
-    return kept + accessories_for(kept, offered)
+    return tuple(kept + accessories_for(kept, offered))
 
 
 @lru_cache(maxsize=256)
-def _preferences(texts: tuple[str, ...]) -> tuple[Preference, ...]:
-    return tuple(Preference.parse(text) for text in texts if text.strip())
+def common(codecs: tuple[Codec, ...], others: tuple[Codec, ...]) -> tuple[Codec, ...]:
+    """Those that the others have too, under whatever payload types. Kept, as most phones offer much the same."""
+    return tuple(codec for codec in codecs if any(codec.same(one) for one in others))
 
 
 def accessories_for(kept: Sequence[Codec], offered: Sequence[Codec]) -> list[Codec]:

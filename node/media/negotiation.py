@@ -18,7 +18,7 @@ from msgspec.structs import replace
 
 from node.debug import soa
 from node.media import sdp
-from node.media.codecs import Codec, Preference, accessories_for, codecs_of, selected
+from node.media.codecs import Codec, Preference, accessories_for, codecs_of, common, selected
 from node.media.control import CodecName
 from node.media.errors import NotAcceptable
 from node.media.sdp import Description, Direction, Line, Media, Origin
@@ -56,6 +56,8 @@ class Audio(Struct, frozen=True):
     codecs: tuple[Codec, ...]
     protocol: str = "RTP/AVP"
     ptime: int = 0
+    index: int = 0
+    "Which section of the description it is."
 
     @property
     def held(self) -> bool:
@@ -85,26 +87,41 @@ class Answer(Struct, frozen=True):
 
 def audio_of(text: str) -> Audio:
     """The audio stream of a description. Raises MalformedSdp, or NotAcceptable where there is none."""
-    return _remembered(text) if len(text) <= sdp.REMEMBERED else _audio_of(text)
+    return _read(text)[1]
 
 
-def _audio_of(text: str) -> Audio:
+def _read(text: str) -> tuple[Description, Audio]:
+    """A description and its audio stream. Raises MalformedSdp, or NotAcceptable."""
+    return _remembered(text) if len(text) <= sdp.REMEMBERED else _read_anew(text)
+
+
+def _read_anew(text: str) -> tuple[Description, Audio]:
     description = sdp.parse(text)
-    media = description.media[_audio_index(description)]
-    host = media.host or description.host or ""
-    rtcp = number((media.attribute("rtcp") or "").split(" ")[0], 65_535)
-    return Audio(
-        host,
+    index = _audio_index(description)
+    media = description.media[index]
+    rtcp, ptime, direction = (_known if len(text) <= sdp.REMEMBERED else _particulars)(media.lines)
+    audio = Audio(
+        media.host or description.host or "",
         media.port,
         rtcp or min(media.port + 1, 65_535),
-        media.direction or description.direction or "sendrecv",
+        direction or description.direction or "sendrecv",
         codecs_of(media),
         media.protocol,
-        number(media.attribute("ptime") or "", 65_535) or 0,
+        ptime,
+        index,
     )
+    return description, audio
 
 
-_remembered = lru_cache(maxsize=512)(_audio_of)
+def _particulars(lines: tuple[Line, ...]) -> tuple[int | None, int, Direction | None]:
+    """The RTCP port, the packet time and the direction that a section names."""
+    rtcp = number((sdp.attribute(lines, "rtcp") or "").split(" ")[0], 65_535)
+    return rtcp, number(sdp.attribute(lines, "ptime") or "", 65_535) or 0, sdp.direction(lines)
+
+
+_remembered = lru_cache(maxsize=512)(_read_anew)
+_known = lru_cache(maxsize=512)(_particulars)
+"What a phone says in each of its calls."
 
 
 # ---- between two legs ----------------------------------------------------------------------------------------------
@@ -121,43 +138,38 @@ def relay_offer(
     greedy: bool = False,
 ) -> str:
     """Our offer to one leg, made from what the other leg offered. `codecs`: the profile's preference list."""
-    description = sdp.parse(remote_sdp)
-    index = _audio_index(description)
-    audio = description.media[index]
-    _demand_relayable(audio)
-    keep = selected(codecs_of(audio), codecs, greedy=greedy)
-    section = _anchored(description, audio, port, keep)
-    media = [section if at == index else other.rejected() for at, other in enumerate(description.media)]
+    description, audio = _read(remote_sdp)
+    theirs = description.media[audio.index]
+    _demand_relayable(theirs)
+    section = theirs.rejected()
+    if audio.active:
+        section = _anchored(theirs, port, selected(audio.codecs, codecs, greedy=greedy))
+        direction = _effective(audio)
+        if direction not in ("sendrecv", theirs.direction):
+            section = _aimed(section, direction)
+    media = [section if at == audio.index else other.rejected() for at, other in enumerate(description.media)]
     return _told("offer", remote_sdp, _ours(address, session_id, version, media))
 
 
 def relay_answer(remote_sdp: str, *, offer: str, address: str, port: int, session_id: int, version: int) -> str:
     """Our answer to the leg that made `offer`, from what the other leg answered. Section for section as the offer."""
-    asked, answered = sdp.parse(offer), sdp.parse(remote_sdp)
-    index = _audio_index(asked)
-    audio, theirs = asked.media[index], answered.media[_audio_index(answered)]
-    if theirs.port == 0:
-        section = audio.rejected()
-    else:
-        offered = codecs_of(audio)
-        keep = [codec for codec in codecs_of(theirs) if any(codec.same(one) for one in offered)]
-        section = _anchored(answered, theirs, port, keep or list(codecs_of(theirs)))
-        section = _aimed(section, clamped(_effective(asked, audio), _effective(answered, theirs)))
-        section = replace(section, protocol=audio.protocol)
-    media = [section if at == index else other.rejected() for at, other in enumerate(asked.media)]
+    asked, offered = _read(offer)
+    answered, audio = _read(remote_sdp)
+    section = asked.media[offered.index].rejected()
+    if audio.active:
+        section = _anchored(answered.media[audio.index], port, common(audio.codecs, offered.codecs) or audio.codecs)
+        section = _aimed(section, clamped(_effective(offered), _effective(audio)), offered.protocol)
+    media = [section if at == offered.index else other.rejected() for at, other in enumerate(asked.media)]
     return _told("answer", remote_sdp, _ours(address, session_id, version, media))
 
 
 def agreed(offer: str, answer: str) -> str:
     """The offer with only the formats that the answer took: what its author can be bridged with from now on."""
-    asked, answered = sdp.parse(offer), sdp.parse(answer)
-    index = _audio_index(asked)
-    audio = asked.media[index]
-    taken = codecs_of(answered.media[_audio_index(answered)])
-    keep = [codec for codec in codecs_of(audio) if any(codec.same(one) for one in taken)]
+    asked, audio = _read(offer)
+    keep = common(audio.codecs, audio_of(answer).codecs)
     if not keep:
         return offer
-    media = [_limited(audio, keep) if at == index else other for at, other in enumerate(asked.media)]
+    media = [_limited(other, keep) if at == audio.index else other for at, other in enumerate(asked.media)]
     return str(replace(asked, media=tuple(media)))
 
 
@@ -168,17 +180,14 @@ def answer_for_playback(
     offer: str, *, address: str, port: int, session_id: int, version: int, codecs: Sequence[str] = PLAYABLE
 ) -> Answer:
     """Answer an offer in order to play to its author. Raises NotAcceptable where it has neither PCMU nor PCMA."""
-    description = sdp.parse(offer)
-    index = _audio_index(description)
-    audio = description.media[index]
+    description, audio = _read(offer)
     if audio.protocol.upper() not in ("RTP/AVP", "RTP/AVPF"):
         raise NotAcceptable(f"cannot play to {audio.protocol}")
-    offered = codecs_of(audio)
-    codec = _playable(offered, codecs)
-    keep = [codec, *[one for one in accessories_for([codec], offered) if one.is_called("telephone-event")][:1]]
-    direction = _MIRROR[_direction(description, audio)]
-    section = Media("audio", port, audio.protocol, *_described(keep, direction))
-    media = [section if at == index else other.rejected() for at, other in enumerate(description.media)]
+    codec = _playable(audio.codecs, codecs)
+    events = [one for one in accessories_for([codec], audio.codecs) if one.is_called("telephone-event")]
+    keep = [codec, *events[:1]]
+    section = Media("audio", port, audio.protocol, *_described(keep, _MIRROR[audio.direction]))
+    media = [section if at == audio.index else other.rejected() for at, other in enumerate(description.media)]
     return Answer(
         _told("answer of our own", offer, _ours(address, session_id, version, media)),
         "PCMU" if codec.is_called("PCMU") else "PCMA",
@@ -210,24 +219,23 @@ def answer_locally(offer: str, *, local_sdp: str, address: str, port: int, sessi
 
     `local_sdp` is our last description to this leg. Raises NotAcceptable where the offer leaves nothing of it.
     """
-    asked, ours = sdp.parse(offer), sdp.parse(local_sdp)
-    index = _audio_index(asked)
-    audio, mine = asked.media[index], ours.media[_audio_index(ours)]
-    if audio.port == 0:
-        section = audio.rejected()
-    else:
+    asked, audio = _read(offer)
+    ours, mine = _read(local_sdp)
+    section = asked.media[audio.index].rejected()
+    if audio.active:
         keep = [
             replace(codec, payload_type=one.payload_type)
-            for codec in codecs_of(mine)
-            for one in codecs_of(audio)
+            for codec in mine.codecs
+            for one in audio.codecs
             if codec.same(one)
         ]
         if not any(not codec.is_accessory for codec in keep):
             raise NotAcceptable("the new offer has none of the codecs that were agreed")
-        lines = [line for line in mine.lines if not _is_about_format(line) and not _is_direction(line)]
-        formats, described = _described(keep, _MIRROR[_effective(asked, audio)], ptime="")
+        said = ours.media[mine.index].lines
+        lines = [line for line in said if not _is_about_format(line) and not _is_direction(line)]
+        formats, described = _described(keep, _MIRROR[_effective(audio)], ptime="")
         section = Media("audio", port, audio.protocol, formats, tuple(described) + tuple(lines))
-    media = [section if at == index else other.rejected() for at, other in enumerate(asked.media)]
+    media = [section if at == audio.index else other.rejected() for at, other in enumerate(asked.media)]
     return _told("answer of our own", offer, _ours(address, session_id, version, media))
 
 
@@ -286,6 +294,8 @@ def is_unspecified(host: str) -> bool:
 
 def _audio_index(description: Description) -> int:
     """The audio section we mean: the first that is switched on, else the first."""
+    if len(description.media) == 1 and description.media[0].kind == "audio":
+        return 0
     audio = [at for at, media in enumerate(description.media) if media.kind == "audio"]
     if not audio:
         raise NotAcceptable("no audio in the session description")
@@ -311,29 +321,26 @@ def _ours(address: str, session_id: int, version: int, media: Sequence[Media]) -
     return head + "".join([str(section) for section in media])
 
 
-def _anchored(description: Description, media: Media, port: int, keep: Sequence[Codec]) -> Media:
+def _anchored(media: Media, port: int, keep: Sequence[Codec]) -> Media:
     """The section with our port, limited to some codecs, without what does not pass through us."""
-    if media.port == 0:
-        return media.rejected()
     formats = _formats(media, keep)
-    lines: list[Line] = []
-    for line in media.lines:
-        kind, value = line
-        if kind == "a":
-            name = sdp.attribute_name(value)
-            unwanted = _format(line) not in (*formats, "*") if name in ABOUT_FORMAT else _is_dropped(name)
-        else:
-            unwanted = kind in "ck"
-        if not unwanted:
-            lines.append(line)
-    section = Media(media.kind, port, media.protocol, formats, tuple(lines))
-    direction = _effective(description, media)
-    return section if direction == (media.direction or "sendrecv") else _aimed(section, direction)
+    passing = ("", "*", *formats)
+    lines = [line for line in media.lines if (_about(line[1]) in passing if line[0] == "a" else line[0] not in "ck")]
+    return Media(media.kind, port, media.protocol, formats, tuple(lines))
+
+
+@lru_cache(maxsize=1024)
+def _about(attribute: str) -> str | None:
+    """Which format an attribute is about, empty for all of them; None for one that is not passed on."""
+    name = sdp.attribute_name(attribute)
+    if name in ABOUT_FORMAT:
+        return _format(attribute) or None
+    return None if DROPPED.fullmatch(name) else ""
 
 
 def _limited(media: Media, keep: Sequence[Codec]) -> Media:
     formats = _formats(media, keep)
-    lines = tuple([line for line in media.lines if not _is_about_format(line) or _format(line) in (*formats, "*")])
+    lines = tuple([line for line in media.lines if not _is_about_format(line) or _format(line[1]) in (*formats, "*")])
     return replace(media, formats=formats, lines=lines)
 
 
@@ -367,17 +374,11 @@ def _playable(offered: Sequence[Codec], preferences: Sequence[str]) -> Codec:
     return codec or known[0]
 
 
-def _direction(description: Description, media: Media) -> Direction:
-    return media.direction or description.direction or "sendrecv"
-
-
-def _effective(description: Description, media: Media) -> Direction:
+def _effective(audio: Audio) -> Direction:
     """The direction, with `c=0.0.0.0` said as today (RFC 3264 8.4): the author sends, if anything, and does not hear."""
-    direction = _direction(description, media)
-    host = media.host or description.host
-    if host is None or not is_unspecified(host):
-        return direction
-    return "sendonly" if direction in ("sendrecv", "sendonly") else "inactive"
+    if not audio.host or not is_unspecified(audio.host):
+        return audio.direction
+    return "sendonly" if audio.direction in ("sendrecv", "sendonly") else "inactive"
 
 
 def clamped(offered: Direction, answered: Direction) -> Direction:
@@ -390,11 +391,12 @@ def clamped(offered: Direction, answered: Direction) -> Direction:
     return "sendonly" if sends else "recvonly" if receives else "inactive"
 
 
-def _aimed(media: Media, direction: Direction) -> Media:
-    lines = [line for line in media.lines if not _is_direction(line)]
+def _aimed(media: Media, direction: Direction, protocol: str = "") -> Media:
+    """The section with this direction; by the other one's protocol, where that is named."""
+    lines = [line for line in media.lines if line[0] != "a" or line[1].lower() not in sdp.DIRECTIONS]
     if direction != "sendrecv":
         lines.append(("a", direction))
-    return replace(media, lines=tuple(lines))
+    return Media(media.kind, media.port, protocol or media.protocol, media.formats, tuple(lines))
 
 
 def _with_origin(description: Description, origin: Origin) -> Description:
@@ -406,13 +408,9 @@ def _is_direction(line: Line) -> bool:
     return line[0] == "a" and line[1].lower() in sdp.DIRECTIONS
 
 
-def _is_dropped(name: str) -> bool:
-    return DROPPED.fullmatch(name) is not None
-
-
 def _is_about_format(line: Line) -> bool:
     return line[0] == "a" and sdp.attribute_name(line[1]) in ABOUT_FORMAT
 
 
-def _format(line: Line) -> str:
-    return line[1].partition(":")[2].strip().partition(" ")[0]
+def _format(attribute: str) -> str:
+    return attribute.partition(":")[2].strip().partition(" ")[0]

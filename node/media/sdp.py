@@ -122,10 +122,54 @@ def parse(text: str) -> Description:
 
 
 def _parse(text: str) -> Description:
+    found = _parse_tidy(text) if _TIDY.fullmatch(text) else None
+    return found if found is not None else _parse_lines(text)
+
+
+_remembered = lru_cache(maxsize=512)(_parse)
+
+
+def _parse_tidy(text: str) -> Description | None:
+    """A description as every phone writes it; None for one with something wrong, which is read line by line."""
+    head, *sections = text[:-2].split("\r\nm=")
+    lines = _lines(head)
+    if lines is None or head[0] == "m" or len(sections) > MAXIMUM_MEDIA:
+        return None
+    media = []
+    for section in sections:
+        first, _, below = section.partition("\r\n")
+        match, under = _MEDIA.fullmatch(first.strip()), _lines_under(below)
+        if match is None or under is None or int(match["port"]) > 65_535:
+            return None
+        kind, port, _count, protocol, formats = match.groups()
+        media.append(Media(kind.lower(), int(port), protocol, tuple(formats.split()), under))
+    return Description(lines, tuple(media))
+
+
+def _lines(text: str) -> tuple[Line, ...] | None:
+    """Lines that are all of one section; None if one of them is wrong."""
+    lines = tuple([(line[0], line[2:].strip()) for line in text.split("\r\n")])
+    for kind, value in lines:
+        if kind == "c" and _host(value) is None:
+            return None
+    return lines
+
+
+def _lines_under(text: str) -> tuple[Line, ...] | None:
+    """Those below a `m=`: what a phone says there it says in each of its calls."""
+    if not text:
+        return ()
+    return _remembered_lines(text) if len(text) <= REMEMBERED else _lines(text)
+
+
+_remembered_lines = lru_cache(maxsize=512)(_lines)
+
+
+def _parse_lines(text: str) -> Description:
     session: list[Line] = []
     sections: list[tuple[Media, list[Line]]] = []
     lines = session
-    for number, line in _tidy(text) if _TIDY.fullmatch(text) else _untidy(text):
+    for number, line in _untidy(text):
         kind, value = line[0], line[2:].strip()
         if kind == "m":
             lines = []
@@ -139,13 +183,6 @@ def _parse(text: str) -> Description:
     if len(sections) > MAXIMUM_MEDIA:
         raise MalformedSdp(f"more than {MAXIMUM_MEDIA} media sections")
     return Description(tuple(session), tuple([replace(media, lines=tuple(below)) for media, below in sections]))
-
-
-_remembered = lru_cache(maxsize=512)(_parse)
-
-
-def _tidy(text: str) -> Iterable[tuple[int, str]]:
-    return enumerate(text[:-2].split("\r\n"), 1)
 
 
 def _untidy(text: str) -> Iterable[tuple[int, str]]:

@@ -7,6 +7,7 @@ import logging
 import random
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
+from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
@@ -72,12 +73,12 @@ class Resolver:
 
     def locate(self, uri: Uri, then: Then, reach: Reach) -> None:
         """Call `then` with the places to try, best first, or with the refusal to answer with."""
-        host = host_of(uri)
-        address = numeric(host)
         try:
-            if address is not None:
-                then([at_address(uri, address)])
+            target = _numbered(uri)
+            if target is not None:
+                then([target])
                 return
+            host = host_of(uri)
             if host[-8:].lower() == ".invalid":
                 # Browsers name themselves so (RFC 7118); nobody has such a name (RFC 6761).
                 raise Unresolvable(f"{host} is no name")
@@ -147,6 +148,13 @@ class Resolver:
         elif sresolv.level >= 5:
             sresolv.say("%s is reached at %s", search.wish.host, ", ".join(map(str, targets)))
         search.then(targets or Unresolvable(f"{search.wish.host}: {search.failure or 'it has no address'}"))
+
+
+@lru_cache(maxsize=4096)
+def _numbered(uri: Uri) -> Target | None:
+    """Where a URI with an address in it leads; None for a name. Raises Unresolvable. Kept: each call asks it twice."""
+    address = numeric(host_of(uri))
+    return at_address(uri, address) if address is not None else None
 
 
 def _wish(uri: Uri, host: str, reach: Reach) -> Wish:
