@@ -1,9 +1,10 @@
 """Three times the rate that the node can carry: it goes on completing what it can, and is itself again at once.
 
-The worker has a third of one core and sipp the other one, or sipp would be overloaded before the worker is. Its best rate
+The worker has a part of one core and sipp the other one, or sipp would be overloaded before the worker is. Its best rate
 is found by sipp with a fixed number of calls under way, which offers just what is taken. That and the overload take turns on
 the same node, each measured within its load, from the second second on; what counts is the median of the pairs, of which
-there are more where it does not show yet. A rate is counted by the time the worker could have had: what it was kept waiting
+there are more where it does not show yet. By TCP what cannot be taken at once waits with its sender and is lost to nobody:
+that load is measured to its end. A rate is counted by the time the worker could have had: what it was kept waiting
 for a processor by others on the machine is left out, what it idled is not. `make floods` runs the same for longer and prints
 the table.
 """
@@ -39,7 +40,7 @@ TIMES = 3
 KEPT = 0.8
 "Of the best rate."
 BRAKED = 0.8
-"Of the time: what the worker waits for its core at most, of which the brake has two thirds and the node's other processes some."
+"Of the time: what the worker waits for its core at most, of which the brake has a part and the node's other processes some."
 SIPP_WAITS = 0.25
 KEPT_BESIDE_OTHERS = 0.4
 "Of it, where in no pair they had the machine for themselves: then sipp neither offers nor hears what it should."
@@ -47,23 +48,25 @@ GROWTH = 64 << 20
 "Bytes by which the overload may make the worker grow more than its best rate did in the same time."
 PAIRS = 2
 "Of best rate and overload, at least."
-MORE_PAIRS = 5
-"At most, where the median does not show it yet."
+MORE_PAIRS = 12
+"At most, where the median does not show it yet: a core is worth a fifth more or less from one second to the next."
+BEYOND = 2
+"Times the best rate that was offered at least, or it was no overload."
 NICE = -15
 "Before what else runs on the machine, if we may: sipp would neither send what it should nor hear the answers."
 BRAKE = """
-import os, time
+import os, sys, time
 try:
     os.sched_setscheduler(0, os.SCHED_FIFO, os.sched_param(1))
 except PermissionError:
     pass
 while True:
-    until = time.monotonic() + 0.004
+    until = time.monotonic() + float(sys.argv[1])
     while time.monotonic() < until:
         pass
-    time.sleep(0.002)
+    time.sleep(float(sys.argv[2]))
 """
-"Takes two thirds of the worker's core, in slices far shorter than a wait that anybody would notice."
+"Takes a share of the worker's core, in slices far shorter than a wait that anybody would notice."
 CALLEE = "1011"
 USERS = [f"10{number:02d}" for number in range(10)]
 
@@ -140,16 +143,19 @@ class Load:
         try:
             first = self.reach(sipp, WARM)
             last = self.reach(sipp, WARM + SECONDS)
+            offered = (last.begun - first.begun) / (last.at - first.at)
             sipp.finish(60 * STRETCH)
+            if self.transport == "t1":
+                last = Moment(*statistics(sipp)[-1], kept_waiting(self.pid), last.sipp_waiting)
         finally:
             sipp.stop()
         completed, seconds = last.completed - first.completed, last.at - first.at
         waiting, sipp_waiting = last.kept_waiting - first.kept_waiting, last.sipp_waiting - first.sipp_waiting
         return Measured(
             rate=completed / max(seconds - waiting, seconds / 20),
-            alone=waiting < BRAKED * seconds and sipp_waiting < SIPP_WAITS * seconds,
+            alone=waiting < BRAKED * seconds and sipp_waiting < SIPP_WAITS * SECONDS,
             by_wall=completed / seconds,
-            offered=(last.begun - first.begun) / seconds,
+            offered=offered,
             grown=resident(self.pid) - before,
         )
 
@@ -198,12 +204,14 @@ def node(tmp_path: Path) -> Iterator[Node]:
         yield made
 
 
-@pytest.fixture(autouse=True)
-def brake(node: Node) -> Iterator[None]:
-    """Once the node is up: whoever else runs on the machine leaves little enough to start it with."""
-    assert node.process is not None
+@contextlib.contextmanager
+def brake(busy: float, idle: float) -> Iterator[None]:
+    """Once the node is up: whoever else runs on the machine leaves little enough to start it with.
+
+    No more than sipp needs: who waits for a core and not for his turn asks again, and that is another load.
+    """
     core = str(sorted(os.sched_getaffinity(0))[0])
-    running = subprocess.Popen(["taskset", "-c", core, sys.executable, "-c", BRAKE])
+    running = subprocess.Popen(["taskset", "-c", core, sys.executable, "-c", BRAKE, str(busy), str(idle)])
     try:
         yield
     finally:
@@ -223,11 +231,13 @@ def table() -> Iterator[None]:
 
 
 def test_registrations_at_three_times_the_best_rate(node: Node) -> None:
-    holds_its_rate(Load(node, "register", 0.0, 200))
+    with brake(0.003, 0.003):
+        holds_its_rate(Load(node, "register", 0.0, 200))
 
 
 def test_registrations_by_tcp_at_three_times_the_best_rate(node: Node) -> None:
-    holds_its_rate(Load(node, "register", 0.0, 200, transport="t1"))
+    with brake(0.003, 0.003):
+        holds_its_rate(Load(node, "register", 0.0, 200, transport="t1"))
 
 
 def test_calls_at_three_times_the_best_rate(node: Node) -> None:
@@ -236,7 +246,8 @@ def test_calls_at_three_times_the_best_rate(node: Node) -> None:
     asyncio.run(register_callee(node, port))
     callee = load.sipp("uas_plain", 1_000_000, port, timeout=600)
     try:
-        holds_its_rate(load)
+        with brake(0.002, 0.004):
+            holds_its_rate(load)
     finally:
         callee.stop()
 
@@ -262,11 +273,15 @@ def holds_its_rate(load: Load) -> None:
     if alone:
         best, over = [list(each) for each in zip(*alone, strict=True)]
     assert kept(best, over) >= (KEPT if alone else KEPT_BESIDE_OTHERS)
-    assert counts["overloads"] > 0, "it was no overload"
+    offered = median(there.offered / here.by_wall for here, there in zip(best, over, strict=True))
+    assert offered > BEYOND, "it was no overload"
+    # Who has one connection is held up by its window as well, and so are his requests before any has to be refused.
+    assert counts["overloads"] > 0 or load.transport == "t1"
     assert max(each.grown for each in over) < max(0, *(each.grown for each in best)) + GROWTH
     assert max(after) < 5 * STRETCH
     until(lambda: ask(node, "stats")["waiting"] == 0, 5, "the queue to be empty", node)
-    until(lambda: "overload is over" in node.output(), 10, "the end of the overload to be told", node)
+    if counts["overloads"]:
+        until(lambda: "overload is over" in node.output(), 10, "the end of the overload to be told", node)
     assert ask(node, "stats")["registers_read_percent"] == 100
     assert "Traceback" not in node.output()
 
