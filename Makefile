@@ -83,7 +83,7 @@ bench: $(BENCH_STAMP)
 
 floods: $(TEST_STAMP)
 	@bash tests/support/install.sh
-	SOFIA_FLOOD_SECONDS=20 SOFIA_OVERLOAD_SECONDS=20 $(PY) -m pytest -s -q -m 'measured or not measured' --timeout 600 tests/scenarios/test_floods.py tests/scenarios/test_overload.py $(ARGS)
+	SOFIA_FLOOD_SECONDS=20 SOFIA_OVERLOAD_SECONDS=20 $(PY) -m pytest -s -q -m 'measured or not measured' --timeout 1800 tests/scenarios/test_floods.py tests/scenarios/test_overload.py $(ARGS)
 
 fuzz: $(TEST_STAMP)
 	$(PY) -m tests.fuzz $(ARGS)

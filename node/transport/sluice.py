@@ -19,7 +19,7 @@ import struct
 from collections.abc import Sequence
 from typing import NamedTuple
 
-SHARE = 0.05
+SHARE = 0.08
 "Of our time: what refusals may take."
 LOOK = 0.1
 "Seconds between two adjustments."

@@ -31,7 +31,7 @@ def test_refusing_takes_no_more_than_its_share(offered: float) -> None:
 
 def test_who_has_time_to_refuse_all_reads_all() -> None:
     sluice = Sluice()
-    overload(sluice, 3000, 15e-6, 5.0)
+    overload(sluice, 5000, 15e-6, 5.0)
     assert sluice.passing == 1.0
 
 
@@ -71,7 +71,7 @@ def test_one_slow_round_does_not_make_refusals_dear() -> None:
     sluice = Sluice()
     sluice.note(Readings(20, 20, 0), 0.5, mixed=False)
     sluice.adjust(100.0)
-    shares = overload(sluice, 3000, 15e-6, 3.0)
+    shares = overload(sluice, 5000, 15e-6, 3.0)
     assert sluice.passing == 1.0
     assert max(shares) < SHARE
 
