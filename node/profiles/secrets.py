@@ -48,8 +48,8 @@ class NonceBook:
         "By nonce: until when it lives, which counts were used, and the cnonce that began a `-sess` session."
         self._order: deque[str] = deque()
         "The same nonces, those to be looked at next in front."
-        self._floor = 0.0
-        "Nonces made before are taken only if they are remembered: others were, and had to be forgotten."
+        self._floor = 0
+        "Second of the newest nonce that had to be forgotten: those made until then are taken only if they are remembered."
 
     def configure(self, settings: ProfileSettings) -> None:
         self._ttl = settings.nonce_ttl
@@ -123,20 +123,26 @@ class NonceBook:
             return False
         made = nonces.made(nonce)
         if nonces.own(nonce):
-            return made >= self._floor and -SKEW <= now - made <= self._ttl
+            return made > self._floor and -SKEW <= now - made <= self._ttl
         for each in bindings():
             if each.nonce == nonce:
                 return each.nonce_count < count
-        return count <= 1 and now - made <= IN_FLIGHT
+        return made > self._floor and count <= 1 and now - made <= IN_FLIGHT
 
     def _forget_some(self, now: float) -> None:
+        """Those that are over, and one that is not where there are too many: its phone is challenged once more.
+
+        What is in front was put at the end at least half as many uses ago as are remembered, so nobody is put off whose
+        challenge is still under way.
+        """
         order, used = self._order, self._used
         for _ in range(CHECKED if len(order) >= CHECKED else len(order)):
             if used[order[0]][0] <= now:
                 del used[order.popleft()]
             elif len(used) >= REMEMBERED:
-                del used[order.popleft()]
-                self._floor = now
+                nonce = order.popleft()
+                del used[nonce]
+                self._floor = max(self._floor, self._nonces.made(nonce))
             else:
                 order.rotate(-1)
 

@@ -155,6 +155,38 @@ def test_forgetting_for_want_of_room_lets_nothing_be_replayed(monkeypatch: pytes
     assert ours.judge(credentials(ours.make(), 1)) == "good"
 
 
+def test_more_phones_than_are_remembered_register_all_the_same(monkeypatch: pytest.MonkeyPatch) -> None:
+    """As many as that within the time of their registrations: who has just been challenged is not put off with the old."""
+    monkeypatch.setattr(secrets, "REMEMBERED", 100)
+    clock = Clock()
+    ours = book(clock)
+    used: list[Credentials] = []
+    under_way: list[Credentials] = []
+    for _ in range(500):
+        asked = [credentials(ours.make(), 1) for _ in range(5)]
+        clock.now += 0.7
+        assert {ours.judge(each) for each in under_way} <= {"good"}
+        for each in under_way:
+            ours.use(each, 3600)
+        assert len(ours) <= 101
+        used += under_way
+        under_way = asked
+    assert "good" not in {ours.judge(each) for each in used}
+
+
+def test_a_nonce_of_another_worker_that_had_to_be_forgotten_is_not_taken_twice(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(secrets, "REMEMBERED", 100)
+    clock = Clock()
+    ours, others = book(clock), book(clock)
+    given = credentials(others.make(), 1)
+    assert ours.judge(given) == "good"
+    ours.use(given, 3600)
+    clock.now += 1
+    for _ in range(200):
+        ours.use(credentials(ours.make(), 1), 3600)
+    assert ours.judge(given) == "stale"
+
+
 @pytest.mark.parametrize("nc", ["00000001", "zz", "-1", "+1", "1_0", "", "f" * 4000])
 def test_any_count_is_read_or_taken_for_none(nc: str) -> None:
     ours = book(Clock())
